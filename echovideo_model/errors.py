@@ -1,0 +1,43 @@
+"""The errors a user can meet. Each message is one sentence: what happened, with the value, and what to do next."""
+
+from __future__ import annotations
+
+
+class EchoVideoError(Exception):
+    """Base of every error raised on purpose; `exit_code` is what the command line returns for it."""
+
+    exit_code = 2
+
+
+class InvalidRequest(EchoVideoError):
+    """A value that cannot be used; the message names the value and what is allowed."""
+
+
+class NoFaceFound(EchoVideoError):
+    """No face in the photo; the message names the photo's size and the detector sizes and paddings tried."""
+
+
+class FaceIndexOutOfRange(EchoVideoError):
+    """The chosen face index does not exist; the message lists the faces that do."""
+
+
+class WrongModelFile(EchoVideoError):
+    """A file that is not the model asked for: truncated, of another family, or with NaN in its weights."""
+
+
+class ModelFileMissing(EchoVideoError):
+    """A model file that is not there; the message names every folder searched and how to get the file."""
+
+    exit_code = 3
+
+
+class DependencyMissing(EchoVideoError):
+    """An optional package that is not installed; the message holds the one pip command that installs it."""
+
+    exit_code = 3
+
+
+class Cancelled(EchoVideoError):
+    """The caller asked to stop; raised between two steps, with nothing half-written left behind."""
+
+    exit_code = 130

@@ -1,0 +1,67 @@
+"""The layers that every network here is built from: torch.nn's, without random initialisation, cast on use.
+
+A network takes `operations` (this module by default) and builds each layer that owns parameters from it.
+Weights may be stored narrower than the computation (float8_e4m3fn under bfloat16, say): a layer casts its
+weights to its input's dtype in the call, so only one layer is ever widened at a time. In ComfyUI the host's
+`comfy.ops` takes this module's place, which is what brings its offloading, LoRA patches and fp8 arithmetic.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def cast(parameter: Tensor | None, like: Tensor) -> Tensor | None:
+    """`parameter` in the dtype of `like`; the parameter itself when nothing has to change."""
+    return None if parameter is None else parameter.to(like.dtype)
+
+
+class Linear(nn.Linear):
+    def reset_parameters(self) -> None:
+        """Weights come from a checkpoint: random ones would only cost time (minutes at 5.6e9 parameters)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, cast(self.weight, input), cast(self.bias, input))  # type: ignore[arg-type]
+
+
+class Conv2d(nn.Conv2d):
+    def reset_parameters(self) -> None:
+        """See Linear."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self._conv_forward(input, cast(self.weight, input), cast(self.bias, input))  # type: ignore[arg-type]
+
+
+class Conv3d(nn.Conv3d):
+    def reset_parameters(self) -> None:
+        """See Linear."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self._conv_forward(input, cast(self.weight, input), cast(self.bias, input))  # type: ignore[arg-type]
+
+
+class LayerNorm(nn.LayerNorm):
+    def reset_parameters(self) -> None:
+        """See Linear."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        weight, bias = cast(self.weight, input), cast(self.bias, input)
+        return F.layer_norm(input, self.normalized_shape, weight, bias, self.eps)
+
+
+class GroupNorm(nn.GroupNorm):
+    def reset_parameters(self) -> None:
+        """See Linear."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.group_norm(input, self.num_groups, cast(self.weight, input), cast(self.bias, input), self.eps)
+
+
+def scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Full attention. q, k, v: [batch, heads, tokens, head width] -> [batch, tokens, heads * head width]."""
+    mixed = F.scaled_dot_product_attention(q, k, v)  # [B, heads, N, D]
+    return mixed.transpose(1, 2).flatten(2)  # [B, N, heads * D]
+
+
+__all__ = ["Conv2d", "Conv3d", "GroupNorm", "LayerNorm", "Linear", "cast", "scaled_dot_product_attention"]
