@@ -1,4 +1,4 @@
-"""The errors a user can meet. Each message is one sentence: what happened, with the value, and what to do next."""
+"""The errors a user can meet: one sentence each, saying what happened, with the value, and what to do next."""
 
 from __future__ import annotations
 

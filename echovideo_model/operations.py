@@ -55,7 +55,8 @@ class GroupNorm(nn.GroupNorm):
         """See Linear."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.group_norm(input, self.num_groups, cast(self.weight, input), cast(self.bias, input), self.eps)
+        weight, bias = cast(self.weight, input), cast(self.bias, input)
+        return F.group_norm(input, self.num_groups, weight, bias, self.eps)
 
 
 def scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
