@@ -1,0 +1,252 @@
+"""The denoiser: CogVideoX's transformer over [text, video] tokens, with IITF's parts inside it.
+
+Parameter names are the released ones (diffusers spelling), so released files and CogVideoX LoRAs load as they are.
+Text and video tokens live in one tensor throughout; each operation that treats them apart works on its slice,
+where the diffusers implementation splits and concatenates the whole sequence several times per block.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import operations as plain_operations
+from .iitf import IITF, IITFSizes, Shapes
+from .operations import scaled_dot_product_attention
+from .rotary import rotary_table, rotate
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+Rotate = Callable[[Tensor], Tensor]
+FEED_FORWARD_TOKENS = 512  # at a time: the 4 x wider middle then stays in the cache instead of filling memory
+
+
+@dataclass(frozen=True)
+class TransformerSizes:
+    """Every size of the network, read off parameter shapes; the released values stand behind each."""
+
+    blocks: int  # 42
+    heads: int  # 48
+    head_width: int  # 64
+    time_width: int  # 512
+    in_channels: int  # 32 = 16 of the video + 16 of the face latent
+    out_channels: int  # 16
+    patch: int  # 2
+    iitf: IITFSizes
+
+    @property
+    def width(self) -> int:
+        return self.heads * self.head_width
+
+    @classmethod
+    def read(cls, shapes: Shapes) -> TransformerSizes:
+        """Sizes of a state dict given as {parameter name: shape}."""
+        width, in_channels, patch, _ = shapes["patch_embed.proj.weight"]
+        head_width = shapes["transformer_blocks.0.attn1.norm_q.weight"][0]
+        return cls(
+            blocks=sum(name.endswith(".attn1.to_q.weight") for name in shapes),
+            heads=width // head_width,
+            head_width=head_width,
+            time_width=shapes["time_embedding.linear_1.weight"][0],
+            in_channels=in_channels,
+            out_channels=shapes["proj_out.weight"][0] // patch**2,
+            patch=patch,
+            iitf=IITFSizes.read(shapes),
+        )
+
+
+class PatchEmbed(nn.Module):
+    def __init__(self, sizes: TransformerSizes, operations: Any, **kwargs: Any) -> None:
+        super().__init__()
+        patch = sizes.patch
+        self.proj = operations.Conv2d(sizes.in_channels, sizes.width, patch, stride=patch, **kwargs)
+        self.text_proj = operations.Linear(sizes.iitf.text_width, sizes.width, **kwargs)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        """x [B, C, T, H, W], context [B, n, text width] -> tokens [B, n + T * H/2 * W/2, width]."""
+        frames = x.transpose(1, 2).flatten(0, 1)  # [B * T, C, H, W]
+        patches = self.proj(frames).flatten(2).transpose(1, 2)  # [B * T, H/2 * W/2, width]
+        video = patches.unflatten(0, (len(x), -1)).flatten(1, 2)  # [B, T * H/2 * W/2, width]
+        return torch.cat([self.text_proj(context), video], dim=1)
+
+
+class TimeEmbedding(nn.Module):
+    def __init__(self, width: int, time_width: int, operations: Any, **kwargs: Any) -> None:
+        super().__init__()
+        self.width = width
+        self.linear_1 = operations.Linear(width, time_width, **kwargs)
+        self.linear_2 = operations.Linear(time_width, time_width, **kwargs)
+
+    def forward(self, timesteps: Tensor, dtype: torch.dtype) -> Tensor:
+        """timesteps [B] in 0..999 -> [B, time width]: a sinusoid, cosine first, through linear - SiLU - linear."""
+        half = self.width // 2
+        steps = torch.arange(half, dtype=torch.float32, device=timesteps.device)
+        angles = timesteps.float()[:, None] * torch.exp(-math.log(10_000) / half * steps)  # [B, width / 2]
+        wave = torch.cat([angles.cos(), angles.sin()], dim=-1).to(dtype)
+        return self.linear_2(F.silu(self.linear_1(wave)))
+
+
+class ModulatedNorm(nn.Module):
+    """adaLN-zero: one LayerNorm, and a shift, scale and gate of their own for video and for text."""
+
+    def __init__(self, sizes: TransformerSizes, operations: Any, **kwargs: Any) -> None:
+        super().__init__()
+        self.linear = operations.Linear(sizes.time_width, 6 * sizes.width, **kwargs)
+        self.norm = operations.LayerNorm(sizes.width, eps=1e-5, **kwargs)
+
+    def forward(self, tokens: Tensor, n_text: int, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """tokens [B, N, width], time = SiLU(time embedding) [B, time width]
+        -> modulated tokens [B, N, width], text gate and video gate [B, 1, width]."""
+        shift, scale, gate, text_shift, text_scale, text_gate = self.linear(time)[:, None].chunk(6, dim=-1)
+        normed = self.norm(tokens)
+        normed[:, :n_text].mul_(1 + text_scale).add_(text_shift)
+        normed[:, n_text:].mul_(1 + scale).add_(shift)
+        return normed, text_gate, gate
+
+
+class Attention(nn.Module):
+    """Full attention over the joint sequence; queries and keys are normalised per head, video ones turned."""
+
+    def __init__(self, sizes: TransformerSizes, operations: Any, **kwargs: Any) -> None:
+        super().__init__()
+        width = sizes.width
+        self.heads = sizes.heads
+        self.norm_q = operations.LayerNorm(sizes.head_width, eps=1e-6, **kwargs)
+        self.norm_k = operations.LayerNorm(sizes.head_width, eps=1e-6, **kwargs)
+        self.to_q = operations.Linear(width, width, **kwargs)
+        self.to_k = operations.Linear(width, width, **kwargs)
+        self.to_v = operations.Linear(width, width, **kwargs)
+        self.to_out = nn.ModuleList([operations.Linear(width, width, **kwargs)])
+
+    def forward(self, tokens: Tensor, n_text: int, rotate: Rotate, attend: Attend) -> Tensor:
+        """tokens [B, N, width] -> [B, N, width]."""
+        q = self.norm_q(self._split_heads(self.to_q(tokens)))
+        k = self.norm_k(self._split_heads(self.to_k(tokens)))
+        v = self._split_heads(self.to_v(tokens))
+        for x in (q, k):
+            x[:, n_text:] = rotate(x[:, n_text:])
+        return self.to_out[0](attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)))
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1))  # [B, N, width] -> [B, N, heads, head width]
+
+
+class GELU(nn.Module):
+    def __init__(self, width: int, operations: Any, **kwargs: Any) -> None:
+        super().__init__()
+        self.proj = operations.Linear(width, 4 * width, **kwargs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(self.proj(x), approximate="tanh")
+
+
+class FeedForward(nn.Module):
+    def __init__(self, width: int, operations: Any, **kwargs: Any) -> None:
+        super().__init__()
+        wide, narrow = GELU(width, operations, **kwargs), operations.Linear(4 * width, width, **kwargs)
+        self.net = nn.ModuleList([wide, nn.Identity(), narrow])  # 1 is the dropout of the released names
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        wide, _, narrow = self.net
+        return torch.cat([narrow(wide(part)) for part in tokens.split(FEED_FORWARD_TOKENS, dim=1)], dim=1)
+
+
+class Block(nn.Module):
+    def __init__(self, sizes: TransformerSizes, operations: Any, **kwargs: Any) -> None:
+        super().__init__()
+        self.norm1 = ModulatedNorm(sizes, operations, **kwargs)
+        self.attn1 = Attention(sizes, operations, **kwargs)
+        self.norm2 = ModulatedNorm(sizes, operations, **kwargs)
+        self.ff = FeedForward(sizes.width, operations, **kwargs)
+
+    def forward(self, tokens: Tensor, n_text: int, time: Tensor, rotate: Rotate, attend: Attend) -> Tensor:
+        """tokens [B, N, width], the first n_text of them text -> the same, changed in place."""
+        normed, *gates = self.norm1(tokens, n_text, time)
+        _add_gated(tokens, n_text, self.attn1(normed, n_text, rotate, attend), *gates)
+        normed, *gates = self.norm2(tokens, n_text, time)
+        return _add_gated(tokens, n_text, self.ff(normed), *gates)
+
+
+def _add_gated(tokens: Tensor, n_text: int, update: Tensor, text_gate: Tensor, gate: Tensor) -> Tensor:
+    tokens[:, :n_text].addcmul_(update[:, :n_text], text_gate)
+    tokens[:, n_text:].addcmul_(update[:, n_text:], gate)
+    return tokens
+
+
+class FinalNorm(nn.Module):
+    def __init__(self, sizes: TransformerSizes, operations: Any, **kwargs: Any) -> None:
+        super().__init__()
+        self.linear = operations.Linear(sizes.time_width, 2 * sizes.width, **kwargs)
+        self.norm = operations.LayerNorm(sizes.width, eps=1e-5, **kwargs)
+
+    def forward(self, video: Tensor, time: Tensor) -> Tensor:
+        shift, scale = self.linear(time)[:, None].chunk(2, dim=-1)
+        return self.norm(video) * (1 + scale) + shift
+
+
+class EchoVideoTransformer(IITF):
+    """The released transformer: `fuse` makes the context, once per prompt; `forward` predicts v, once per step."""
+
+    def __init__(
+        self, sizes: TransformerSizes, operations: ModuleType | type = plain_operations, **kwargs: Any
+    ) -> None:
+        """`operations` supplies the layers; kwargs (dtype, device) go to each of them."""
+        super().__init__(sizes.iitf, operations, **kwargs)
+        ops: Any = operations
+        self.sizes = sizes
+        self.patch_embed = PatchEmbed(sizes, ops, **kwargs)
+        self.time_embedding = TimeEmbedding(sizes.width, sizes.time_width, ops, **kwargs)
+        self.transformer_blocks = nn.ModuleList(Block(sizes, ops, **kwargs) for _ in range(sizes.blocks))
+        self.norm_final = ops.LayerNorm(sizes.width, eps=1e-5, **kwargs)
+        self.norm_out = FinalNorm(sizes, ops, **kwargs)
+        self.proj_out = ops.Linear(sizes.width, sizes.patch**2 * sizes.out_channels, **kwargs)
+
+    def forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        face_latent: Tensor | None = None,
+        attend: Attend = scaled_dot_product_attention,
+    ) -> Tensor:
+        """Predicted v [B, 16, T, H, W] for noisy latents x [B, 16, T, H, W] (scaled by 0.7) at timesteps [B].
+
+        context [B, n, 4096] comes from `fuse`; n is 226 in training. face_latent [B, 16, 1, H, W] (scaled by 0.7)
+        is what frame 0 of the second 16 channels shows; without it they are zero. H and W are even. attend takes
+        q, k, v [B, heads, N, head width] and returns [B, N, width]. Computes in x's dtype.
+        """
+        tokens = self.patch_embed(self.with_face_latent(x, face_latent), context)
+        time = F.silu(self.time_embedding(timesteps, x.dtype))
+        turn = self.rotation(x)
+        for block in self.transformer_blocks:
+            tokens = block(tokens, context.shape[1], time, turn, attend)
+        return self.unpatch(tokens[:, context.shape[1] :], time, x)
+
+    def rotation(self, x: Tensor) -> Rotate:
+        """The function that turns queries and keys [B, N, heads, head width] of x's video tokens."""
+        frames, rows, columns = x.shape[2], x.shape[3] // self.sizes.patch, x.shape[4] // self.sizes.patch
+        return partial(rotate, table=rotary_table(frames, rows, columns, self.sizes.head_width).to(x.device))
+
+    def with_face_latent(self, x: Tensor, face_latent: Tensor | None) -> Tensor:
+        """x [B, 16, T, H, W] -> [B, 32, T, H, W]: the face latent in frame 0 of the new channels, zeros after."""
+        batch, channels, *grid = x.shape
+        extended = x.new_zeros(batch, self.sizes.in_channels, *grid)
+        extended[:, :channels] = x
+        if face_latent is not None:
+            extended[:, channels:, :1] = face_latent
+        return extended
+
+    def unpatch(self, video: Tensor, time: Tensor, x: Tensor) -> Tensor:
+        """video tokens [B, T * H/2 * W/2, width] -> v [B, 16, T, H, W], H and W being x's."""
+        patch, (frames, height, width) = self.sizes.patch, x.shape[2:]
+        patches = self.proj_out(self.norm_out(self.norm_final(video), time))  # [B, N, 16 * 2 * 2]
+        grid = (frames, height // patch, width // patch)
+        patches = patches.unflatten(1, grid).unflatten(-1, (-1, patch, patch))  # [B, T, H/2, W/2, 16, 2, 2]
+        return patches.permute(0, 4, 1, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)  # [B, 16, T, H, W]
