@@ -1,0 +1,112 @@
+"""Files that are there whole or not at all: written beside their place under a hidden name, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from echovideo_model.errors import InvalidRequest
+
+# errno -> (what happened, what to do next)
+_REASONS = {
+    errno.ENOSPC: ("the disk is full", "free some space or choose a folder on another disk"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space or choose a folder on another disk"),
+    errno.EFBIG: ("the file is larger than is allowed here", "choose a folder on another disk"),
+    errno.EIO: ("the disk reports a failure", "choose a folder on another disk"),
+    errno.EROFS: ("the disk is read-only", "choose a folder on another disk"),
+    errno.EACCES: ("permission is denied", "choose a folder that you may write to, or close the open file"),
+    errno.EPERM: ("permission is denied", "choose a folder that you may write to"),
+    errno.EEXIST: ("a part of the path is a file, not a folder", "choose another folder"),
+    errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another folder"),
+    errno.ENOENT: ("its folder is not there", "choose another folder"),
+    errno.ENAMETOOLONG: ("the name is too long", "choose a shorter one"),
+}
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a temporary path beside `path` to write to; renames it onto `path` when the block succeeds.
+
+    The temporary path has the suffix of `path` and a hidden name; missing folders are made. Whatever leaves
+    the block early (KeyboardInterrupt included) removes the temporary file and the folders that were made for
+    it; a file that was at `path` before stays as it was.
+    Raises InvalidRequest when nothing can be written there (no space, no permission, a folder's name, ...).
+    """
+    with _beside(path) as (target, temporary):
+        yield temporary
+        os.replace(temporary, target)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raises InvalidRequest if a file cannot be written at `path`; to be called before minutes of work.
+
+    Proven by writing a small file beside it; nothing is left behind, and a file at `path` is not touched.
+    """
+    with _beside(path) as (_, temporary):
+        temporary.write_bytes(bytes(4096))
+
+
+@contextmanager
+def _beside(path: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
+    """The file that `path` means (links followed) and an unused name beside it, cleaned up at the end."""
+    if "\0" in os.fspath(path):
+        raise _refusal(path, "the name holds a zero byte", "choose another one")
+    target = Path(os.path.realpath(path))
+    # Not made from the target's name: a name of the greatest length that is allowed must not become longer.
+    temporary = target.parent / f".{secrets.token_hex(6)}{target.suffix}"
+    missing = [folder for folder in target.parents if not os.path.lexists(folder)]  # innermost first
+    try:
+        _check_place(path, target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield target, temporary
+    except (OSError, SafetensorError) as error:
+        code = _errno_of_writing(error, target, temporary)
+        if code is None:
+            raise
+        happened, remedy = _REASONS.get(code, (os.strerror(code).lower(), "choose another path"))
+        raise _refusal(path, happened, remedy) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        for folder in missing:
+            with suppress(OSError):  # not empty: the file is there now
+                folder.rmdir()
+
+
+def _check_place(path: str | os.PathLike[str], target: Path) -> None:
+    """Raises InvalidRequest if something other than a file is at `target`, OSError if it cannot be a name."""
+    try:
+        mode = os.lstat(target).st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise _refusal(path, "it is a folder", "give the name of a file in it")
+    if not stat.S_ISREG(mode):  # a rename would put a plain file in the place of /dev/null, say
+        raise _refusal(path, "it is a device, a pipe or a circle of links", "choose another path")
+
+
+def _refusal(path: str | os.PathLike[str], happened: str, remedy: str) -> InvalidRequest:
+    return InvalidRequest(f'cannot write "{os.fspath(path)}": {happened}; {remedy}')
+
+
+def _errno_of_writing(error: OSError | SafetensorError, target: Path, temporary: Path) -> int | None:
+    """The errno of `error` if it is about writing the target; None if it is about something else.
+
+    A write to an open file fails without a name; everything else names the path that it is about.
+    safetensors raises a class of its own, with the errno in the text.
+    """
+    if isinstance(error, SafetensorError):
+        found = re.search(r" serializing.*\(os error (\d+)\)", str(error), re.DOTALL)
+        return int(found[1]) if found else None
+    if error.filename is None:
+        return error.errno if error.errno in _REASONS else None
+    named = Path(os.fsdecode(error.filename))
+    return error.errno if named in (target, temporary, *target.parents) else None
