@@ -26,6 +26,12 @@ def everything_in(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
+def write_half_of(target: Path, interruption: type[BaseException]) -> None:
+    with replacing(target) as temporary:
+        temporary.write_bytes(b"half")
+        raise interruption
+
+
 def test_the_file_appears_only_when_the_block_has_succeeded(tmp_path: Path) -> None:
     target = tmp_path / "video.mp4"
     with replacing(target) as temporary:
@@ -56,18 +62,16 @@ def test_a_file_gets_the_permissions_that_any_new_file_gets(tmp_path: Path) -> N
 def test_an_interrupted_block_leaves_nothing_and_is_heard_of(
     tmp_path: Path, interruption: type[BaseException]
 ) -> None:
-    with pytest.raises(interruption), replacing(tmp_path / "new" / "folder" / "video.mp4") as temporary:
-        temporary.write_bytes(b"half")
-        raise interruption
+    with pytest.raises(interruption):
+        write_half_of(tmp_path / "new" / "folder" / "video.mp4", interruption)
     assert everything_in(tmp_path) == []
 
 
 def test_an_interrupted_block_leaves_the_older_file_as_it_was(tmp_path: Path) -> None:
     target = tmp_path / "video.mp4"
     target.write_bytes(b"older")
-    with pytest.raises(KeyboardInterrupt), replacing(target) as temporary:
-        temporary.write_bytes(b"half")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        write_half_of(target, KeyboardInterrupt)
     assert target.read_bytes() == b"older"
     assert everything_in(tmp_path) == ["video.mp4"]
 
@@ -262,8 +266,5 @@ def test_a_full_device_is_named_as_the_reason(tmp_path: Path) -> None:
     """/dev/full answers every write as a full disk does."""
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
-    with (
-        pytest.raises(InvalidRequest, match="the disk is full; free some space"),
-        replacing(tmp_path / "a") as _,
-    ):
-        os.write(os.open("/dev/full", os.O_WRONLY), b"x")
+    with pytest.raises(InvalidRequest, match="the disk is full; free some space"), replacing(tmp_path / "a"):
+        Path("/dev/full").write_bytes(b"x")
