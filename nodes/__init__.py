@@ -1,0 +1,24 @@
+"""The nodes: each one a schema, one call into the library or nodes/host, and a return."""
+
+from __future__ import annotations
+
+import logging
+
+from comfy_api.latest import ComfyExtension, io
+
+from ..echovideo_model import __version__
+from .host import registry
+
+log = logging.getLogger(__name__)
+NODES: list[type[io.ComfyNode]] = []
+
+
+class EchoVideoExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return NODES
+
+
+async def comfy_entrypoint() -> EchoVideoExtension:
+    registry.register()
+    log.info("ComfyUI-EchoVideo %s: %d nodes", __version__, len(NODES))
+    return EchoVideoExtension()

@@ -1,0 +1,117 @@
+"""The library's transformer behind the host's call: its attention, its wrappers, its block patches."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from comfy.ldm.modules import attention
+from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
+from torch import Tensor
+
+from ...echovideo_model.transformer import Block, EchoVideoTransformer, Rotate, TransformerSizes
+
+NARROW = (torch.float8_e4m3fn, torch.float8_e5m2)
+BULK = (".attn1.to_", ".ff.net.")  # 85 % of the weights, and the ones that 8 bits hardly hurt
+
+
+class HostTransformer(EchoVideoTransformer):
+    """EchoVideoTransformer as `BaseModel.diffusion_model`: every host feature that works inside a DiT works in it."""
+
+    def __init__(
+        self,
+        sizes: TransformerSizes,
+        dtype: torch.dtype,
+        device: Any = None,
+        operations: Any = None,
+        **_: Any,
+    ) -> None:
+        super().__init__(sizes, operations, dtype=dtype, device=device)
+        self.dtype = dtype
+        if dtype in NARROW:
+            self._keep_wide(torch.bfloat16)
+
+    def _keep_wide(self, dtype: torch.dtype) -> None:
+        """Under float8 only the bulk is stored narrow; norms, embeddings, modulation and IITF keep 16 bits."""
+        for name, module in self.named_modules():
+            for own, parameter in module.named_parameters(prefix=name, recurse=False):
+                if not any(part in own for part in BULK):
+                    parameter.data = parameter.data.to(dtype)
+
+    def forward(  # type: ignore[override]
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        control: Any = None,
+        transformer_options: dict[str, Any] | None = None,
+        face_latent: Tensor | None = None,
+        **_: Any,
+    ) -> Tensor:
+        """x [B, 16, T, H, W] -> v of the same shape; what other packs wrap around a DiT call is wrapped here."""
+        options = transformer_options or {}
+        wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
+        executor = WrapperExecutor.new_class_executor(self._forward, self, wrappers)
+        return executor.execute(x, timesteps, context, face_latent, options)
+
+    def _forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        face_latent: Tensor | None,
+        options: dict[str, Any],
+    ) -> Tensor:
+        height, width = x.shape[-2:]
+        x = pad_to_even(x)
+        if face_latent is not None:
+            face_latent = pad_to_even(face_latent)
+        tokens = self.patch_embed(self.with_face_latent(x, face_latent), context)
+        time = F.silu(self.time_embedding(timesteps, x.dtype))
+        tokens = self._blocks(tokens, context.shape[1], time, self.rotation(x), options)
+        return self.unpatch(tokens[:, context.shape[1] :], time, x)[..., :height, :width]
+
+    def _blocks(
+        self, tokens: Tensor, n_text: int, time: Tensor, rotate: Rotate, options: dict[str, Any]
+    ) -> Tensor:
+        """All blocks, each one replaced by the patch that another pack registered for it, if any."""
+        options["total_blocks"], options["block_type"] = len(self.transformer_blocks), "double"
+        patches = options.get("patches_replace", {}).get("dit", {})
+        attend = partial(host_attention, options=options)
+        for index, block in enumerate(self.transformer_blocks):
+            options["block_index"] = index
+            patch = patches.get(("double_block", index))
+            if patch is None:
+                tokens = block(tokens, n_text, time, rotate, attend)
+                continue
+            given = {"img": tokens[:, n_text:], "txt": tokens[:, :n_text], "vec": time, "pe": rotate}
+            given |= {"attention_mask": None, "transformer_options": options}
+            original = partial(original_block, block=block, attend=attend)
+            out = patch(given, {"original_block": original})
+            tokens = torch.cat([out["txt"], out["img"]], dim=1)
+        return tokens
+
+
+def original_block(given: dict[str, Any], *, block: Block, attend: Any) -> dict[str, Tensor]:
+    """One block in the form in which patches call it: img [B, N, width] and txt [B, n, width] in and out."""
+    n_text = given["txt"].shape[1]
+    tokens = torch.cat([given["txt"], given["img"]], dim=1)  # a copy, since the block works in place
+    tokens = block(tokens, n_text, given["vec"], given["pe"], attend)
+    return {"img": tokens[:, n_text:], "txt": tokens[:, :n_text]}
+
+
+def host_attention(q: Tensor, k: Tensor, v: Tensor, *, options: dict[str, Any]) -> Tensor:
+    """q, k, v [B, heads, N, D] -> [B, N, heads * D] by whichever attention the user chose for the host."""
+    return attention.optimized_attention(
+        q, k, v, heads=q.shape[1], skip_reshape=True, transformer_options=options
+    )
+
+
+def pad_to_even(x: Tensor) -> Tensor:
+    """Height and width rounded up to a multiple of the patch, 2, by repeating the last row and column."""
+    odd_rows, odd_columns = x.shape[-2] % 2, x.shape[-1] % 2
+    if not (odd_rows or odd_columns):
+        return x
+    return F.pad(x, (0, odd_columns, 0, odd_rows, 0, 0), mode="replicate")

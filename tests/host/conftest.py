@@ -1,0 +1,61 @@
+"""Fixtures of the host tests: which host, and one running instance of it for the whole session.
+
+The host is the folder in $COMFYUI_PATH, or the one that this pack is installed in (two folders up). Its own
+requirements must be installed in the Python that runs the tests: scripts/test_host.sh sees to both.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from harness import Host
+
+
+def host_folder() -> Path | None:
+    candidates = [Path(os.environ["COMFYUI_PATH"])] if os.environ.get("COMFYUI_PATH") else []
+    candidates.append(Path(__file__).parents[4])
+    return next(
+        (c for c in candidates if (c / "main.py").is_file() and (c / "comfyui_version.py").is_file()), None
+    )
+
+
+def reason_to_skip() -> str | None:
+    if host_folder() is None:
+        return "no ComfyUI here: set COMFYUI_PATH to its folder, or run scripts/test_host.sh"
+    missing = [name for name in ("aiohttp", "psutil", "torchsde") if importlib.util.find_spec(name) is None]
+    if missing:
+        return (
+            f"the host's requirements are not installed here ({', '.join(missing)}): run scripts/test_host.sh"
+        )
+    return None
+
+
+@pytest.fixture(scope="session")
+def folder() -> Path:
+    """The host's own folder; skips where there is none."""
+    if reason := reason_to_skip():
+        pytest.skip(reason)
+    found = host_folder()
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The base directory that the session's host works in: models, input, output."""
+    return tmp_path_factory.mktemp("comfy")
+
+
+@pytest.fixture(scope="session")
+def host(folder: Path, base: Path) -> Iterator[Host]:
+    """One running host with this pack, shared by all tests of a session."""
+    with Host.start(folder, base) as running:
+        yield running
