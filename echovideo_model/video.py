@@ -1,0 +1,242 @@
+"""Videos in and out: H.264 in mp4 with the right colours, and with what made the video in its metadata.
+
+mp4 keeps only the tags that it knows. So `title` holds the prompt, which players show, and `comment` holds all
+that was given as one JSON object, which survives with any keys.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from fractions import Fraction
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from echovideo_model.errors import DependencyMissing, InvalidRequest
+from echovideo_model.files import replacing
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+logger = logging.getLogger(__name__)
+
+FPS = 16.0  # what the model was trained on
+_LONGEST_TITLE = 250  # characters; the whole prompt is in the comment
+_BT709 = 1  # ISO/IEC 23091-2: primaries, transfer and matrix share the number
+_LIMITED_RANGE = 1  # FFmpeg's AVCOL_RANGE_MPEG: luma 16..235
+
+
+class VideoInfo(NamedTuple):
+    """What a video file says about itself; `frames` is 0 where it does not say."""
+
+    frames: int
+    fps: float
+    metadata: dict[str, str]
+
+
+def write_mp4(
+    path: str | os.PathLike[str],
+    frames: Tensor | np.ndarray,
+    fps: float = FPS,
+    metadata: Mapping[str, str] | None = None,
+    on_frame: Callable[[int, int], None] | None = None,
+) -> None:
+    """Writes frames [F, H, W, 3], float in 0..1 (clamped) or uint8, as H.264 yuv420p (BT.709, crf 18) in mp4.
+
+    H and W are even; fps is 1..240. `metadata` comes back from `read_mp4` as it is; its "prompt" becomes the
+    title. `on_frame(done, total)` is called after each frame; what it raises cancels and leaves no file.
+    Raises InvalidRequest for another shape, an odd size, NaN (the frame is named) and a path that cannot be
+    written; DependencyMissing without PyAV or its H.264 encoder.
+    """
+    av = _import_av()
+    total, height, width = _size(frames)
+    rate = _rate(fps)
+    with (
+        replacing(path) as temporary,
+        # faststart moves the index to the front, so that browsers play before the whole file is there
+        av.open(
+            str(temporary), "w", format="mp4", options={"movflags": "faststart"}, metadata_errors="replace"
+        ) as container,
+    ):
+        container.metadata.update(_tags(metadata or {}))
+        stream = _h264_stream(av, container, rate, height, width)
+        for index in range(total):
+            _mux(container, stream.encode(_encodable(av, frames[index], index, rate)))
+            if on_frame is not None:
+                on_frame(index + 1, total)
+        _mux(container, stream.encode(None))
+
+
+def iter_frames(path: str | os.PathLike[str]) -> Iterator[np.ndarray]:
+    """The frames of a video one by one, uint8 RGB [H, W, 3]; only one is held at a time.
+
+    Raises InvalidRequest, at the first frame, for a file that is not a video, and later where it is damaged.
+    A file that ends early without an error is logged as a warning.
+    """
+    with _opened(path) as (container, stream):
+        to_rgb, count = _rgb_converter(stream), 0
+        for frame in container.decode(stream):
+            count += 1
+            yield to_rgb(frame)
+        if count == 0:
+            raise _unreadable(path, "no frame can be decoded")
+        if count < stream.frames:
+            logger.warning("%s: %d of %d frames could be read; is it whole?", path, count, stream.frames)
+
+
+def describe(path: str | os.PathLike[str]) -> VideoInfo:
+    """Frame count, frame rate and metadata, without decoding. Raises InvalidRequest if it is not a video."""
+    with _opened(path) as (container, stream):
+        rate = stream.average_rate or stream.guessed_rate or Fraction(0)
+        return VideoInfo(stream.frames, float(rate), _metadata(container.metadata))
+
+
+def read_mp4(path: str | os.PathLike[str]) -> tuple[np.ndarray, float, dict[str, str]]:
+    """All frames uint8 RGB [F, H, W, 3], frames per second and metadata. Raises InvalidRequest as iter_frames."""
+    info = describe(path)
+    return np.stack(list(iter_frames(path))), info.fps, info.metadata
+
+
+def to_uint8(frame: Tensor | np.ndarray, name: str = "the picture") -> np.ndarray:
+    """A picture [H, W, 3], float in 0..1 (clamped) or uint8, as a contiguous uint8 array of the same shape.
+
+    Raises InvalidRequest, with `name`, if a value is NaN or infinite: no black picture in its place.
+    """
+    pixels = torch.as_tensor(frame).detach().cpu()
+    if pixels.dtype != torch.uint8:
+        pixels = pixels.float()
+        if not torch.isfinite(pixels).all():
+            raise InvalidRequest(
+                f"{name} holds NaN or infinite values; use bfloat16 or float32 instead of float16, "
+                "and check the model files"
+            )
+        pixels = pixels.clamp(0, 1).mul(255).round().to(torch.uint8)
+    return np.ascontiguousarray(pixels.numpy())
+
+
+def _import_av() -> ModuleType:
+    try:
+        import av
+        import av.error
+        import av.filter
+    except ImportError as error:
+        raise DependencyMissing('videos need PyAV: pip install "av>=12"') from error
+    return av
+
+
+def _size(frames: Tensor | np.ndarray) -> tuple[int, int, int]:
+    shape = tuple(frames.shape)
+    if len(shape) != 4 or shape[3] != 3 or shape[0] == 0:
+        raise InvalidRequest(f"frames of shape {list(shape)}: give [frames, height, width, 3], at least one")
+    total, height, width, _ = shape
+    if height % 2 or width % 2 or not height or not width:
+        raise InvalidRequest(f"frames of {width} x {height} pixels: give an even width and height")
+    return total, height, width
+
+
+def _rate(fps: float) -> Fraction:
+    if not (math.isfinite(fps) and 1 <= fps <= 240):
+        raise InvalidRequest(f"{fps} frames per second: give 1 to 240")
+    return Fraction(fps).limit_denominator(1001)  # 30000/1001 and the like stay exact
+
+
+def _h264_stream(av: ModuleType, container: Any, rate: Fraction, height: int, width: int) -> VideoStream:
+    try:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "medium"})
+    except ValueError as error:
+        raise DependencyMissing(
+            'this PyAV has no H.264 encoder: pip install --force-reinstall --only-binary av "av>=12"'
+        ) from error
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    context = stream.codec_context
+    context.color_primaries = context.color_trc = context.colorspace = _BT709
+    context.color_range = _LIMITED_RANGE
+    return stream
+
+
+def _encodable(av: ModuleType, frame: Tensor | np.ndarray, index: int, rate: Fraction) -> Any:
+    # Every colour argument is given: the defaults differ between versions, and none of them is BT.709.
+    picture = av.VideoFrame.from_ndarray(to_uint8(frame, f"frame {index}"), format="rgb24").reformat(
+        format="yuv420p",
+        src_colorspace="ITU709",
+        dst_colorspace="ITU709",
+        src_color_range="JPEG",
+        dst_color_range="MPEG",
+    )
+    picture.pts, picture.time_base = index, 1 / rate
+    return picture
+
+
+def _mux(container: Any, packets: list[Any]) -> None:
+    for packet in packets:
+        packet.duration = 1  # of the rate's units; left at zero, the last frame would take no time
+        container.mux(packet)
+
+
+def _tags(metadata: Mapping[str, str]) -> dict[str, str]:
+    if not metadata:
+        return {}
+    comment = {"comment": json.dumps(dict(metadata), ensure_ascii=False)}
+    title = " ".join(metadata.get("prompt", "").split())[:_LONGEST_TITLE]
+    return {"title": title, **comment} if title else comment
+
+
+def _metadata(tags: Mapping[str, str]) -> dict[str, str]:
+    """What `_tags` made the tags from; the tags themselves in a video that somebody else wrote."""
+    try:
+        ours = json.loads(tags.get("comment", ""))
+    except ValueError:
+        ours = None
+    return {key: str(value) for key, value in ours.items()} if isinstance(ours, dict) else dict(tags)
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The open container and its first video stream; what cannot be opened or decoded is InvalidRequest."""
+    av = _import_av()
+    try:
+        with av.open(os.fspath(path), metadata_errors="replace") as container:
+            kind = container.format.name  # FFmpeg takes a text for a terminal's picture, a photo for a video
+            if not container.streams.video or kind in ("tty", "image2") or kind.endswith("_pipe"):
+                raise _unreadable(path, f"it is none ({kind})")
+            stream = container.streams.video[0]
+            if stream.codec_context is None or stream.codec_context.format is None:
+                raise _unreadable(path, "its pictures are damaged or of an unknown format")
+            stream.thread_type = "AUTO"
+            yield container, stream
+    except av.error.FFmpegError as error:
+        raise _unreadable(path, error.strerror.lower()) from error
+
+
+def _unreadable(path: str | os.PathLike[str], reason: str) -> InvalidRequest:
+    return InvalidRequest(f'cannot read "{os.fspath(path)}" as a video: {reason}; give a whole video file')
+
+
+def _rgb_converter(stream: VideoStream) -> Callable[[Any], np.ndarray]:
+    """Decoded frame -> uint8 RGB [H, W, 3], by the colour flags that the frame carries.
+
+    swscale's shortest way from YUV to RGB truncates and loses a level on average: these flags round.
+    """
+    av = _import_av()
+    graph = av.filter.Graph()
+    graph.link_nodes(
+        graph.add_buffer(template=stream),
+        graph.add("scale", "flags=accurate_rnd+full_chroma_int+bilinear"),
+        graph.add("format", "rgb24"),
+        graph.add("buffersink"),
+    ).configure()
+
+    def convert(frame: Any) -> np.ndarray:
+        graph.push(frame)
+        return graph.pull().to_ndarray()
+
+    return convert
