@@ -1,0 +1,227 @@
+"""The CogVideoX video autoencoder: pixels to latents and back, 8 x smaller in space, 4 x in time.
+
+Parameter names are the released ones (diffusers spelling). Frame 0 stands alone and each further latent frame
+stands for four frames: T = 4 (t - 1) + 1. Convolutions look back in time only, but each norm sees the chunk it
+is given, so chunks are cut as in training: 2 latent frames (8 pixel frames), the first one with the remainder.
+Where the reference is right (odd t) this is the same function; for even t it doubles frame 0, this one does not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import operations as plain_operations
+from .errors import InvalidRequest
+from .vae_layers import Activated, CausalConv3d, Downsample, ResnetBlock, Stream, Upsample, make_norm
+
+LATENT_SCALE = 0.7
+"""What the transformer sees is LATENT_SCALE x the latents of `encode` and `decode`."""
+LATENT_FRAMES_PER_CHUNK = 2
+PIXEL_FRAMES_PER_CHUNK = 8
+TIME_LEVELS = 2  # levels that also halve the frame rate
+
+OnChunk = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class VAESizes:
+    """Sizes of the network; the released values stand behind each."""
+
+    channels: tuple[int, ...]  # 128, 256, 256, 512: one per level, from the pixels inwards
+    layers: int  # 3 residual blocks per level of the encoder; the decoder has one more
+    pixel_channels: int  # 3
+    latent_channels: int  # 16
+    groups: int  # 32, of every group norm
+
+    @property
+    def shrink(self) -> int:
+        """Pixels per latent, in height and in width: 8."""
+        return 2 ** (len(self.channels) - 1)
+
+    @classmethod
+    def read(cls, shapes: Mapping[str, Sequence[int]], groups: int | None = None) -> VAESizes:
+        """Sizes of a state dict given as {parameter name: shape}.
+
+        The number of groups leaves no trace in the shapes. Unless it is given, it is the released 32 where
+        that divides every level's channels, else half of their greatest common divisor.
+        """
+        levels = sum(
+            name.startswith("encoder.down_blocks.") and name.endswith(".resnets.0.conv1.conv.weight")
+            for name in shapes
+        )
+        channels = tuple(
+            shapes[f"encoder.down_blocks.{level}.resnets.0.conv1.conv.weight"][0] for level in range(levels)
+        )
+        common = math.gcd(*channels)
+        return cls(
+            channels=channels,
+            layers=sum(
+                name.startswith("encoder.down_blocks.0.resnets.") and name.endswith(".conv1.conv.weight")
+                for name in shapes
+            ),
+            pixel_channels=shapes["encoder.conv_in.conv.weight"][1],
+            latent_channels=shapes["decoder.conv_in.conv.weight"][1],
+            groups=groups or (32 if common % 32 == 0 else max(1, common // 2)),
+        )
+
+
+class Level(nn.Module):
+    """Residual blocks at one resolution, then the step to the next one."""
+
+    def __init__(self, resnets: list[ResnetBlock]) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(resnets)
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        for resnet in self.resnets:
+            x = resnet(x, stream)
+        return self.step(x, stream)
+
+    def step(self, x: Tensor, stream: Stream) -> Tensor:
+        return x
+
+
+class DownLevel(Level):
+    def __init__(self, resnets: list[ResnetBlock], downsample: Downsample | None) -> None:
+        super().__init__(resnets)
+        if downsample is not None:
+            self.downsamplers = nn.ModuleList([downsample])
+
+    def step(self, x: Tensor, stream: Stream) -> Tensor:
+        return self.downsamplers[0](x, stream) if hasattr(self, "downsamplers") else x
+
+
+class UpLevel(Level):
+    def __init__(self, resnets: list[ResnetBlock], upsample: Upsample | None) -> None:
+        super().__init__(resnets)
+        if upsample is not None:
+            self.upsamplers = nn.ModuleList([upsample])
+
+    def step(self, x: Tensor, stream: Stream) -> Tensor:
+        return self.upsamplers[0](x, stream) if hasattr(self, "upsamplers") else x
+
+
+class Encoder(nn.Module):
+    def __init__(self, sizes: VAESizes, operations: Any, **kwargs: Any) -> None:
+        super().__init__()
+        channels, last = sizes.channels, len(sizes.channels) - 1
+
+        def resnet(c_in: int, c_out: int) -> ResnetBlock:
+            return ResnetBlock(c_in, c_out, sizes.groups, None, operations, **kwargs)
+
+        self.conv_in = CausalConv3d(sizes.pixel_channels, channels[0], operations, **kwargs)
+        self.down_blocks = nn.ModuleList()
+        for level, c_out in enumerate(channels):
+            c_in = channels[max(level - 1, 0)]
+            resnets = [resnet(c_in if layer == 0 else c_out, c_out) for layer in range(sizes.layers)]
+            down = Downsample(c_out, level < TIME_LEVELS, operations, **kwargs) if level < last else None
+            self.down_blocks.append(DownLevel(resnets, down))
+        self.mid_block = Level([resnet(channels[-1], channels[-1]) for _ in range(2)])
+        self.norm_out = make_norm(channels[-1], sizes.groups, None, operations, **kwargs)
+        self.conv_out = CausalConv3d(channels[-1], 2 * sizes.latent_channels, operations, **kwargs)
+
+    def forward(self, pixels: Tensor, stream: Stream) -> Tensor:
+        """A chunk [T, H, W, 3] -> mean and log variance [t, h, w, 2 x 16]."""
+        x = self.conv_in(pixels, stream)
+        for level in self.down_blocks:
+            x = level(x, stream)
+        x = self.mid_block(x, stream)
+        return self.conv_out(Activated(x, self.norm_out, stream), stream)
+
+
+class Decoder(nn.Module):
+    def __init__(self, sizes: VAESizes, operations: Any, **kwargs: Any) -> None:
+        super().__init__()
+        channels, last = sizes.channels[::-1], len(sizes.channels) - 1
+
+        def resnet(c_in: int, c_out: int) -> ResnetBlock:
+            return ResnetBlock(c_in, c_out, sizes.groups, sizes.latent_channels, operations, **kwargs)
+
+        self.conv_in = CausalConv3d(sizes.latent_channels, channels[0], operations, **kwargs)
+        self.mid_block = Level([resnet(channels[0], channels[0]) for _ in range(2)])
+        self.up_blocks = nn.ModuleList()
+        for level, c_out in enumerate(channels):
+            c_in = channels[max(level - 1, 0)]
+            resnets = [resnet(c_in if layer == 0 else c_out, c_out) for layer in range(sizes.layers + 1)]
+            up = Upsample(c_out, level < TIME_LEVELS, operations, **kwargs) if level < last else None
+            self.up_blocks.append(UpLevel(resnets, up))
+        self.norm_out = make_norm(channels[-1], sizes.groups, sizes.latent_channels, operations, **kwargs)
+        self.conv_out = CausalConv3d(channels[-1], sizes.pixel_channels, operations, **kwargs)
+
+    def forward(self, latents: Tensor, stream: Stream) -> Tensor:
+        """A chunk [t, h, w, 16] -> pixels [T, H, W, 3]."""
+        stream.latents = latents
+        x = self.mid_block(self.conv_in(latents, stream), stream)
+        for level in self.up_blocks:
+            x = level(x, stream)
+        return self.conv_out(Activated(x, self.norm_out, stream), stream)
+
+
+class CogVideoXVAE(nn.Module):
+    """The whole autoencoder. Latents here are the network's own, without LATENT_SCALE."""
+
+    def __init__(
+        self, sizes: VAESizes, operations: ModuleType | type = plain_operations, **kwargs: Any
+    ) -> None:
+        """`operations` supplies the layers; kwargs (dtype, device) go to each of them."""
+        super().__init__()
+        self.sizes = sizes
+        self.encoder = Encoder(sizes, operations, **kwargs)
+        self.decoder = Decoder(sizes, operations, **kwargs)
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor, on_chunk: OnChunk | None = None) -> tuple[Tensor, Tensor]:
+        """pixels [B, 3, T, H, W] in -1..1 -> mean and log variance (-30..20) of the latents, [B, 16, t, h, w].
+
+        T is 4n + 1; H and W are multiples of 8, else InvalidRequest. Computes in the dtype of `pixels`.
+        `on_chunk(done, total)` is called after each chunk and may raise to stop.
+        """
+        frames, height, width = pixels.shape[2:]
+        if frames % 4 != 1 or height % self.sizes.shrink or width % self.sizes.shrink:
+            raise InvalidRequest(
+                f"A clip of {frames} frames at {width} x {height} cannot be encoded: "
+                f"use 4n + 1 frames, and a width and height that are multiples of {self.sizes.shrink}."
+            )
+        moments = _through(self.encoder, pixels, PIXEL_FRAMES_PER_CHUNK, on_chunk)
+        mean, log_variance = moments.chunk(2, dim=1)
+        return mean, log_variance.clamp(-30, 20)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, on_chunk: OnChunk | None = None) -> Tensor:
+        """latents [B, 16, t, h, w] -> pixels [B, 3, 4 (t - 1) + 1, 8h, 8w], about -1..1, not clamped.
+
+        Computes in the dtype of `latents`. `on_chunk(done, total)` is called after each chunk and may raise
+        to stop.
+        """
+        return _through(self.decoder, latents, LATENT_FRAMES_PER_CHUNK, on_chunk)
+
+
+def _through(network: nn.Module, clips: Tensor, chunk: int, on_chunk: OnChunk | None) -> Tensor:
+    """clips [B, C, T, H, W] through the encoder or decoder, clip by clip, chunk by chunk."""
+    cuts = list(_chunks(clips.shape[2], chunk))
+    done, results = 0, []
+    for clip in clips.permute(0, 2, 3, 4, 1):  # [T, H, W, C]
+        stream, parts = Stream(), []
+        for start, stop in cuts:
+            stream.first = start == 0
+            parts.append(network(clip[start:stop].contiguous(), stream).permute(3, 0, 1, 2))  # [C, T, H, W]
+            done += 1
+            if on_chunk is not None:
+                on_chunk(done, len(cuts) * len(clips))
+        results.append(torch.cat(parts, dim=1))
+    return torch.stack(results)
+
+
+def _chunks(frames: int, size: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of each chunk of `size` frames; the first one takes the remainder as well."""
+    stop = min(size + frames % size, frames)
+    yield 0, stop
+    for start in range(stop, frames, size):
+        yield start, start + size
