@@ -55,7 +55,10 @@ def _angles(start: int, stop: int, count: int, width: int) -> Tensor:
     return torch.outer(positions, speeds)
 
 
-def rotate(x: Tensor, table: Tensor) -> Tensor:
-    """Turn each pair of x [B, N, heads, head width] by table [N, head width / 2]; float32 inside, x's dtype out."""
+def rotate_(x: Tensor, table: Tensor) -> Tensor:
+    """Turn each pair of x [B, N, heads, head width] by table [N, head width / 2], in place, in float32."""
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))  # [B, N, heads, head width / 2]
-    return torch.view_as_real(pairs * table[:, None, :]).flatten(-2).to(x.dtype)
+    pairs *= table[:, None, :]
+    if x.dtype == torch.float32:  # then `pairs` is a view of x itself
+        return x
+    return x.copy_(torch.view_as_real(pairs).flatten(-2))

@@ -21,11 +21,10 @@ from torch import Tensor, nn
 from . import operations as plain_operations
 from .iitf import IITF, IITFSizes, Shapes
 from .operations import scaled_dot_product_attention
-from .rotary import rotary_table, rotate
+from .rotary import rotary_table, rotate_
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-Rotate = Callable[[Tensor], Tensor]
-FEED_FORWARD_TOKENS = 512  # at a time: the 4 x wider middle then stays in the cache instead of filling memory
+Rotate = Callable[[Tensor], Tensor]  # in place
 
 
 @dataclass(frozen=True)
@@ -130,8 +129,8 @@ class Attention(nn.Module):
         q = self.norm_q(self._split_heads(self.to_q(tokens)))
         k = self.norm_k(self._split_heads(self.to_k(tokens)))
         v = self._split_heads(self.to_v(tokens))
-        for x in (q, k):
-            x[:, n_text:] = rotate(x[:, n_text:])
+        rotate(q[:, n_text:])
+        rotate(k[:, n_text:])
         return self.to_out[0](attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)))
 
     def _split_heads(self, x: Tensor) -> Tensor:
@@ -155,7 +154,7 @@ class FeedForward(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         wide, _, narrow = self.net
-        return torch.cat([narrow(wide(part)) for part in tokens.split(FEED_FORWARD_TOKENS, dim=1)], dim=1)
+        return narrow(wide(tokens))
 
 
 class Block(nn.Module):
@@ -230,9 +229,9 @@ class EchoVideoTransformer(IITF):
         return self.unpatch(tokens[:, context.shape[1] :], time, x)
 
     def rotation(self, x: Tensor) -> Rotate:
-        """The function that turns queries and keys [B, N, heads, head width] of x's video tokens."""
+        """The function that turns queries or keys [B, N, heads, head width] of x's video tokens, in place."""
         frames, rows, columns = x.shape[2], x.shape[3] // self.sizes.patch, x.shape[4] // self.sizes.patch
-        return partial(rotate, table=rotary_table(frames, rows, columns, self.sizes.head_width).to(x.device))
+        return partial(rotate_, table=rotary_table(frames, rows, columns, self.sizes.head_width).to(x.device))
 
     def with_face_latent(self, x: Tensor, face_latent: Tensor | None) -> Tensor:
         """x [B, 16, T, H, W] -> [B, 32, T, H, W]: the face latent in frame 0 of the new channels, zeros after."""
