@@ -7,10 +7,11 @@ import logging
 from comfy_api.latest import ComfyExtension, io
 
 from ..echovideo_model import __version__
-from .host import registry
+from .host import folders, registry
+from .loaders import LoadEchoVideoModel, LoadEchoVideoTextEncoder, LoadEchoVideoVAE
 
 log = logging.getLogger(__name__)
-NODES: list[type[io.ComfyNode]] = []
+NODES: list[type[io.ComfyNode]] = [LoadEchoVideoModel, LoadEchoVideoTextEncoder, LoadEchoVideoVAE]
 
 
 class EchoVideoExtension(ComfyExtension):
@@ -19,6 +20,7 @@ class EchoVideoExtension(ComfyExtension):
 
 
 async def comfy_entrypoint() -> EchoVideoExtension:
+    folders.register()
     registry.register()
     log.info("ComfyUI-EchoVideo %s: %d nodes", __version__, len(NODES))
     return EchoVideoExtension()

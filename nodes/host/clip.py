@@ -1,0 +1,116 @@
+"""T5-XXL as the host's CLIP, the way EchoVideo was trained: 226 tokens, padding attended like words."""
+
+from __future__ import annotations
+
+from functools import partial
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import comfy.sd
+import comfy.supported_models_base
+import comfy.utils
+import folder_paths
+from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer
+from comfy.text_encoders.sd3_clip import T5XXLModel, T5XXLTokenizer, t5_xxl_detect
+
+from ...echovideo_model.errors import WrongModelFile
+from .folders import load_state
+
+TOKENS = 226
+END = (1, 1.0)  # T5's end of sentence, at weight 1
+
+
+class T5Tokenizer226(T5XXLTokenizer):
+    """Always 226 tokens: shorter prompts are padded, longer ones cut before their end mark, as in training."""
+
+    def __init__(
+        self, embedding_directory: str | None = None, tokenizer_data: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(embedding_directory, tokenizer_data or {}, min_length=TOKENS)
+
+    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> Any:
+        (tokens,) = super().tokenize_with_weights(text, return_word_ids, **kwargs)
+        if len(tokens) > TOKENS:
+            tokens = [*tokens[: TOKENS - 1], (*END, 0) if return_word_ids else END]
+        return [tokens]
+
+
+class EchoVideoTokenizer(SD1Tokenizer):
+    """`raw`: the prompt goes to T5 as it is written; otherwise (word:1.2) weights words, as everywhere in the host."""
+
+    def __init__(self, raw: bool, embedding_directory: str | None = None, tokenizer_data: Any = None) -> None:
+        super().__init__(
+            embedding_directory, tokenizer_data or {}, clip_name="t5xxl", tokenizer=T5Tokenizer226
+        )
+        self.raw = raw
+
+    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> Any:
+        # the host's own class calls its part by its attribute, "clip_t5xxl"
+        kwargs["disable_weights"] = kwargs.get("disable_weights", False) or self.raw
+        return {"t5xxl": self.clip_t5xxl.tokenize_with_weights(text, return_word_ids, **kwargs)}
+
+
+class EchoVideoTextEncoder(SD1ClipModel):
+    def __init__(
+        self, device: Any = "cpu", dtype: Any = None, model_options: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(device, dtype, model_options or {}, name="t5xxl", clip_model=T5XXLModel)
+
+
+def load_clip(path: Path, raw_prompt: bool = False, disable_dynamic: bool = False) -> Any:
+    """The CLIP in `path`: T5-XXL in fp16, bf16, fp8 or scaled fp8, in one file or in parts. Raises WrongModelFile."""
+    state, metadata = load_state(path)
+    if hasattr(comfy.utils, "convert_old_quants"):
+        state, metadata = comfy.utils.convert_old_quants(state, model_prefix="", metadata=metadata)
+    options: dict[str, Any] = {"t5xxl_model_config": t5_sizes(state, path)}
+    for name, value in t5_xxl_detect(state).items():  # each host has its own names for what it found
+        options[
+            {"dtype_t5": "dtype", "t5_quantization_metadata": "t5xxl_quantization_metadata"}.get(name, name)
+        ] = value
+    target = comfy.supported_models_base.ClipTarget(
+        partial(EchoVideoTokenizer, raw_prompt), EchoVideoTextEncoder
+    )
+    known = signature(comfy.sd.CLIP.__init__).parameters
+    late = {
+        "state_dict": [state],
+        "disable_dynamic": disable_dynamic,
+    }  # weights must be in before a dynamic load
+    clip = comfy.sd.CLIP(
+        target,
+        embedding_directory=folder_paths.get_folder_paths("embeddings"),
+        parameters=comfy.utils.calculate_parameters(state),
+        model_options=options,
+        **{name: value for name, value in late.items() if name in known},
+    )
+    if "state_dict" not in known:
+        clip.load_sd(state)
+    clip.patcher.cached_patcher_init = (load_clip_patcher, (path, raw_prompt))
+    return clip
+
+
+def load_clip_patcher(path: Path, raw_prompt: bool, disable_dynamic: bool = False) -> Any:
+    return load_clip(path, raw_prompt, disable_dynamic).patcher
+
+
+def t5_sizes(state: dict[str, Any], path: Path) -> dict[str, int]:
+    """T5's configuration read off its weights, so that the released encoder and the tests' tiny one load alike."""
+    first = "encoder.block.0.layer."
+    try:
+        vocabulary, width = state["shared.weight"].shape
+        inner = state[first + "0.SelfAttention.q.weight"].shape[0]
+        buckets, heads = state[first + "0.SelfAttention.relative_attention_bias.weight"].shape
+        feed_forward = state[first + "1.DenseReluDense.wi_0.weight"].shape[0]
+    except KeyError as missing:
+        raise WrongModelFile(
+            f"{path.name} is not a T5-XXL encoder ({missing} is missing): choose t5xxl_fp16.safetensors or the like"
+        ) from None
+    return {
+        "vocab_size": vocabulary,
+        "d_model": width,
+        "d_kv": inner // heads,
+        "d_ff": feed_forward,
+        "num_heads": heads,
+        "num_layers": sum(name.endswith(".SelfAttention.q.weight") for name in state),
+        "relative_attention_num_buckets": buckets,
+    }

@@ -1,0 +1,69 @@
+"""The host's model folders: which ones are read, what is offered in lists, and whole files or shards as one state."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import comfy.utils
+import folder_paths
+
+from ...echovideo_model.errors import ModelFileMissing
+
+DIFFUSION_MODELS, TEXT_ENCODERS, VAE, CLIP_VISION = "diffusion_models", "text_encoders", "vae", "clip_vision"
+FACE_PARSERS, INSIGHTFACE, IDENTITIES = "facemodels", "insightface", "echovideo_identities"
+OWN_FOLDERS = {FACE_PARSERS: {".pth", ".safetensors"}, INSIGHTFACE: {".onnx"}, IDENTITIES: {".safetensors"}}
+SHARD = re.compile(r"-(\d{5})-of-(\d{5})(\.\w+)$")
+
+
+def register() -> None:
+    """Adds our folders to the host's, keeping places that the user's extra_model_paths.yaml gave them."""
+    for name, extensions in OWN_FOLDERS.items():
+        folder_paths.add_model_folder_path(name, os.path.join(folder_paths.models_dir, name))
+        places, known = folder_paths.folder_names_and_paths[name]
+        folder_paths.folder_names_and_paths[name] = (places, set(known) | extensions)
+    folder_paths.add_model_folder_path(
+        IDENTITIES, os.path.join(folder_paths.get_output_directory(), IDENTITIES)
+    )
+
+
+def listed(folder: str) -> list[str]:
+    """What a node offers from `folder`: every file, and of a file in several parts the first part alone."""
+    names = folder_paths.get_filename_list(folder)
+    return [name for name in names if not (part := SHARD.search(name)) or int(part[1]) == 1]
+
+
+def resolve(folder: str, name: str) -> Path:
+    """The file that a node's choice means. Raises ModelFileMissing with every place searched."""
+    path = folder_paths.get_full_path(folder, name)
+    if path is None:
+        places = ", ".join(folder_paths.get_folder_paths(folder))
+        raise ModelFileMissing(
+            f"{name} is in none of the folders searched ({places}): put it there and press R"
+        )
+    return Path(path)
+
+
+def load_state(path: Path) -> tuple[dict[str, Any], dict[str, str] | None]:
+    """Tensors by name and the metadata of a file; of a file in several parts, all of them together."""
+    state, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
+    for part in shards(path)[1:]:
+        state.update(comfy.utils.load_torch_file(str(part), safe_load=True))
+    return state, metadata
+
+
+def shards(path: Path) -> list[Path]:
+    """Every part of the file of which `path` is one; raises ModelFileMissing for the first that is not there."""
+    part = SHARD.search(path.name)
+    if part is None:
+        return [path]
+    stem, count = path.name[: part.start()], int(part[2])
+    parts = [path.with_name(f"{stem}-{number:05d}-of-{part[2]}{part[3]}") for number in range(1, count + 1)]
+    for one in parts:
+        if not one.is_file():
+            raise ModelFileMissing(
+                f"{one.name} is missing beside {path.name}: the model is in {count} parts, get all"
+            )
+    return parts

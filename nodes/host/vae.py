@@ -1,0 +1,104 @@
+"""CogVideoX's video autoencoder as the host's VAE: plain and tiled nodes, progress and interruption included."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management as memory
+import comfy.model_patcher
+import comfy.ops
+import comfy.sd
+import comfy.utils
+import torch
+from torch import Tensor
+
+from ...echovideo_model.errors import WrongModelFile
+from ...echovideo_model.vae import CogVideoXVAE, VAESizes
+from .folders import load_state
+
+# Peak bytes per pixel of the video, and per pixel of one frame, of a chunk in 16 bits (measured at 480 x 720).
+WORKING_DTYPES = [torch.bfloat16, torch.float16, torch.float32]
+
+
+class HostAutoencoder(CogVideoXVAE):
+    """The library's network under the host's calls: one tensor in, one tensor out."""
+
+    def encode(self, pixels: Tensor, *_: Any, **__: Any) -> Tensor:  # type: ignore[override]
+        """pixels [B, 3, T, H, W] in -1..1 -> the posterior's mean [B, 16, t, h, w]; frames after the last 4n + 1
+        are left out."""
+        frames = (pixels.shape[2] - 1) // 4 * 4 + 1
+        progress = Progress()
+        return super().encode(pixels[:, :, :frames], on_chunk=progress)[0]
+
+    def decode(self, latents: Tensor, *_: Any, **__: Any) -> Tensor:  # type: ignore[override]
+        """latents [B, 16, t, h, w] -> pixels [B, 3, 4 (t - 1) + 1, 8h, 8w]."""
+        return super().decode(latents, on_chunk=Progress())
+
+
+class Progress:
+    """The host's progress bar over the chunks of a clip; it is also what raises when the user presses stop."""
+
+    def __init__(self) -> None:
+        self.bar: comfy.utils.ProgressBar | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        memory.throw_exception_if_processing_interrupted()
+        self.bar = self.bar or comfy.utils.ProgressBar(total)
+        self.bar.update_absolute(done, total)
+
+
+class EchoVideoVAE(comfy.sd.VAE):
+    """Made from no weights at all, so that each host fills in every attribute it knows, then given ours."""
+
+    def __init__(self, state: dict[str, Tensor]) -> None:
+        super().__init__(sd={})
+        self.latent_channels = 16
+        self.latent_dim = 3
+        self.output_channels = 3
+        self.not_video = False
+        self.upscale_ratio = (lambda frames: max(0, 4 * frames - 3), 8, 8)
+        self.upscale_index_formula = (4, 8, 8)
+        self.downscale_ratio = (lambda frames: max(0, math.floor((frames + 3) / 4)), 8, 8)
+        self.downscale_index_formula = (4, 8, 8)
+        self.working_dtypes = WORKING_DTYPES
+        self.memory_used_encode = encoding_memory
+        self.memory_used_decode = decoding_memory
+        self.device = memory.vae_device()
+        self.vae_dtype = memory.vae_dtype(self.device, self.working_dtypes)
+        self.output_device = memory.intermediate_device()
+        self.disable_offload = (
+            True  # 0.4 GB; its norms are computed piece by piece from their bare parameters
+        )
+        sizes = VAESizes.read({name: tensor.shape for name, tensor in state.items()})
+        offload = memory.vae_offload_device()
+        network = HostAutoencoder(sizes, comfy.ops.disable_weight_init, dtype=self.vae_dtype, device=offload)
+        network.load_state_dict(state)
+        self.first_stage_model = network.eval()
+        # The plain patcher on every host: a dynamic one would leave bare parameters behind.
+        self.patcher = comfy.model_patcher.ModelPatcher(
+            network, load_device=self.device, offload_device=offload
+        )
+
+
+def decoding_memory(shape: Any, dtype: torch.dtype) -> float:
+    """Bytes at the peak of decoding latents [B, 16, t, h, w]: the finished frames, and one chunk at work."""
+    frames, rows, columns = shape[-3], shape[-2] * 8, shape[-1] * 8
+    return (4 * frames * 3 + 1200) * rows * columns * memory.dtype_size(dtype)
+
+
+def encoding_memory(shape: Any, dtype: torch.dtype) -> float:
+    """Bytes at the peak of encoding pixels [B, 3, T, H, W]."""
+    return (shape[-3] * 3 + 1200) * shape[-2] * shape[-1] * memory.dtype_size(dtype)
+
+
+def load_vae(path: Path) -> EchoVideoVAE:
+    """The VAE in `path`. Raises WrongModelFile."""
+    state, _ = load_state(path)
+    if "encoder.down_blocks.0.resnets.0.conv1.conv.weight" not in state:
+        raise WrongModelFile(
+            f"{path.name} is not the CogVideoX VAE (it holds {next(iter(state), 'nothing')}): choose the one of "
+            "THUDM/CogVideoX-5b, diffusion_pytorch_model.safetensors in vae/"
+        )
+    return EchoVideoVAE(state)
