@@ -1,0 +1,198 @@
+"""Face parsing with BiSeNet (arXiv 1808.00897): which pixels of an aligned face are face.
+
+The network is the one of the released parsing_bisenet.pth (ResNet-18 context path, whose 1/8 features also serve
+as the spatial path; 19 classes of CelebAMask-HQ), with its parameter names. The two auxiliary heads in that file,
+conv_out16 and conv_out32, are for training and are not loaded.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import operations as plain_operations
+from . import fitting, read_weights
+
+CLASSES = 19
+# background, ears' region pieces and body: left ear 7, right ear 8, earring 9, neck 14, necklace 15, cloth 16, hat 18
+NOT_FACE = (0, 7, 8, 9, 14, 15, 16, 18)
+_NETWORK = "a BiSeNet face parser (parsing_bisenet.pth)"
+
+
+class ConvNorm(nn.Module):
+    """Convolution, batch norm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, operations: Any) -> None:
+        super().__init__()
+        self.conv = operations.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+        self.bn = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn(self.conv(x)))
+
+
+class ResidualBlock(nn.Module):
+    """ResNet's basic block: two 3 x 3 convolutions around a skip, which is projected where the shape changes."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, operations: Any) -> None:
+        super().__init__()
+        self.conv1 = operations.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = operations.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.downsample = None
+        if stride != 1 or inputs != outputs:
+            projection = operations.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.downsample = nn.Sequential(projection, nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip = x if self.downsample is None else self.downsample(x)
+        return F.relu(skip + self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
+
+
+class ResNet18(nn.Module):
+    """Features at 1/8 (128 channels), 1/16 (256) and 1/32 (512)."""
+
+    def __init__(self, operations: Any) -> None:
+        super().__init__()
+        self.conv1 = operations.Conv2d(3, 64, 7, 2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.layer1 = self._layer(64, 64, 1, operations)
+        self.layer2 = self._layer(64, 128, 2, operations)
+        self.layer3 = self._layer(128, 256, 2, operations)
+        self.layer4 = self._layer(256, 512, 2, operations)
+
+    @staticmethod
+    def _layer(inputs: int, outputs: int, stride: int, operations: Any) -> nn.Sequential:
+        first = ResidualBlock(inputs, outputs, stride, operations)
+        return nn.Sequential(first, ResidualBlock(outputs, outputs, 1, operations))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, padding=1)
+        eighth = self.layer2(self.layer1(x))
+        sixteenth = self.layer3(eighth)
+        return eighth, sixteenth, self.layer4(sixteenth)
+
+
+class AttentionRefinement(nn.Module):
+    """Channels weighed by what the whole picture holds of them (paper, section 3.2)."""
+
+    def __init__(self, inputs: int, outputs: int, operations: Any) -> None:
+        super().__init__()
+        self.conv = ConvNorm(inputs, outputs, 3, operations)
+        self.conv_atten = operations.Conv2d(outputs, outputs, 1, bias=False)
+        self.bn_atten = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.conv(x)
+        weights = self.bn_atten(self.conv_atten(_mean(features)))  # [B, C, 1, 1]
+        return features * weights.sigmoid()
+
+
+class ContextPath(nn.Module):
+    """From coarse to fine: the picture's mean, 1/32 and 1/16 refined and added on the way up to 1/8."""
+
+    def __init__(self, operations: Any) -> None:
+        super().__init__()
+        self.resnet = ResNet18(operations)
+        self.arm16 = AttentionRefinement(256, 128, operations)
+        self.arm32 = AttentionRefinement(512, 128, operations)
+        self.conv_head32 = ConvNorm(128, 128, 3, operations)
+        self.conv_head16 = ConvNorm(128, 128, 3, operations)
+        self.conv_avg = ConvNorm(512, 128, 1, operations)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        eighth, sixteenth, thirtysecond = self.resnet(x)
+        context = self.arm32(thirtysecond) + self.conv_avg(_mean(thirtysecond))
+        context = self.conv_head32(F.interpolate(context, sixteenth.shape[-2:]))  # nearest
+        context = self.arm16(sixteenth) + context
+        return eighth, self.conv_head16(F.interpolate(context, eighth.shape[-2:]))
+
+
+class FeatureFusion(nn.Module):
+    """Spatial and context features as one, channels weighed as in AttentionRefinement (paper, section 3.3)."""
+
+    def __init__(self, operations: Any) -> None:
+        super().__init__()
+        self.convblk = ConvNorm(256, 256, 1, operations)
+        self.conv1 = operations.Conv2d(256, 64, 1, bias=False)
+        self.conv2 = operations.Conv2d(64, 256, 1, bias=False)
+
+    def forward(self, spatial: Tensor, context: Tensor) -> Tensor:
+        features = self.convblk(torch.cat([spatial, context], 1))  # [B, 128 + 128, h, w]
+        weights = self.conv2(F.relu(self.conv1(_mean(features))))  # [B, 256, 1, 1]
+        return features + features * weights.sigmoid()
+
+
+class Head(nn.Module):
+    def __init__(self, operations: Any) -> None:
+        super().__init__()
+        self.conv = ConvNorm(256, 256, 3, operations)
+        self.conv_out = operations.Conv2d(256, CLASSES, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv_out(self.conv(x))
+
+
+class BiSeNet(nn.Module):
+    """Class logits of every pixel: [B, 3, H, W], ImageNet-normalised RGB, to [B, 19, H, W]."""
+
+    def __init__(self, operations: ModuleType = plain_operations) -> None:
+        super().__init__()
+        self.cp = ContextPath(operations)
+        self.ffm = FeatureFusion(operations)
+        self.conv_out = Head(operations)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.conv_out(self.ffm(*self.cp(x)))  # [B, 19, H / 8, W / 8]
+        return F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=True)
+
+
+def _mean(x: Tensor) -> Tensor:
+    """Over the whole picture: [B, C, h, w] -> [B, C, 1, 1]."""
+    return x.mean((2, 3), keepdim=True)
+
+
+class FaceParser:
+    """Separates a face from its background."""
+
+    def __init__(self, network: BiSeNet) -> None:
+        self.network = network.eval()
+
+    @classmethod
+    def load(
+        cls, path: str | Path, device: torch.device | str = "cpu", operations: ModuleType = plain_operations
+    ) -> FaceParser:
+        """From parsing_bisenet.pth or the same tensors as .safetensors, in float32.
+
+        Raises ModelFileMissing, or WrongModelFile for a damaged file or another network.
+        """
+        state = read_weights(path, _NETWORK)
+        with torch.device("meta"):
+            network = BiSeNet(operations)
+        network.load_state_dict(fitting(state, network.state_dict(), path, _NETWORK), assign=True)
+        return cls(network.to(device=device, dtype=torch.float32))
+
+    @torch.no_grad()
+    def labels(self, aligned: np.ndarray) -> np.ndarray:
+        """The class of every pixel, 0..18: uint8 [H, W] for an aligned face, uint8 RGB [H, W, 3]."""
+        device = next(self.network.parameters()).device  # wherever a host has moved it
+        pixels = torch.tensor(aligned, device=device).permute(2, 0, 1)[None] / 255
+        mean = torch.tensor([0.485, 0.456, 0.406], device=device).view(3, 1, 1)  # ImageNet's
+        deviation = torch.tensor([0.229, 0.224, 0.225], device=device).view(3, 1, 1)
+        logits = self.network((pixels - mean) / deviation)  # [1, 19, H, W]
+        return logits[0].argmax(0).to(torch.uint8).cpu().numpy()
+
+    def mask(self, aligned: np.ndarray) -> np.ndarray:
+        """Where there is face (skin, features, hair, glasses): bool [H, W]."""
+        return ~np.isin(self.labels(aligned), NOT_FACE)
+
+    def face_picture(self, aligned: np.ndarray) -> np.ndarray:
+        """The aligned face with everything else black: uint8 [H, W, 3]."""
+        return aligned * self.mask(aligned)[..., None]

@@ -1,0 +1,252 @@
+"""Who is in the video: a person's identity, made from one photo or several, kept in one small file."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from .errors import FaceIndexOutOfRange, InvalidRequest, NoFaceFound, WrongModelFile
+from .face.align import align_face
+from .face.detect import Face, FaceDetector, choose_face, cosine_similarity
+from .face.parse import FaceParser
+from .face.photo import limit_long_edge, load_photo
+from .face.siglip import SiglipEncoder
+from .files import replacing
+
+logger = logging.getLogger(__name__)
+
+MOST_STRENGTH = 1.5
+STRANGERS = 0.2  # ArcFace embeddings of two people are rarely more similar, of one person rarely less
+_THUMBNAIL_SIZE = 256
+_SHAPES = {
+    "id_embedding": (512,),
+    "face_tokens": (196, 768),
+    "null_tokens": (196, 768),
+    "face_picture": (512, 512, 3),
+}
+
+Photo = str | Path | Image.Image | np.ndarray
+OnStep = Callable[[int, int], None]  # steps done, steps in all
+
+
+@dataclass
+class FaceEncoders:
+    """The three networks that turn a photo into an identity."""
+
+    detector: FaceDetector
+    parser: FaceParser
+    siglip: SiglipEncoder
+
+    @classmethod
+    def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> FaceEncoders:
+        """From the released folder: clip_visual_encoder/, and face_encoder/ with BiSeNet and antelopev2 in it.
+
+        `device` is the parser's and SigLIP's; the detector runs where onnxruntime runs, the CPU.
+        Raises ModelFileMissing, WrongModelFile or DependencyMissing.
+        """
+        faces = Path(folder) / "face_encoder"
+        safe = faces / "parsing_bisenet.safetensors"
+        return cls(
+            detector=FaceDetector(faces),
+            parser=FaceParser.load(safe if safe.is_file() else safe.with_suffix(".pth"), device),
+            siglip=SiglipEncoder.load(Path(folder) / "clip_visual_encoder", device),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Identity:
+    """What the model knows a person by. Tensors are float32 on the CPU."""
+
+    id_embedding: Tensor  # [512]: ArcFace, not normalised
+    face_tokens: Tensor  # [196, 768]: SigLIP's view of the face picture
+    null_tokens: Tensor  # [196, 768]: SigLIP's view of a black picture, for the negative branch
+    face_picture: np.ndarray  # uint8 RGB [512, 512, 3]: aligned, background black
+
+    def with_strength(self, strength: float, tokens: float | None = None) -> Identity:
+        """This identity between nobody (0), itself (1) and an exaggeration (up to 1.5).
+
+        Embedding and tokens move in a straight line from the null ones (zero, null_tokens); `tokens` gives the
+        tokens a strength of their own. The face picture stays. Raises InvalidRequest outside 0..1.5.
+        """
+        tokens = strength if tokens is None else tokens
+        for value in (strength, tokens):
+            if not 0 <= value <= MOST_STRENGTH:
+                raise InvalidRequest(
+                    f"an identity's strength of {value} is not between 0 and {MOST_STRENGTH}"
+                )
+        return replace(
+            self,
+            id_embedding=self.id_embedding * strength,
+            face_tokens=torch.lerp(self.null_tokens, self.face_tokens, tokens),
+        )
+
+    def similarity(self, embedding: np.ndarray | Tensor) -> float:
+        """Cosine, -1..1, with another face's embedding [512]."""
+        return cosine_similarity(self.id_embedding.numpy(), np.asarray(embedding))
+
+    def save(self, path: str | Path, title: str | None = None) -> None:
+        """One .safetensors file with a thumbnail of the face in its metadata; written whole or not at all.
+
+        `title` is the person's name in file browsers, by default the file's. Raises InvalidRequest if nothing can
+        be written there.
+        """
+        tensors = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        tensors["face_picture"] = torch.tensor(self.face_picture)
+        metadata = {
+            "format": "pt",
+            "echovideo.identity.version": "1",
+            "modelspec.sai_model_spec": "1.0.1",
+            "modelspec.title": title or Path(path).stem,
+            "modelspec.architecture": "echovideo/identity",
+            "modelspec.thumbnail": _thumbnail(self.face_picture),
+        }
+        with replacing(path) as temporary:
+            temporary.write_bytes(save(tensors, metadata))  # save_file would keep other users from reading it
+
+    @classmethod
+    def load(cls, path: str | Path) -> Identity:
+        """What `save` wrote. Raises InvalidRequest for a missing file, WrongModelFile for anything else."""
+        if not Path(path).is_file():
+            raise InvalidRequest(
+                f"there is no identity file at {path}: `echovideo identity` makes one from a photo"
+            )
+        try:
+            tensors = load_file(path)
+        except (SafetensorError, OSError) as error:
+            reason = str(error).partition("\n")[0]
+            raise WrongModelFile(f"{path} is not an identity, or it is truncated ({reason})") from error
+        for name, shape in _SHAPES.items():
+            dtype = torch.uint8 if name == "face_picture" else torch.float32
+            if name not in tensors:
+                holds = f", it holds {min(tensors)}" if tensors else ""
+                raise WrongModelFile(f"{path} is not an identity: {name} is missing{holds}")
+            found = tensors[name]
+            if tuple(found.shape) != shape or found.dtype != dtype:
+                raise WrongModelFile(
+                    f"{path} is not an identity: {name} is {found.dtype} {list(found.shape)}, not {dtype} {list(shape)}"
+                )
+            if not found.isfinite().all():
+                raise WrongModelFile(
+                    f"{path} is damaged: {name} holds NaN or infinity; make the identity again"
+                )
+        embedding, tokens, null, picture = (tensors[name].clone() for name in _SHAPES)
+        return cls(embedding, tokens, null, picture.numpy())
+
+
+class ChosenFace(NamedTuple):
+    """A photo, uint8 RGB [H, W, 3], and the face in it that is meant."""
+
+    photo: np.ndarray
+    face: Face
+
+
+def find_face(
+    photo: Photo,
+    detector: FaceDetector,
+    order: str = "largest",
+    index: int = 0,
+    like: np.ndarray | None = None,
+    padding: float = 0.0,
+) -> ChosenFace:
+    """The face of `photo` that is number `index` in `order` (see choose_face), and the photo as it was searched.
+
+    The photo is limited to 1024 pixels, then given `padding` of black on every side (a share, 0..1), which helps
+    where a face fills it. Raises InvalidRequest, NoFaceFound or FaceIndexOutOfRange.
+    """
+    if not 0 <= padding <= 1:
+        raise InvalidRequest(f"a padding of {padding} is not between 0 and 1 of the photo's size")
+    pixels = limit_long_edge(load_photo(photo))
+    rows, columns = round(pixels.shape[0] * padding), round(pixels.shape[1] * padding)
+    pixels = np.pad(pixels, ((rows, rows), (columns, columns), (0, 0)))
+    return ChosenFace(pixels, choose_face(detector.detect(pixels), order, index, like))
+
+
+def identity_of(chosen: Sequence[ChosenFace], encoders: FaceEncoders) -> Identity:
+    """The identity of one person from the faces chosen in one photo or more.
+
+    Embeddings are averaged, and the mean is given their mean length, which averaging shortens and the model reads.
+    Face picture and tokens come from the best photo: the greatest confidence x area of the face's box.
+    """
+    best = max(chosen, key=lambda one: one.face.confidence * one.face.area)
+    _warn_of_strangers(chosen, best)
+    picture = encoders.parser.face_picture(align_face(best.photo, best.face.landmarks))
+    return Identity(
+        id_embedding=torch.tensor(_mean_embedding([one.face.embedding for one in chosen])),
+        face_tokens=encoders.siglip.tokens(picture),
+        null_tokens=encoders.siglip.null_tokens(picture),
+        face_picture=picture,
+    )
+
+
+def identify(
+    photos: Photo | Sequence[Photo],
+    encoders: FaceEncoders,
+    order: str = "largest",
+    index: int = 0,
+    like: np.ndarray | None = None,
+    padding: float = 0.0,
+    on_step: OnStep | None = None,
+) -> Identity:
+    """The identity of the person in one photo, or in several photos of one person: find_face, then identity_of.
+
+    `on_step` is told of every photo searched and of the encoding at the end. Raises what find_face raises, with
+    the photo's number, from 1, if there are several.
+    """
+    several = [photos] if isinstance(photos, Photo) else list(photos)
+    if not several:
+        raise InvalidRequest("an identity needs at least one photo, none was given")
+    chosen = []
+    for number, photo in enumerate(several, start=1):
+        try:
+            chosen.append(find_face(photo, encoders.detector, order, index, like, padding))
+        except (NoFaceFound, FaceIndexOutOfRange) as error:
+            if len(several) == 1:
+                raise
+            raise type(error)(f"photo {number} of {len(several)}: {error}") from error
+        if on_step:
+            on_step(number, len(several) + 1)
+    identity = identity_of(chosen, encoders)
+    if on_step:
+        on_step(len(several) + 1, len(several) + 1)
+    return identity
+
+
+def _mean_embedding(embeddings: Sequence[np.ndarray]) -> np.ndarray:
+    """float32 [512]: the mean's direction with the embeddings' mean length; a single one stays as it is."""
+    if len(embeddings) == 1:
+        return embeddings[0]
+    stacked = np.stack(embeddings).astype(np.float64)  # [photos, 512]
+    mean = stacked.mean(0)
+    length = np.linalg.norm(mean)
+    wanted = np.linalg.norm(stacked, axis=1).mean()
+    return (mean * (wanted / length if length else 0.0)).astype(np.float32)
+
+
+def _warn_of_strangers(chosen: Sequence[ChosenFace], best: ChosenFace) -> None:
+    for number, one in enumerate(chosen, start=1):
+        likeness = cosine_similarity(one.face.embedding, best.face.embedding)
+        if likeness < STRANGERS:
+            logger.warning(
+                "the face in photo %d looks like another person's (similarity %.2f)", number, likeness
+            )
+
+
+def _thumbnail(face_picture: np.ndarray) -> str:
+    """A small JPEG as a data URI, which is what file browsers show."""
+    picture = Image.fromarray(face_picture)
+    picture.thumbnail((_THUMBNAIL_SIZE, _THUMBNAIL_SIZE))
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
