@@ -1,0 +1,137 @@
+"""The sentence as T5-XXL sees it: 226 tokens, padding included and attended to, as in the reference."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .checkpoint import NARROW, read_state
+from .errors import ModelFileMissing, WrongModelFile
+from .tensorfile import OnBytes, TensorFile, open_tensors
+
+TOKENS = 226
+KEPT = ("shared.", "encoder.")  # a whole T5 may hold a decoder, too
+logger = logging.getLogger(__name__)
+
+
+class TextEncoder:
+    """A T5 encoder and its tokenizer. Move it with `.to(device)`; `encode` runs where it stands."""
+
+    def __init__(self, network: Any, tokenizer: Any) -> None:
+        self.network = network
+        self.tokenizer = tokenizer
+
+    @classmethod
+    def load(
+        cls,
+        weights: str | Path,
+        tokenizer: str | Path,
+        dtype: torch.dtype | None = None,
+        on_bytes: OnBytes | None = None,
+    ) -> TextEncoder:
+        """weights: the released text_encoder folder, or one file; tokenizer: the folder with spiece.model.
+
+        dtype is the computation's, the file's own by default (float8 files are widened to bfloat16).
+        Raises ModelFileMissing, WrongModelFile.
+        """
+        from transformers import T5Config, T5EncoderModel
+
+        opened = open_tensors(weights)
+        opened = replace(opened, entries={n: e for n, e in opened.entries.items() if n.startswith(KEPT)})
+        with torch.device("meta"):
+            network = T5EncoderModel(T5Config(**_t5_sizes(opened)))
+        if dtype is None and any(entry.dtype in NARROW for entry in opened.entries.values()):
+            dtype = torch.bfloat16
+        state = read_state(opened, dtype, on_bytes)
+        words = state.pop("encoder.embed_tokens.weight", state.get("shared.weight"))
+        state["shared.weight"] = state["encoder.embed_tokens.weight"] = words
+        try:
+            network.load_state_dict(state, assign=True)
+        except RuntimeError as error:
+            raise WrongModelFile(
+                f"{opened.path} is not a whole T5 text encoder ({error}): fetch it again"
+            ) from error
+        network.encoder.set_input_embeddings(network.shared)  # one matrix again, not two that are equal
+        return cls(network.eval().requires_grad_(False), _load_tokenizer(Path(tokenizer)))
+
+    def to(self, device: torch.device | str) -> TextEncoder:
+        self.network.to(device)
+        return self
+
+    @torch.inference_mode()
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """prompts -> text tokens [len(prompts), 226, 4096] on the network's device and in its dtype.
+
+        A longer prompt is cut after 225 tokens and the end sign; what was cut is logged as a warning.
+        """
+        for prompt in prompts:
+            _, cut = self.split(prompt)
+            if cut:
+                logger.warning(
+                    "the prompt is longer than %d tokens; this was cut from its end: %s",
+                    TOKENS,
+                    _shortened(cut),
+                )
+        ids = self.tokenizer(
+            list(prompts), padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt"
+        ).input_ids
+        # No attention mask: the model was trained with the padding in sight.
+        return self.network(input_ids=ids.to(self.network.device)).last_hidden_state
+
+    def split(self, prompt: str) -> tuple[str, str]:
+        """The part of the prompt that the model sees and the part that is cut off ("" when all of it fits)."""
+        ids = self.tokenizer(prompt, add_special_tokens=False, truncation=False, verbose=False).input_ids
+        if len(ids) < TOKENS:
+            return prompt, ""
+        return self.tokenizer.decode(ids[: TOKENS - 1]), self.tokenizer.decode(ids[TOKENS - 1 :])
+
+
+def _t5_sizes(opened: TensorFile) -> dict[str, Any]:
+    """T5Config's arguments, read off the shapes."""
+    shapes = opened.shapes
+    first = "encoder.block.0.layer."
+    try:
+        buckets, heads = shapes[f"{first}0.SelfAttention.relative_attention_bias.weight"]
+        inner, width = shapes[f"{first}0.SelfAttention.q.weight"]
+        gated = f"{first}1.DenseReluDense.wi_0.weight" in shapes
+        wide = shapes[f"{first}1.DenseReluDense.{'wi_0' if gated else 'wi'}.weight"][0]
+        words = (shapes.get("shared.weight") or shapes["encoder.embed_tokens.weight"])[0]
+    except (KeyError, ValueError) as error:
+        raise WrongModelFile(
+            f"{opened.path} is not a T5 text encoder (it lacks {error}): choose another file"
+        ) from error
+    return {
+        "vocab_size": words,
+        "d_model": width,
+        "d_kv": inner // heads,
+        "d_ff": wide,
+        "num_layers": sum(name.endswith("SelfAttention.q.weight") for name in shapes),
+        "num_heads": heads,
+        "relative_attention_num_buckets": buckets,
+        "feed_forward_proj": "gated-gelu" if gated else "relu",
+        "tie_word_embeddings": False,
+    }
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    from transformers import T5Tokenizer
+
+    if not (folder / "spiece.model").is_file() and not (folder / "tokenizer.json").is_file():
+        raise ModelFileMissing(
+            f"no tokenizer in {folder} (looked for spiece.model and tokenizer.json): "
+            "fetch it with: echovideo models download"
+        )
+    try:
+        return T5Tokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        raise WrongModelFile(f"the tokenizer in {folder} cannot be read ({error}): fetch it again") from error
+
+
+def _shortened(text: str, limit: int = 200) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text.split())} words)"
