@@ -1,0 +1,168 @@
+"""`echovideo models list / download / verify`: the weight files, what is there of them, and getting the rest."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from echovideo_model import download, weights
+from echovideo_model.commands import say, say_json
+from echovideo_model.errors import Cancelled, InvalidRequest, ModelFileMissing
+from echovideo_model.weights import Licence, ModelFile
+
+
+def register(subparsers: Any) -> None:
+    """Adds `models` and its three actions to the parser of `echovideo`."""
+    models = subparsers.add_parser("models", help="list, download and verify the weight files")
+    actions = models.add_subparsers(dest="action", metavar="ACTION", required=True)
+    folder = argparse.ArgumentParser(add_help=False)
+    folder.add_argument(
+        "--models",
+        type=Path,
+        metavar="FOLDER",
+        help="the models folder (default: $ECHOVIDEO_MODELS, else a folder in your cache)",
+    )
+    as_json = argparse.ArgumentParser(add_help=False)
+    as_json.add_argument("--json", action="store_true", help="print one JSON value, for a program to read")
+
+    listing = actions.add_parser("list", parents=[folder, as_json], help="what is needed and what is there")
+    listing.set_defaults(run=run, act=_list)
+    getting = actions.add_parser("download", parents=[folder], help="get what is missing or wrong")
+    getting.add_argument(
+        "--accept-licenses",
+        action="store_true",
+        help="accept the licences that forbid commercial use, without asking",
+    )
+    getting.add_argument(
+        "--only", nargs="+", metavar="GROUP", help=f"only these groups of files: {', '.join(weights.GROUPS)}"
+    )
+    getting.add_argument("--endpoint", metavar="URL", help="a mirror of the Hub")
+    getting.set_defaults(run=run, act=_download)
+    checking = actions.add_parser(
+        "verify", parents=[folder, as_json], help="check sizes and hashes of what is there"
+    )
+    checking.set_defaults(run=run, act=_verify)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Does the chosen action; 0 when all is well, 3 when `verify` finds files missing or wrong."""
+    folder: Path = (args.models or weights.default_folder()).expanduser()
+    result: int = args.act(folder, args)
+    return result
+
+
+def _list(folder: Path, args: argparse.Namespace) -> int:
+    checks = download.verify(folder, weights.TABLE, hashing=False)
+    states = {check.file: "there" if check.status == "unchecked" else check.status for check in checks}
+    if args.json:
+        say_json(
+            {"folder": str(folder), "files": [_facts(file) | {"state": states[file]} for file in states]}
+        )
+        return 0
+    say(f"Models folder: {folder}")
+    for group, about in weights.GROUPS.items():
+        files = [file for file in states if file.group == group]
+        say(f"\n{group}: {about}, {_total(files)}")
+        for file in files:
+            say(f"  {states[file]:<10}  {_amount(file.size):>9}  {file.path}")
+        for repository, licence in dict.fromkeys((file.repository, file.licence) for file in files):
+            say(f"  from {repository}; {_named(licence)}")
+    say('\nThe group "reference" is downloaded only when --only names it.')
+    return 0
+
+
+def _verify(folder: Path, args: argparse.Namespace) -> int:
+    checks = download.verify(folder, weights.select())
+    counts = Counter(check.status for check in checks)
+    right = counts["ok"] + counts["unchecked"] == len(checks)
+    if args.json:
+        found = [_facts(check.file) | {"status": check.status, "detail": check.detail} for check in checks]
+        say_json({"folder": str(folder), "right": right, "files": found})
+    else:
+        say(f"Models folder: {folder}")
+        for check in checks:
+            say(f"  {check.status:<10}  {check.file.path}" + (f"  ({check.detail})" if check.detail else ""))
+        say(", ".join(f"{count} {status}" for status, count in counts.items()))
+        if counts["unchecked"]:
+            say(
+                "Unchecked files have no hash in the table; `echovideo models download` compares them with the Hub."
+            )
+        if not right:
+            say(f'Get what is missing or wrong with: echovideo models download --models "{folder}"')
+    return 0 if right else ModelFileMissing.exit_code
+
+
+def _download(folder: Path, args: argparse.Namespace) -> int:
+    files = weights.select(args.only)
+    absent = [
+        check.file for check in download.verify(folder, files, hashing=False) if check.status != "unchecked"
+    ]
+    if not args.accept_licenses:
+        _ask_for_consent(absent)
+    try:
+        offers = download.plan(folder, files, endpoint=args.endpoint)
+        if offers:
+            size = _amount(sum(offer.size or 0 for offer in offers))
+            say(f"{len(offers)} of {len(files)} files are to be fetched into {folder}, {size}")
+            download.fetch(folder, offers)
+    except KeyboardInterrupt as error:
+        raise Cancelled("cancelled; what has arrived is kept, the same command goes on from there") from error
+    say(f"All {len(files)} files are there and right: {folder}")
+    return 0
+
+
+def _ask_for_consent(files: Iterable[ModelFile]) -> None:
+    """One question for all licences that forbid commercial use; raises InvalidRequest where nobody can be asked."""
+    licences = dict.fromkeys(file.licence for file in files if file.licence.forbids_commercial_use)
+    if not licences:
+        return
+    named = [_named(licence) for licence in licences]
+    if not sys.stdin.isatty():
+        raise InvalidRequest(
+            f"licences that forbid commercial use need your consent, give it with --accept-licenses: {'; '.join(named)}"
+        )
+    say("\n  ".join(["Some of these weights may not be used commercially:", *named, "Do you accept? [y/N]"]))
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Cancelled("the licences were not accepted; nothing was downloaded")
+
+
+def _facts(file: ModelFile) -> dict[str, Any]:
+    """A row of the table for JSON."""
+    return {
+        "group": file.group,
+        "path": file.path,
+        "size": file.size,
+        "sha256": file.sha256,
+        "repository": file.repository,
+        "revision": file.revision,
+        "source": file.source,
+        "licence": file.licence.name,
+        "licence_url": file.licence.url,
+        "forbids_commercial_use": file.licence.forbids_commercial_use,
+    }
+
+
+def _named(licence: Licence) -> str:
+    return f"{licence.name}: {licence.url}"
+
+
+def _total(files: Sequence[ModelFile]) -> str:
+    known = [file.size for file in files if file.size is not None]
+    if not known:
+        return "sizes unknown"
+    unknown = len(files) - len(known)
+    return _amount(sum(known)) + (f" and {unknown} of unknown size" if unknown else "")
+
+
+def _amount(size: int | None) -> str:
+    """A number of bytes in the decimal units that the Hub shows."""
+    if size is None:
+        return "unknown"
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.2f} {name}"
+    return f"{size} B"

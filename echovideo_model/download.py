@@ -1,0 +1,309 @@
+"""Getting the weight files from the Hub, and checking them.
+
+huggingface_hub moves the bytes. Since its release 2 `hf_hub_download` throws away what had arrived when it is
+interrupted, so its `http_get`, which can go on from any byte, writes here to `NAME.xxxxxxxx.part` beside the final
+name. That part is renamed only after its size and hash have proved right: the final name never holds a wrong file.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from glob import escape
+from pathlib import Path
+from typing import Literal, TypeVar, cast
+from urllib.parse import urlsplit
+
+from huggingface_hub import get_hf_file_metadata, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.file_download import http_get
+from huggingface_hub.utils import WeakFileLock, build_hf_headers
+from tqdm import tqdm
+
+from echovideo_model import __version__
+from echovideo_model.errors import InvalidRequest, ModelFileMissing, WrongModelFile
+from echovideo_model.files import check_writable
+from echovideo_model.weights import NEEDED, ModelFile
+
+Status = Literal["ok", "missing", "wrong size", "wrong hash", "unchecked"]
+Result = TypeVar("Result")
+
+PAUSE = 1.0  # seconds before the second attempt; doubled before each further one
+_ATTEMPTS = 4  # in a row that bring nothing new
+# The Hub's own error has the HTTP library's (requests, httpx, ... by release) as its base.
+_TROUBLE = cast("tuple[type[Exception], ...]", (OSError, *HfHubHTTPError.__bases__))
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found of one file; `detail` is for a person to read and empty when there is nothing to say."""
+
+    file: ModelFile
+    status: Status
+    detail: str
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What the Hub has for one file: `digest` is a sha256 (64 hex digits) or git's blob hash (40), None if neither.
+
+    `mirrored` says that the address is not the Hub's own: the user's access token is then not sent.
+    """
+
+    file: ModelFile
+    url: str
+    size: int | None
+    digest: str | None
+    mirrored: bool
+
+
+def verify(folder: Path, files: Iterable[ModelFile] = NEEDED, *, hashing: bool = True) -> list[Check]:
+    """Compares the files in a models folder with the table, without the network.
+
+    Raises nothing, whatever is there; "unchecked" is a file that cannot be read or whose sha256 the table lacks.
+    `hashing=False` looks at names and sizes alone.
+    """
+    return [
+        Check(file, *_compare(folder / file.path, file.size, file.sha256 if hashing else None))
+        for file in files
+    ]
+
+
+def plan(folder: Path, files: Iterable[ModelFile] = NEEDED, *, endpoint: str | None = None) -> list[Offer]:
+    """What must be fetched: asks the Hub about each file that is not there or not known to be right.
+
+    `endpoint` is the address of a mirror of the Hub.
+    Raises ModelFileMissing (it cannot be had), WrongModelFile (the Hub has another file than the table says),
+    InvalidRequest (an endpoint that is no address).
+    """
+    if endpoint is not None:
+        endpoint = _address(endpoint)
+    offers = []
+    for file in files:
+        path = folder / file.path
+        if file.sha256 is not None and _compare(path, file.size, file.sha256)[0] == "ok":
+            continue
+        offer = _ask(file, endpoint)
+        if file.sha256 is not None or _fault(path, offer) is not None:
+            offers.append(offer)
+    return offers
+
+
+def fetch(folder: Path, offers: Sequence[Offer]) -> list[Path]:
+    """Fetches what `plan` found; each file is then there whole and right, or not at all.
+
+    What arrived before an interruption (KeyboardInterrupt included) is kept beside the file and gone on from.
+    Raises InvalidRequest (no space, folder not writable or in use), ModelFileMissing, WrongModelFile.
+    """
+    check_writable(folder / "download")
+    _refuse_without_space(folder, offers)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone_in(folder):
+        return [_fetch(folder / offer.file.path, offer) for offer in offers]
+
+
+def _address(endpoint: str) -> str:
+    try:
+        parts = urlsplit(endpoint)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise InvalidRequest(
+            f'"{endpoint}" is no address of a mirror; it must look like https://host or http://host'
+        )
+    return endpoint.rstrip("/")
+
+
+def _ask(file: ModelFile, endpoint: str | None) -> Offer:
+    """The Hub's statement of a file, which must not contradict the table."""
+    mirrored = endpoint is not None
+    url = hf_hub_url(file.repository, file.source, revision=file.revision, endpoint=endpoint)
+    stated = _patiently(file, url, lambda: get_hf_file_metadata(url, token=False if mirrored else None))
+    digest = stated.etag if re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{40}", stated.etag or "") else None
+    sha256 = digest if digest and len(digest) == 64 else None
+    for expected, got, unit in ((file.size, stated.size, "bytes"), (file.sha256, sha256, "as sha256")):
+        if expected is not None and got is not None and expected != got:
+            raise WrongModelFile(
+                f"{file.path} is another file at {url}: expected {expected} {unit}, got {got}; "
+                "name a mirror with --endpoint"
+            )
+    if stated.commit_hash is not None:  # from now on this very version, whatever is uploaded meanwhile
+        url = hf_hub_url(file.repository, file.source, revision=stated.commit_hash, endpoint=endpoint)
+    return Offer(
+        file, url, file.size if stated.size is None else stated.size, file.sha256 or digest, mirrored
+    )
+
+
+def _fetch(target: Path, offer: Offer) -> Path:
+    part = _part(target, offer)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        resumed = part.exists()
+        _transfer(offer, part)
+        fault = _fault(part, offer)
+        if fault and (resumed or part.stat().st_size != offer.size):
+            # Bytes of an earlier run, or a server that began anew, may be to blame: once more, from the first byte.
+            part.unlink()
+            _transfer(offer, part)
+            fault = _fault(part, offer)
+        if fault:
+            part.unlink()
+            raise WrongModelFile(
+                f"{offer.file.path} arrived wrong from {offer.url}: {fault}; nothing of it was kept, run the same "
+                "command again or name a mirror with --endpoint"
+            )
+        os.replace(part, target)
+        for stale in target.parent.glob(
+            escape(target.name) + ".*part"
+        ):  # of versions that are offered no more
+            stale.unlink()
+    except OSError as error:
+        raise InvalidRequest(
+            f"cannot write {target}: {error.strerror or error}; free some space or name another folder with --models"
+        ) from error
+    return target
+
+
+def _transfer(offer: Offer, part: Path) -> None:
+    """Brings `part` to the offered size, going on from what is there. Whether it is right is not looked at."""
+    headers = build_hf_headers(
+        token=False if offer.mirrored else None, library_name="comfyui-echovideo", library_version=__version__
+    )
+    headers["Accept-Encoding"] = "identity"  # a compressed answer could not be gone on with
+
+    def go_on() -> None:
+        with part.open("wb" if offer.size is None else "ab") as stream:
+            have = stream.seek(0, os.SEEK_END)
+            if offer.size is not None and have >= offer.size:
+                return
+            http_get(
+                offer.url,
+                stream,
+                resume_size=have,
+                headers=headers,
+                expected_size=offer.size,
+                displayed_filename=offer.file.path,
+            )
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    _patiently(offer.file, offer.url, go_on, arrived=lambda: part.stat().st_size if part.exists() else 0)
+
+
+def _patiently(
+    file: ModelFile, url: str, work: Callable[[], Result], arrived: Callable[[], int] = lambda: 0
+) -> Result:
+    """Calls `work` again after trouble with the network, while that brings new bytes or may yet do so."""
+    failures = 0
+    while True:
+        before = arrived()
+        try:
+            return work()
+        except _TROUBLE as error:
+            if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+                raise
+            failures = 1 if arrived() > before else failures + 1
+            if failures == _ATTEMPTS or _is_final(error):
+                raise ModelFileMissing(_sentence(file, url, error, arrived())) from error
+        time.sleep(PAUSE * 2 ** (failures - 1))
+
+
+def _http_status(error: Exception) -> int | None:
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _is_final(error: Exception) -> bool:
+    return isinstance(error, OfflineModeIsEnabled) or _http_status(error) in (401, 403, 404, 410)
+
+
+def _sentence(file: ModelFile, url: str, error: Exception, arrived: int) -> str:
+    status = _http_status(error)
+    if status in (401, 403):
+        remedy = "access is refused: log in with `hf auth login` as someone who may read it"
+    elif status in (404, 410):
+        remedy = "it is not there: name a mirror with --endpoint, or put the file in its place by hand"
+    elif isinstance(error, OfflineModeIsEnabled):
+        remedy = "huggingface_hub is told to stay offline: unset HF_HUB_OFFLINE"
+    else:
+        remedy = "run the same command again to go on, or name a mirror with --endpoint"
+    cause = f"HTTP {status}" if status else (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return (
+        f"{file.path} cannot be fetched from {url}: {cause.rstrip('. ')}, with {arrived} bytes here; {remedy}"
+    )
+
+
+def _part(target: Path, offer: Offer) -> Path:
+    """Where the bytes wait: named after the hash, so that the bytes of another version are not gone on from."""
+    return target.with_name(f"{target.name}.{(offer.digest or 'unknown')[:8]}.part")
+
+
+def _fault(path: Path, offer: Offer) -> str | None:
+    """What is wrong with a file; None if it is right as far as the offer tells."""
+    status, detail = _compare(path, offer.size, offer.digest)
+    right = status == "ok" or (status == "unchecked" and offer.digest is None)
+    return None if right else detail or status
+
+
+def _compare(path: Path, size: int | None, digest: str | None) -> tuple[Status, str]:
+    """The state of a file against what is known of it; raises nothing."""
+    try:
+        if not os.path.isfile(path):
+            return "missing", ""
+        found_size = path.stat().st_size
+        if size is not None and found_size != size:
+            return "wrong size", f"expected {size} bytes, got {found_size}"
+        if digest is None:
+            return "unchecked", "no hash to compare with"
+        found = _digest(path, digest)
+    except OSError as error:
+        return "unchecked", f"it cannot be read: {error.strerror or error}"
+    if found == digest:
+        return "ok", ""
+    kind = "sha256" if len(digest) == 64 else "git hash"
+    return "wrong hash", f"expected {kind} {digest}, got {found}"
+
+
+def _digest(path: Path, like: str) -> str:
+    """The hash of a file's content, in hex, of the kind that `like` is: sha256, or git's of a blob (sha1)."""
+    size = path.stat().st_size
+    digest = hashlib.sha256() if len(like) == 64 else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    bar = tqdm(total=size, unit="B", unit_scale=True, desc=f"checking {path.name}", leave=False, disable=None)
+    with bar, path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+            bar.update(len(block))
+    return digest.hexdigest()
+
+
+def _refuse_without_space(folder: Path, offers: Sequence[Offer]) -> None:
+    parts = [(offer, _part(folder / offer.file.path, offer)) for offer in offers]
+    needed = sum(
+        max(0, (offer.size or 0) - (part.stat().st_size if part.exists() else 0)) for offer, part in parts
+    )
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise InvalidRequest(
+            f"{needed / 1e9:.2f} GB are needed, but only {free / 1e9:.2f} GB are free in {folder}; "
+            "free some space or name another folder with --models"
+        )
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keeps a second download out of the folder: two writers would spoil a part that both go on from."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(WeakFileLock(folder / ".download.lock", timeout=1))
+        except TimeoutError as error:
+            raise InvalidRequest(f"another download into {folder} is running; wait for it to end") from error
+        yield
