@@ -13,7 +13,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from echovideo_model.errors import InvalidRequest
+from .errors import InvalidRequest
 
 # errno -> (what happened, what to do next)
 _REASONS = {
