@@ -7,11 +7,35 @@ import logging
 from comfy_api.latest import ComfyExtension, io
 
 from ..echovideo_model import __version__
+from .conditioning import EchoVideoConditioning, EchoVideoVideoSize
 from .host import folders, registry
+from .identity import (
+    EchoVideoIdentity,
+    LoadEchoVideoFaceEncoders,
+    LoadEchoVideoIdentity,
+    SaveEchoVideoIdentity,
+)
 from .loaders import LoadEchoVideoModel, LoadEchoVideoTextEncoder, LoadEchoVideoVAE
+from .sampling import EchoVideoDynamicGuidance, EchoVideoNoise, EchoVideoSampler, EchoVideoScheduler
+from .score import EchoVideoIdentityScore
 
 log = logging.getLogger(__name__)
-NODES: list[type[io.ComfyNode]] = [LoadEchoVideoModel, LoadEchoVideoTextEncoder, LoadEchoVideoVAE]
+NODES: list[type[io.ComfyNode]] = [
+    LoadEchoVideoModel,
+    LoadEchoVideoTextEncoder,
+    LoadEchoVideoVAE,
+    LoadEchoVideoFaceEncoders,
+    EchoVideoIdentity,
+    SaveEchoVideoIdentity,
+    LoadEchoVideoIdentity,
+    EchoVideoConditioning,
+    EchoVideoVideoSize,
+    EchoVideoSampler,
+    EchoVideoScheduler,
+    EchoVideoNoise,
+    EchoVideoDynamicGuidance,
+    EchoVideoIdentityScore,
+]
 
 
 class EchoVideoExtension(ComfyExtension):

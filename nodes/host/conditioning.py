@@ -1,0 +1,94 @@
+"""An identity put into the host's CONDITIONING: as plain tensors under our keys, for the steps that the user chose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...echovideo_model.errors import InvalidRequest
+from ...echovideo_model.face.align import face_latent_pixels
+from ...echovideo_model.identity import Identity
+from .model import FACE_LATENT, FACE_TOKENS, ID_EMBEDDING
+
+Conditioning = list[list[Any]]  # [[text [1, 226, 4096], {option: value}], ...]
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """How much of each way in which the face enters; 0 is none, 1 as trained."""
+
+    id_embedding: float = 1.0
+    face_tokens: float = 1.0
+    face_latent: float = 1.0
+
+
+def condition(
+    positive: Conditioning,
+    negative: Conditioning,
+    identity: Identity | None,
+    face_latent: Tensor | None = None,
+    strengths: Strengths = Strengths(),
+    start: float = 0.0,
+    end: float = 1.0,
+) -> tuple[Conditioning, Conditioning]:
+    """Both branches with the identity between `start` and `end` (0..1 of the sampling) and nobody outside of it.
+
+    The positive branch takes the identity, the negative one nobody's: a zero embedding and the black picture's
+    tokens. The face latent [1, 16, 1, h, w] is the same in both, as in training.
+    """
+    if start > end:
+        raise InvalidRequest(
+            f"the identity cannot start at {start} and end at {end}: choose an end after the start"
+        )
+    if identity is None:
+        return positive, negative
+    someone = identity.with_strength(strengths.id_embedding, strengths.face_tokens)
+    nobody = {
+        FACE_TOKENS: identity.null_tokens[None],
+        ID_EMBEDDING: torch.zeros_like(identity.id_embedding)[None],
+    }
+    somebody = {FACE_TOKENS: someone.face_tokens[None], ID_EMBEDDING: someone.id_embedding[None]}
+    latent = {} if face_latent is None else {FACE_LATENT: face_latent * strengths.face_latent}
+    return (
+        during(positive, start, end, somebody | latent, nobody),
+        during(negative, start, end, nobody | latent, nobody),
+    )
+
+
+def during(
+    conditioning: Conditioning,
+    start: float,
+    end: float,
+    inside: Mapping[str, Any],
+    outside: Mapping[str, Any],
+) -> Conditioning:
+    """Each entry with `inside` between start and end and `outside` elsewhere, within the entry's own range."""
+    result: Conditioning = []
+    for text, options in conditioning:
+        first, last = options.get("start_percent", 0.0), options.get("end_percent", 1.0)
+        pieces = [(first, min(start, last), outside), (max(first, start), min(last, end), inside)]
+        pieces.append((max(first, end), last, outside))
+        for begin, stop, values in pieces:
+            if begin >= stop:
+                continue
+            whole = begin == first and stop == last  # the host's own keys stay as they were
+            limits = {} if whole else {"start_percent": begin, "end_percent": stop}
+            result.append([text, {**options, **values, **limits}])
+    return result
+
+
+def encode_face_latent(vae: Any, identity: Identity, height: int, width: int) -> Tensor:
+    """The face picture, padded to the video's aspect, through the VAE: raw latents [1, 16, 1, height/8, width/8]."""
+    pixels = face_latent_pixels(identity.face_picture, height, width)  # [3, H, W] in -1..1
+    latent = vae.encode((pixels.permute(1, 2, 0)[None] + 1) / 2)  # the host's VAEs take [F, H, W, 3] in 0..1
+    wanted = (1, 16, 1, height // 8, width // 8)
+    if tuple(latent.shape) != wanted:
+        raise InvalidRequest(
+            f"this VAE makes latents of shape {list(latent.shape)}, EchoVideo reads {list(wanted)}: connect Load "
+            "EchoVideo VAE"
+        )
+    return latent

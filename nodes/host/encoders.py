@@ -1,0 +1,59 @@
+"""The face encoders with their networks in the host's hands: on the GPU while they are used, off it when others are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management as memory
+import comfy.model_patcher
+import folder_paths
+
+from ...echovideo_model.errors import ModelFileMissing
+from ...echovideo_model.face.detect import DETECTOR, RECOGNISER, FaceDetector
+from ...echovideo_model.face.parse import FaceParser
+from ...echovideo_model.face.siglip import SiglipEncoder
+from ...echovideo_model.identity import FaceEncoders
+from .folders import INSIGHTFACE
+
+
+@dataclass
+class HostFaceEncoders:
+    """ECHOVIDEO_FACE_ENCODERS."""
+
+    encoders: FaceEncoders
+    patchers: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        device, offload = memory.get_torch_device(), memory.unet_offload_device()
+        for owner in (self.encoders.parser, self.encoders.siglip):
+            patcher = comfy.model_patcher.ModelPatcher(
+                owner.network, load_device=device, offload_device=offload
+            )
+            self.patchers.append(patcher)
+
+    def ready(self) -> FaceEncoders:
+        """The encoders, their networks on the computing device; to be called before each use."""
+        memory.load_models_gpu(self.patchers, force_full_load=True)
+        return self.encoders
+
+
+def load_face_encoders(parser: Path, siglip: Path) -> HostFaceEncoders:
+    """Raises DependencyMissing, ModelFileMissing or WrongModelFile."""
+    return HostFaceEncoders(
+        FaceEncoders(find_detector(), FaceParser.load(parser), SiglipEncoder.load(siglip))
+    )
+
+
+def find_detector() -> FaceDetector:
+    """antelopev2 from the first of the host's insightface folders that holds it, however deep."""
+    places = [Path(place) for place in folder_paths.get_folder_paths(INSIGHTFACE)]
+    for place in places:
+        if any(place.rglob(DETECTOR)) and any(place.rglob(RECOGNISER)):
+            return FaceDetector(place)
+    searched = ", ".join(map(str, places))
+    raise ModelFileMissing(
+        f"{DETECTOR} and {RECOGNISER} of antelopev2 are not in the folders searched ({searched}): put both into "
+        "models/insightface/models/antelopev2"
+    )

@@ -1,0 +1,132 @@
+"""The reference's sampler, timesteps, noise and guidance in the host's terms: SAMPLER, SIGMAS, NOISE, MODEL.
+
+The host works on x in sigma space, x = x_t sqrt(1 + sigma^2); the library on the diffusion's own x_t. Both speak of
+the same 1000 noise levels, the host's table ending at sigma 4519 where the library's has no signal at all.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Any
+
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from ...echovideo_model.samplers import Sampler, cpu_noise, ddim_step, dpm_step, log_snr
+from ...echovideo_model.schedule import Guidance, Step, denoised, guidance_scale, steps_of, timesteps
+
+
+def sigmas_of(model: Any, steps: int, denoise: float = 1.0) -> Tensor:
+    """SIGMAS [steps + 1] of the trailing timesteps, ending in 0; of `denoise` below 1, the last part of more steps."""
+    if denoise <= 0:
+        return torch.zeros(0)
+    table = model.get_model_object("model_sampling").sigmas.cpu()
+    levels = timesteps(max(steps, int(steps / denoise)))[-steps:]
+    return torch.cat(
+        [table[levels], torch.zeros(1)]
+    )  # the table's own entries: the model sees whole timesteps
+
+
+def sampler_of(kind: Sampler) -> Any:
+    """SAMPLER: the reference's stochastic DPM, or DDIM. Follows any SIGMAS; exact on those of sigmas_of."""
+    return comfy.samplers.KSAMPLER(sample, {"kind": kind})
+
+
+def sample(
+    model: Any,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: dict[str, Any] | None = None,
+    callback: Any = None,
+    disable: Any = None,
+    kind: Sampler = "dpm",
+) -> Tensor:
+    """The host's form of a sampler: x [B, 16, T, H, W] in sigma space at sigmas[0] -> at sigmas[-1]."""
+    extra_args = extra_args or {}
+    table = model.inner_model.inner_model.model_sampling
+    run = steps_between(sigmas, table)
+    draw = NoiseStream(x, extra_args.get("seed") or 0)
+    x = x / (1 + sigmas[0] ** 2).sqrt()
+    history = None
+    for step, sigma in zip(run, sigmas, strict=False):
+        widen = (1 + sigma**2).sqrt()
+        guess = model(x * widen, sigma.expand(len(x)), **extra_args)
+        v = (x / widen - guess) * widen / sigma  # exact however the host's guidance mixed its predictions
+        x0 = denoised(x, v, step.a)
+        if callback is not None:  # draws the preview, and raises when the user presses stop
+            callback({"x": x * widen, "i": step.index, "sigma": sigma, "sigma_hat": sigma, "denoised": x0})
+        if kind == "ddim":
+            x = ddim_step(x, x0, step)
+        else:
+            x = dpm_step(x, x0, step, history, draw)
+            history = x0, log_snr(step.a)
+    return x * (1 + sigmas[-1] ** 2).sqrt()
+
+
+def steps_between(sigmas: Tensor, table: Any) -> list[Step]:
+    """The library's steps along SIGMAS. A whole trailing schedule gets the reference's own steps, which for counts
+    that do not divide 1000 do not quite end where the next one begins."""
+    levels = [round(float(table.timestep(sigma))) if sigma > 0 else -1 for sigma in sigmas.cpu()]
+    count = len(levels) - 1
+    if levels == [*timesteps(count), -1]:
+        return steps_of(count)
+    powers = [
+        0.0 if level == 999 else 1 / (1 + float(sigma) ** 2)
+        for level, sigma in zip(levels, sigmas, strict=True)
+    ]
+    rows = zip(levels[:-1], levels[1:], powers[:-1], powers[1:], strict=True)
+    return [Step(index, *row) for index, row in enumerate(rows)]
+
+
+class NoiseStream:
+    """The reference's noise for one seed: its one generator draws the initial noise and the face latent's sample
+    first, so those are skipped."""
+
+    def __init__(self, like: Tensor, seed: int) -> None:
+        self.like = like
+        self.generator = torch.Generator().manual_seed(seed)
+        cpu_noise(tuple(like.shape), self.generator)
+        torch.randn(16, 1, *like.shape[-2:], generator=self.generator)
+
+    def __call__(self) -> Tensor:
+        return cpu_noise(tuple(self.like.shape), self.generator).to(self.like)
+
+
+class ReferenceNoise:
+    """NOISE whose numbers are the reference's for the same seed: drawn frame by frame, on the CPU."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def generate_noise(self, latent: dict[str, Any]) -> Tensor:
+        return cpu_noise(tuple(latent["samples"].shape), torch.Generator().manual_seed(self.seed))
+
+
+def with_guidance(model: Any, kind: Guidance, steps: int = 0) -> Any:
+    """A clone of MODEL whose guidance scale changes from step to step, from the sampler's cfg as the library does.
+
+    `steps` is the run's step count; 0 takes it from the sampler's schedule. A guidance function that is set
+    already (RescaleCFG, say) is called with the changed scale.
+    """
+    clone = model.clone()
+    inner = clone.model_options.get("sampler_cfg_function")
+
+    def guide(args: dict[str, Any]) -> Tensor:
+        schedule = args["model_options"]["transformer_options"]["sample_sigmas"]
+        step = step_at(args["sigma"].flatten()[0], schedule, args["model"].model_sampling)
+        scale = guidance_scale(kind, args["cond_scale"], step, steps or len(schedule) - 1)
+        if inner is not None:
+            return inner({**args, "cond_scale": scale})
+        return args["uncond"] + scale * (args["cond"] - args["uncond"])
+
+    clone.set_model_sampler_cfg_function(guide, disable_cfg1_optimization=True)
+    return clone
+
+
+def step_at(sigma: Tensor, schedule: Tensor, table: Any) -> Step:
+    """Which step of `schedule` a noise level belongs to, also for samplers that look in between two of them."""
+    level = round(float(table.timestep(sigma)))
+    descending = [-float(one) for one in schedule]
+    index = min(bisect_left(descending, -float(sigma) * (1 + 1e-6)), len(descending) - 2)
+    return Step(index, level, -1, 0.0, 1.0)

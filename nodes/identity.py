@@ -1,0 +1,266 @@
+"""Who is to be seen: face encoders, an identity from photos, and identities kept in files."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import folder_paths
+import numpy as np
+import torch
+from comfy.utils import ProgressBar
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ..echovideo_model.errors import NoFaceFound
+from ..echovideo_model.face.align import FACE_SIZE
+from ..echovideo_model.face.detect import ORDERS, Face, FaceDetector, choose_face
+from ..echovideo_model.identity import ChosenFace, FaceEncoders, find_face, identity_of
+from ..echovideo_model.identity import Identity as IdentityData
+from .host import folders
+from .host.encoders import HostFaceEncoders, load_face_encoders
+from .preview import sheet, to_image, to_photos, with_faces
+from .schema import FaceEncoders as FaceEncodersSocket
+from .schema import Identity, schema
+
+log = logging.getLogger(__name__)
+ERROR, SKIP, NOBODY = "error", "skip photo", "no identity"
+
+
+class LoadEchoVideoFaceEncoders(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "EchoVideoLoadFaceEncoders",
+            "Load EchoVideo Face Encoders",
+            description=(
+                "Loads what reads a face: antelopev2 (found by itself below models/insightface), the BiSeNet parser "
+                "and SigLIP base. Needs the packages insightface and onnxruntime. antelopev2 is for non-commercial "
+                "research only. Connect it to EchoVideo Identity and EchoVideo Identity Score."
+            ),
+            search_aliases=["insightface", "antelopev2", "siglip", "bisenet"],
+            inputs=[
+                io.Combo.Input(
+                    "parser_name",
+                    options=folders.listed(folders.FACE_PARSERS),
+                    tooltip="parsing_bisenet.pth in models/facemodels.",
+                ),
+                io.Combo.Input(
+                    "siglip_name",
+                    options=folders.listed(folders.CLIP_VISION),
+                    tooltip="SigLIP base, 224 x 224 (model.safetensors of google/siglip-base-patch16-224), in "
+                    "models/clip_vision.",
+                ),
+            ],
+            outputs=[
+                FaceEncodersSocket.Output(
+                    display_name="face_encoders", tooltip="For EchoVideo Identity and its score."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, parser_name: str, siglip_name: str) -> io.NodeOutput:
+        parser = folders.resolve(folders.FACE_PARSERS, parser_name)
+        return io.NodeOutput(load_face_encoders(parser, folders.resolve(folders.CLIP_VISION, siglip_name)))
+
+
+@dataclass
+class Watched:
+    """A detector that remembers what it was shown and what it found, for the preview."""
+
+    detector: FaceDetector
+    seen: list[tuple[np.ndarray, list[Face]]] = field(default_factory=list)
+
+    def detect(self, photo: np.ndarray) -> list[Face]:
+        self.seen.append((photo, []))
+        self.seen[-1] = (photo, self.detector.detect(photo))
+        return self.seen[-1][1]
+
+
+class EchoVideoIdentity(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "EchoVideoIdentity",
+            "EchoVideo Identity",
+            description=(
+                "Makes a person's identity from one photo, or from a batch of photos of the same person, and shows "
+                "the faces found (numbered; the chosen one in green) and the face picture that the model will see. "
+                "Connect Load Image to photos, and the identity to EchoVideo Conditioning."
+            ),
+            search_aliases=["face", "reference photo", "arcface"],
+            is_output_node=True,  # so that the preview stays when nothing has changed
+            inputs=[
+                FaceEncodersSocket.Input("face_encoders", tooltip="From Load EchoVideo Face Encoders."),
+                io.Image.Input(
+                    "photos", tooltip="One photo, or a batch of the same person. Upright, sharp, uncovered."
+                ),
+                io.Combo.Input(
+                    "face_order",
+                    options=list(ORDERS),
+                    default="largest",
+                    tooltip="How the faces of a photo are numbered. closest: by likeness to the identity below.",
+                ),
+                io.Int.Input(
+                    "face_index",
+                    default=0,
+                    min=0,
+                    max=99,
+                    tooltip="Which face, counted from 0 in that order.",
+                ),
+                io.Float.Input(
+                    "padding",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="Black added on every side of the photo; helps where a face fills it.",
+                ),
+                io.Combo.Input(
+                    "on_no_face",
+                    options=[ERROR, SKIP, NOBODY],
+                    default=ERROR,
+                    tooltip="What a photo without a face does: stop; be left out; or make the identity of nobody, so "
+                    "that the prompt alone decides.",
+                ),
+                Identity.Input(
+                    "closest_to",
+                    optional=True,
+                    tooltip="For the order closest: whom the face is to resemble.",
+                ),
+            ],
+            outputs=[
+                Identity.Output(
+                    display_name="identity",
+                    tooltip="For EchoVideo Conditioning; Save EchoVideo Identity keeps it.",
+                ),
+                io.Image.Output(
+                    display_name="face_picture", tooltip="What the model sees: aligned, background black."
+                ),
+                io.Mask.Output(
+                    display_name="face_mask", tooltip="White where the face picture shows the face."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        face_encoders: HostFaceEncoders,
+        photos: Tensor,
+        face_order: str,
+        face_index: int,
+        padding: float,
+        on_no_face: str,
+        closest_to: IdentityData | None = None,
+    ) -> io.NodeOutput:
+        encoders = face_encoders.ready()
+        detector = Watched(encoders.detector)
+        like = None if closest_to is None else closest_to.id_embedding.numpy()
+        pictures = to_photos(photos)
+        bar = ProgressBar(len(pictures) + 1)
+        chosen: list[ChosenFace] = []
+        for number, photo in enumerate(pictures, start=1):
+            try:
+                chosen.append(find_face(photo, detector, face_order, face_index, like, padding))  # type: ignore[arg-type]
+            except NoFaceFound as error:
+                if on_no_face == ERROR:
+                    raise NoFaceFound(f"photo {number} of {len(pictures)}: {error}") from error
+                log.warning("EchoVideo: photo %d of %d: %s", number, len(pictures), error)
+            bar.update(1)
+        if not chosen and on_no_face == SKIP:
+            raise NoFaceFound(
+                f"none of the {len(pictures)} photos shows a face: use others, or allow no identity"
+            )
+        nobody = on_no_face == NOBODY and len(chosen) < len(pictures)
+        identity = identity_of_nobody(encoders) if nobody else identity_of(chosen, encoders)
+        bar.update(1)
+        rows = [
+            with_faces(photo, *numbered(faces, chosen, face_order, like)) for photo, faces in detector.seen
+        ]
+        preview = ui.PreviewImage(to_image(sheet([*rows, identity.face_picture])), cls=cls)
+        picture = to_image(identity.face_picture)
+        return io.NodeOutput(identity, picture, (picture > 0).any(-1).float(), ui=preview)
+
+
+def numbered(
+    faces: list[Face], chosen: list[ChosenFace], order: str, like: np.ndarray | None
+) -> tuple[list[Face], Face | None]:
+    """A photo's faces in the order in which the user counts them, and which one was chosen."""
+    ordered = [choose_face(faces, order, index, like) for index in range(len(faces))]
+    return ordered, next((face for face in ordered if any(face is one.face for one in chosen)), None)
+
+
+def identity_of_nobody(encoders: FaceEncoders) -> IdentityData:
+    """What the negative branch always takes: a zero embedding, and what SigLIP sees in a black picture."""
+    black = np.zeros((FACE_SIZE, FACE_SIZE, 3), np.uint8)
+    null = encoders.siglip.null_tokens(black)
+    return IdentityData(torch.zeros(512), null, null, black)
+
+
+class SaveEchoVideoIdentity(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "EchoVideoSaveIdentity",
+            "Save EchoVideo Identity",
+            description=(
+                "Keeps an identity in a small .safetensors file below output/echovideo_identities, from where Load "
+                "EchoVideo Identity reads it. The file holds biometric data of a person: share it accordingly."
+            ),
+            is_output_node=True,
+            inputs=[
+                Identity.Input("identity", tooltip="From EchoVideo Identity."),
+                io.String.Input(
+                    "filename_prefix", default="identity", tooltip="The file's name; a number is added."
+                ),
+            ],
+            outputs=[
+                io.String.Output(
+                    display_name="saved_name", tooltip="The name to choose in Load EchoVideo Identity."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, identity: IdentityData, filename_prefix: str) -> io.NodeOutput:
+        root = os.path.join(folder_paths.get_output_directory(), folders.IDENTITIES)
+        folder, name, number, subfolder, _ = folder_paths.get_save_image_path(filename_prefix, root)
+        file = f"{name}_{number:05}_.safetensors"  # the form in which the host counts on
+        identity.save(os.path.join(folder, file), title=name)
+        return io.NodeOutput(os.path.join(subfolder, file), ui={"text": [os.path.join(subfolder, file)]})
+
+
+class LoadEchoVideoIdentity(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "EchoVideoLoadIdentity",
+            "Load EchoVideo Identity",
+            description=(
+                "Reads an identity that Save EchoVideo Identity or the command line wrote, from "
+                "models/echovideo_identities or output/echovideo_identities. Needs no face encoders."
+            ),
+            inputs=[
+                io.Combo.Input(
+                    "identity_name", options=folders.listed(folders.IDENTITIES), tooltip="An identity file."
+                )
+            ],
+            outputs=[
+                Identity.Output(display_name="identity", tooltip="For EchoVideo Conditioning."),
+                io.Image.Output(display_name="face_picture", tooltip="The face picture kept in the file."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, identity_name: str) -> io.NodeOutput:
+        identity = IdentityData.load(folders.resolve(folders.IDENTITIES, identity_name))
+        return io.NodeOutput(identity, to_image(identity.face_picture))
+
+    @classmethod
+    def fingerprint_inputs(cls, identity_name: str) -> Any:
+        path = folder_paths.get_full_path(folders.IDENTITIES, identity_name)
+        return os.path.getmtime(path) if path else identity_name

@@ -1,0 +1,69 @@
+"""How much the person in a video is the person of an identity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from comfy.model_management import throw_exception_if_processing_interrupted
+from comfy.utils import ProgressBar
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ..echovideo_model.identity import Identity as IdentityData
+from ..echovideo_model.picture import plot_scores
+from ..echovideo_model.score import score
+from .host.encoders import HostFaceEncoders
+from .preview import to_image
+from .schema import FaceEncoders, Identity, schema
+
+
+class EchoVideoIdentityScore(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "EchoVideoIdentityScore",
+            "EchoVideo Identity Score",
+            description=(
+                "Measures how alike the person in the frames and the identity are: ArcFace cosine similarity, frame by "
+                "frame. Strangers score around 0, photos of one person about 0.5 to 0.8. Connect it after VAE Decode."
+            ),
+            search_aliases=["face similarity", "arcface score"],
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("frames", tooltip="The video, from VAE Decode."),
+                Identity.Input("identity", tooltip="Whom it should show."),
+                FaceEncoders.Input("face_encoders", tooltip="From Load EchoVideo Face Encoders."),
+                io.Int.Input(
+                    "every", default=4, min=1, max=64, tooltip="Look at every n-th frame; 1 is all, and slow."
+                ),
+            ],
+            outputs=[
+                io.Float.Output(
+                    display_name="mean", tooltip="Over the frames that show a face; 0 if none does."
+                ),
+                io.Float.Output(display_name="deviation", tooltip="Standard deviation over those frames."),
+                io.Float.Output(display_name="minimum", tooltip="The frame that is least alike."),
+                io.Image.Output(
+                    display_name="curve", tooltip="Similarity over time; gaps where no face is seen."
+                ),
+                io.Image.Output(display_name="same_frames", tooltip="The frames, unchanged."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, frames: Tensor, identity: IdentityData, face_encoders: HostFaceEncoders, every: int
+    ) -> io.NodeOutput:
+        bar = ProgressBar(len(frames[::every]))
+
+        def watched() -> Iterator[Tensor]:
+            for frame in frames[::every]:
+                throw_exception_if_processing_interrupted()
+                yield frame[..., :3].clamp(0, 1)
+                bar.update(1)
+
+        scores = score(watched(), identity.id_embedding, face_encoders.ready().detector)
+        drawn = to_image(np.asarray(plot_scores(scores, "Identity score")))
+        numbers = scores.mean or 0.0, scores.standard_deviation or 0.0, scores.minimum or 0.0
+        return io.NodeOutput(*numbers, drawn, frames, ui=ui.PreviewImage(drawn, cls=cls))
