@@ -27,10 +27,10 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import WeakFileLock, build_hf_headers
 from tqdm import tqdm
 
-from echovideo_model import __version__
-from echovideo_model.errors import InvalidRequest, ModelFileMissing, WrongModelFile
-from echovideo_model.files import check_writable
-from echovideo_model.weights import NEEDED, ModelFile
+from . import __version__
+from .errors import InvalidRequest, ModelFileMissing, WrongModelFile
+from .files import check_writable
+from .weights import NEEDED, ModelFile
 
 Status = Literal["ok", "missing", "wrong size", "wrong hash", "unchecked"]
 Result = TypeVar("Result")

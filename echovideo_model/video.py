@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from echovideo_model.errors import DependencyMissing, InvalidRequest
-from echovideo_model.files import replacing
+from .errors import DependencyMissing, InvalidRequest
+from .files import replacing
 
 if TYPE_CHECKING:
     from av.container import InputContainer

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from echovideo_model.errors import InvalidRequest, ModelFileMissing
+from .errors import InvalidRequest, ModelFileMissing
 
 
 @dataclass(frozen=True)
