@@ -113,9 +113,9 @@ class IdentityResampler(nn.Module):
     def forward(self, id_embedding: Tensor) -> Tensor:
         inputs = self.proj_in(id_embedding)[:, None].expand(-1, ID_COPIES, -1)  # [B, 144, width]
         latents = self.latents.to(inputs).expand(len(inputs), -1, -1)  # [B, 16, width]
-        for layer in self.layers:
-            latents = latents + layer[0](inputs, latents)
-            latents = latents + layer[1](latents)
+        for attention, feed_forward in (layer.children() for layer in self.layers):
+            latents = latents + attention(inputs, latents)
+            latents = latents + feed_forward(latents)
         return self.norm_out(self.proj_out(latents))
 
 

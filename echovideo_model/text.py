@@ -16,6 +16,7 @@ from .errors import ModelFileMissing, WrongModelFile
 from .tensorfile import OnBytes, TensorFile, open_tensors
 
 TOKENS = 226
+EMBEDDING = ("shared.weight", "encoder.embed_tokens.weight")
 KEPT = ("shared.", "encoder.")  # a whole T5 may hold a decoder, too
 logger = logging.getLogger(__name__)
 
@@ -49,8 +50,9 @@ class TextEncoder:
         if dtype is None and any(entry.dtype in NARROW for entry in opened.entries.values()):
             dtype = torch.bfloat16
         state = read_state(opened, dtype, on_bytes)
-        words = state.pop("encoder.embed_tokens.weight", state.get("shared.weight"))
-        state["shared.weight"] = state["encoder.embed_tokens.weight"] = words
+        for one, other in (EMBEDDING, EMBEDDING[::-1]):  # files hold either, or both
+            if one in state:
+                state.setdefault(other, state[one])
         try:
             network.load_state_dict(state, assign=True)
         except RuntimeError as error:
