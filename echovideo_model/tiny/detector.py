@@ -10,7 +10,6 @@ detector's pixels, such as the portraits in assets/; photographs of people it mo
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,8 +71,8 @@ def _bank() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return kernels[:, 0], kernels[:, 1], boxes.astype(np.float32), landmarks.astype(np.float32)
 
 
-def write_detector(path: Path) -> None:
-    """Writes the detector (ONNX): picture [1, 3, H, W] in RGB, (x - 127.5) / 128, to SCRFD's nine outputs.
+def detector_file() -> bytes:
+    """scrfd_10g_bnkps.onnx: picture [1, 3, H, W] in RGB, (x - 127.5) / 128, to SCRFD's nine outputs.
 
     For each stride s and its (H // s) (W // s) 2 anchors: score_s [n, 1], bbox_s [n, 4], kps_s [n, 10].
     """
@@ -109,7 +108,7 @@ def write_detector(path: Path) -> None:
         for kind, width in (("score", 1), ("bbox", 4), ("kps", 10))
         for stride in STRIDES
     }
-    graph.save(path, {"input": (1, 3, "height", "width")}, outputs)
+    return graph.model({"input": (1, 3, "height", "width")}, outputs)
 
 
-__all__ = ["write_detector"]
+__all__ = ["detector_file"]

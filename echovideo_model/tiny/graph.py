@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,8 +35,8 @@ class Graph:
         self._nodes.append(self._onnx.helper.make_node(operation, names, [output], **options))
         return output
 
-    def save(self, path: Path, inputs: dict[str, Shape], outputs: dict[str, Shape]) -> None:
-        """Writes the graph; `inputs` and `outputs` map names to float32 shapes, with text for a free size."""
+    def model(self, inputs: dict[str, Shape], outputs: dict[str, Shape]) -> bytes:
+        """The graph as an ONNX file; `inputs` and `outputs` map names to float32 shapes, with text for a free size."""
         helper, number = self._onnx.helper, self._onnx.TensorProto.FLOAT
         ends = [
             [helper.make_tensor_value_info(name, number, shape) for name, shape in values.items()]
@@ -47,7 +46,7 @@ class Graph:
         opset = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION)
         self._onnx.checker.check_model(model)
-        self._onnx.save(model, str(path))
+        return model.SerializeToString(deterministic=True)
 
 
 __all__ = ["Graph", "Shape"]

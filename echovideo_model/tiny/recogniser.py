@@ -8,8 +8,6 @@ same drawing comes out close to itself, two drawings apart; of who somebody is i
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from .graph import Graph
@@ -18,8 +16,8 @@ from .weights import seeded
 FACE, POOL, WIDTH = 112, 8, 512
 
 
-def write_recogniser(path: Path) -> None:
-    """Writes the recogniser (ONNX): RGB, (x - 127.5) / 127.5, to the embedding."""
+def recogniser_file() -> bytes:
+    """glintr100.onnx: RGB, (x - 127.5) / 127.5, to the embedding."""
     graph = Graph()
     pixels = (FACE // POOL) ** 2
     small = graph.add("AveragePool", "input", kernel_shape=[POOL, POOL], strides=[POOL, POOL])
@@ -30,7 +28,7 @@ def write_recogniser(path: Path) -> None:
     contrast = graph.add("Sqrt", graph.add("Add", power, 1e-6))  # of one plain colour: the embedding is zero
     weights = seeded("recogniser.weight", (WIDTH, 3 * pixels)).numpy().T  # [588, 512]
     graph.add("MatMul", graph.add("Div", values, contrast), weights, output="embedding")
-    graph.save(path, {"input": ("faces", 3, FACE, FACE)}, {"embedding": ("faces", WIDTH)})
+    return graph.model({"input": ("faces", 3, FACE, FACE)}, {"embedding": ("faces", WIDTH)})
 
 
-__all__ = ["write_recogniser"]
+__all__ = ["recogniser_file"]

@@ -1,0 +1,227 @@
+"""The tiny networks as files of the released layout: shapes from the code that runs them, values by formula."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from ..iitf import IITFSizes
+from ..transformer import EchoVideoTransformer, TransformerSizes
+from ..vae import LATENT_SCALE, CogVideoXVAE, VAESizes
+from .tokenizer import SENTINELS, pieces
+from .weights import seeded_state
+
+Files = Iterator[tuple[str, bytes]]
+
+TEXT_WIDTH, FACE_WIDTH = 64, 768  # the face tokens of an identity have one width in every set
+IITF_SIZES = IITFSizes(
+    text_width=TEXT_WIDTH,
+    text_tokens=226,
+    face_width=FACE_WIDTH,
+    face_tokens=196,
+    id_width=512,
+    id_tokens=16,
+    width=64,
+    heads=1,
+    layers=2,
+)
+TRANSFORMER_SIZES = TransformerSizes(
+    blocks=2,
+    heads=2,
+    head_width=64,
+    time_width=32,
+    in_channels=32,
+    out_channels=16,
+    patch=2,
+    iitf=IITF_SIZES,
+)
+VAE_SIZES = VAESizes(channels=(8, 8, 16, 16), layers=1, pixel_channels=3, latent_channels=16, groups=4)
+
+
+def transformer_files() -> Files:
+    """The `transformer` folder: EchoVideo's denoiser in two shards."""
+    sizes = TRANSFORMER_SIZES
+    config = {
+        "_class_name": "EchoVideoLDM",
+        "_diffusers_version": "0.31.0",
+        "activation_fn": "gelu-approximate",
+        "attention_bias": True,
+        "attention_head_dim": sizes.head_width,
+        "dropout": 0.0,
+        "flip_sin_to_cos": True,
+        "freq_shift": 0,
+        "in_channels": sizes.in_channels,
+        "max_text_seq_length": sizes.iitf.text_tokens,
+        "norm_elementwise_affine": True,
+        "norm_eps": 1e-05,
+        "num_attention_heads": sizes.heads,
+        "num_layers": sizes.blocks,
+        "out_channels": sizes.out_channels,
+        "patch_size": sizes.patch,
+        "sample_frames": 49,
+        "sample_height": 60,
+        "sample_width": 90,
+        "spatial_interpolation_scale": 1.875,
+        "temporal_compression_ratio": 4,
+        "temporal_interpolation_scale": 1.0,
+        "text_embed_dim": sizes.iitf.text_width,
+        "time_embed_dim": sizes.time_width,
+        "timestep_activation_fn": "silu",
+        "use_rotary_positional_embeddings": True,
+    }
+    with torch.device("meta"):
+        network = EchoVideoTransformer(sizes)
+    yield "config.json", _json(config)
+    yield from _shards("diffusion_pytorch_model", seeded_state(network))
+
+
+def vae_files() -> Files:
+    """The `vae` folder: CogVideoX's autoencoder in one file."""
+    sizes, levels = VAE_SIZES, len(VAE_SIZES.channels)
+    config = {
+        "_class_name": "AutoencoderKLCogVideoX",
+        "_diffusers_version": "0.31.0",
+        "act_fn": "silu",
+        "block_out_channels": sizes.channels,
+        "down_block_types": ["CogVideoXDownBlock3D"] * levels,
+        "force_upcast": True,
+        "in_channels": sizes.pixel_channels,
+        "latent_channels": sizes.latent_channels,
+        "layers_per_block": sizes.layers,
+        "norm_eps": 1e-06,
+        "norm_num_groups": sizes.groups,
+        "out_channels": sizes.pixel_channels,
+        "sample_height": 480,
+        "sample_width": 720,
+        "scaling_factor": LATENT_SCALE,
+        "temporal_compression_ratio": 4,
+        "up_block_types": ["CogVideoXUpBlock3D"] * levels,
+        "use_post_quant_conv": False,
+        "use_quant_conv": False,
+    }
+    with torch.device("meta"):
+        network = CogVideoXVAE(sizes)
+    yield "config.json", _json(config)
+    yield "diffusion_pytorch_model.safetensors", _safetensors(seeded_state(network))
+
+
+def text_encoder_files() -> Files:
+    """The `text_encoder` folder: a T5 encoder of version 1.1 in two shards."""
+    from transformers import T5Config, T5EncoderModel
+
+    config: dict[str, Any] = {
+        "architectures": ["T5EncoderModel"],
+        "model_type": "t5",
+        "d_ff": 2 * TEXT_WIDTH,
+        "d_kv": 16,
+        "d_model": TEXT_WIDTH,
+        "decoder_start_token_id": 0,
+        "dense_act_fn": "gelu_new",
+        "dropout_rate": 0.1,
+        "eos_token_id": 1,
+        "feed_forward_proj": "gated-gelu",
+        "initializer_factor": 1.0,
+        "is_encoder_decoder": True,
+        "is_gated_act": True,
+        "layer_norm_epsilon": 1e-06,
+        "num_decoder_layers": 2,
+        "num_heads": 4,
+        "num_layers": 2,
+        "output_past": True,
+        "pad_token_id": 0,
+        "relative_attention_max_distance": 128,
+        "relative_attention_num_buckets": 32,
+        "tie_word_embeddings": False,
+        "torch_dtype": "float32",
+        "use_cache": True,
+        "vocab_size": -(-(len(pieces()) + SENTINELS) // 128) * 128,  # padded as the released one is
+    }
+    with torch.device("meta"):
+        network = T5EncoderModel(T5Config(**config))
+    state = seeded_state(network)
+    del state["encoder.embed_tokens.weight"]  # `shared.weight` under another name: not in the released file
+    yield "config.json", _json(config)
+    yield from _shards("model", state)
+
+
+def image_encoder_files() -> Files:
+    """The `clip_visual_encoder` folder: SigLIP whole, with the text half that the released file has too."""
+    from transformers import SiglipConfig, SiglipModel
+
+    text = {
+        "model_type": "siglip_text_model",
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_attention_heads": 1,
+        "num_hidden_layers": 1,
+        "projection_size": 16,
+        "vocab_size": 32,
+    }
+    vision = {
+        "model_type": "siglip_vision_model",
+        "hidden_size": FACE_WIDTH,
+        "image_size": 224,
+        "intermediate_size": 96,
+        "num_attention_heads": 12,
+        "num_hidden_layers": 2,
+        "patch_size": 16,
+    }
+    preprocessor = {
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_processor_type": "SiglipImageProcessor",
+        "image_std": [0.5, 0.5, 0.5],
+        "processor_class": "SiglipProcessor",
+        "resample": 3,  # bicubic
+        "rescale_factor": 1 / 255,
+        "size": {"height": 224, "width": 224},
+    }
+    config = {
+        "architectures": ["SiglipModel"],
+        "model_type": "siglip",
+        "text_config": text,
+        "torch_dtype": "float32",
+        "vision_config": vision,
+    }
+    with torch.device("meta"):
+        network = SiglipModel(SiglipConfig(text_config=text, vision_config=vision))
+    yield "config.json", _json(config)
+    yield "preprocessor_config.json", _json(preprocessor)
+    yield "model.safetensors", _safetensors(seeded_state(network))
+
+
+def _shards(stem: str, state: Mapping[str, Tensor]) -> Files:
+    """Two .safetensors of about the same size and the index that says which parameter is where."""
+    total = sum(tensor.nbytes for tensor in state.values())
+    parts: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
+    before = 0
+    for name, tensor in state.items():
+        parts[2 * before >= total][name] = tensor
+        before += tensor.nbytes
+    places: dict[str, str] = {}
+    for number, part in enumerate(parts, start=1):
+        file = f"{stem}-{number:05}-of-{len(parts):05}.safetensors"
+        places |= dict.fromkeys(part, file)
+        yield file, _safetensors(part)
+    index = {"metadata": {"total_size": total}, "weight_map": places}
+    yield f"{stem}.safetensors.index.json", _json(index)
+
+
+def _safetensors(state: Mapping[str, Tensor]) -> bytes:
+    return save(dict(state), {"format": "pt"})
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+__all__ = ["image_encoder_files", "text_encoder_files", "transformer_files", "vae_files"]
