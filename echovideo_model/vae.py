@@ -127,9 +127,9 @@ class Encoder(nn.Module):
         self.norm_out = make_norm(channels[-1], sizes.groups, None, operations, **kwargs)
         self.conv_out = CausalConv3d(channels[-1], 2 * sizes.latent_channels, operations, **kwargs)
 
-    def forward(self, pixels: Tensor, stream: Stream) -> Tensor:
-        """A chunk [T, H, W, 3] -> mean and log variance [t, h, w, 2 x 16]."""
-        x = self.conv_in(pixels, stream)
+    def forward(self, stream: Stream) -> Tensor:
+        """The stream's chunk of pixels [T, H, W, 3] -> mean and log variance [t, h, w, 2 x 16]."""
+        x = self.conv_in(stream.chunk, stream)
         for level in self.down_blocks:
             x = level(x, stream)
         x = self.mid_block(x, stream)
@@ -155,10 +155,9 @@ class Decoder(nn.Module):
         self.norm_out = make_norm(channels[-1], sizes.groups, sizes.latent_channels, operations, **kwargs)
         self.conv_out = CausalConv3d(channels[-1], sizes.pixel_channels, operations, **kwargs)
 
-    def forward(self, latents: Tensor, stream: Stream) -> Tensor:
-        """A chunk [t, h, w, 16] -> pixels [T, H, W, 3]."""
-        stream.latents = latents
-        x = self.mid_block(self.conv_in(latents, stream), stream)
+    def forward(self, stream: Stream) -> Tensor:
+        """The stream's chunk of latents [t, h, w, 16] -> pixels [T, H, W, 3]."""
+        x = self.mid_block(self.conv_in(stream.chunk, stream), stream)
         for level in self.up_blocks:
             x = level(x, stream)
         return self.conv_out(Activated(x, self.norm_out, stream), stream)
@@ -208,10 +207,11 @@ def _through(network: nn.Module, clips: Tensor, chunk: int, on_chunk: OnChunk | 
     cuts = list(_chunks(clips.shape[2], chunk))
     done, results = 0, []
     for clip in clips.permute(0, 2, 3, 4, 1):  # [T, H, W, C]
-        stream, parts = Stream(), []
+        parts: list[Tensor] = []
+        history: dict[nn.Module, list[Tensor]] = {}
         for start, stop in cuts:
-            stream.first = start == 0
-            parts.append(network(clip[start:stop].contiguous(), stream).permute(3, 0, 1, 2))  # [C, T, H, W]
+            stream = Stream(clip[start:stop].contiguous(), first=start == 0, history=history)
+            parts.append(network(stream).permute(3, 0, 1, 2))  # [C, T, H, W]
             done += 1
             if on_chunk is not None:
                 on_chunk(done, len(cuts) * len(clips))

@@ -8,7 +8,7 @@ Normalised activations exist for the few frames that a convolution is looking at
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,21 +16,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .operations import cast
+from .convolution import TimeConvolution, convolve_enlarged
 
 NORM_EPSILON = 1e-6
 
 
 @dataclass
 class Stream:
-    """What the chunks of one clip share on their way through the network."""
+    """Where a clip stands on its way through the network, and what its earlier chunks left behind."""
 
-    history: dict[nn.Module, list[Tensor]] = field(default_factory=dict)
-    """The last two frames that each causal convolution has seen."""
+    chunk: Tensor
+    """What enters the network now: pixels [T, H, W, 3], or latents [t, h, w, 16], which also steer the norms."""
     first: bool = True
     """Whether this is the clip's first chunk: its first frame stands alone, all others go in pairs."""
-    latents: Tensor | None = None
-    """The chunk's latents [t, h, w, 16] while decoding: they steer every norm of the decoder."""
+    history: dict[nn.Module, list[Tensor]] = field(default_factory=dict)
+    """The last two frames that each causal convolution has seen."""
 
 
 class CausalConv3d(nn.Module):
@@ -40,37 +40,24 @@ class CausalConv3d(nn.Module):
         super().__init__()
         self.conv = operations.Conv3d(channels_in, channels_out, 3, padding=(0, 1, 1), **kwargs)
 
-    def forward(self, frames: Sequence[Tensor], stream: Stream, onto: Tensor | None = None) -> Tensor:
-        """T frames [H, W, C] -> [T, H, W, C out], added to `onto` in place where that is given."""
-        past = stream.history.pop(self, None) or [frames[0], frames[0]]
-        result = onto
-        for start, stop in runs(len(frames), stream.first):
-            seen = [*past, *(frames[t] for t in range(start, stop))]
-            convolved = self.convolve(seen)
+    def forward(self, frames: Sequence[Tensor], stream: Stream, into: Tensor | None = None) -> Tensor:
+        """T frames [H, W, C] -> [T, H, W, C out].
+
+        Each frame is asked for once, shortly before it is needed. The result is written to `into` where that is
+        given; it may be what the frames are made from, since a frame is overwritten only after it was asked for.
+        """
+        convolution = TimeConvolution(self.conv, stream.chunk)
+        past, result = stream.history.pop(self, []), into
+        for start, stop in convolution.runs(len(frames)):
+            new = [frames[t] for t in range(start, stop)]
+            seen = [*(past or [new[0], new[0]]), *new]
             if result is None:
-                result = convolved.new_empty(len(frames), *convolved.shape[1:])
-            if onto is None:
-                result[start:stop] = convolved
-            else:
-                result[start:stop] += convolved
+                result = new[0].new_empty(len(frames), *new[0].shape[:2], self.conv.out_channels)
+            convolution(seen, result[start:stop])
             past = seen[-2:]
         stream.history[self] = past
         assert result is not None
         return result
-
-    def convolve(self, frames: list[Tensor]) -> Tensor:
-        """n + 2 frames [H, W, C] -> [n, H, W, C out]."""
-        clip = torch.stack(frames).permute(3, 0, 1, 2)[None]  # [1, C, n + 2, H, W]
-        return self.conv(clip)[0].permute(1, 2, 3, 0)
-
-
-def runs(frames: int, first: bool) -> Iterator[tuple[int, int]]:
-    """(start, stop) of the pieces in which a chunk is worked on: pairs, after the clip's first frame if odd."""
-    start = 0
-    while start < frames:
-        stop = start + (1 if (frames - start) % 2 else 2)
-        yield start, stop
-        start = stop
 
 
 class SpatialNorm(nn.Module):
@@ -112,16 +99,13 @@ class Activated(Sequence[Tensor]):
     """
 
     def __init__(self, x: Tensor, norm: nn.Module, stream: Stream) -> None:
-        self.x = x
+        self.x, self.first = x, stream.first
         if isinstance(norm, SpatialNorm):
-            assert stream.latents is not None
             scale, shift = standardisation(x, norm.norm_layer)  # [C] each
-            gain, bias = norm(stream.latents)
+            gain, bias = norm(stream.chunk)
             self.scale, self.shift = scale * gain, shift * gain + bias  # [t, h, w, C] each
         else:
-            scale, shift = standardisation(x, norm)
-            self.scale, self.shift = (v.expand(1, 1, 1, -1) for v in (scale, shift))
-        self.first = stream.first
+            self.scale, self.shift = (v.expand(1, 1, 1, -1) for v in standardisation(x, norm))
 
     def __len__(self) -> int:
         return len(self.x)
@@ -145,17 +129,25 @@ class Activated(Sequence[Tensor]):
 
 def standardisation(x: Tensor, norm: Any) -> tuple[Tensor, Tensor]:
     """Scale and shift [C], float32, that make `norm`'s group norm of the whole chunk x [T, H, W, C]."""
-    spreads, means = zip(*(_moments(frame, norm.num_groups) for frame in x), strict=True)
-    spread, mean = torch.stack(spreads), torch.stack(means)  # [T, groups] each
-    variance = spread.mean(0) + mean.var(0, correction=0)  # frames are of one size: within plus between
-    scale = (variance + norm.eps).rsqrt().repeat_interleave(x.shape[-1] // norm.num_groups)
-    mean = mean.mean(0).repeat_interleave(x.shape[-1] // norm.num_groups)
-    weight, bias = (cast(v, scale).to(x.device) for v in (norm.weight, norm.bias))  # type: ignore[union-attr]
-    return scale * weight, bias - mean * scale * weight
+    means, variances = (torch.stack(v) for v in zip(*map(_moments, x), strict=True))  # [T, C] each
+    means, variances = (
+        v.unflatten(1, (norm.num_groups, -1)) for v in (means, variances)
+    )  # [T, groups, C/groups]
+    # all parts are of one size, so the whole's variance is the mean within them plus the variance between them
+    variance = variances.mean((0, 2)) + means.var((0, 2), correction=0)
+    scale = (variance + norm.eps).rsqrt()[:, None] * norm.weight.to(variance).unflatten(
+        0, (norm.num_groups, -1)
+    )
+    shift = norm.bias.to(variance).unflatten(0, scale.shape) - means.mean((0, 2))[:, None] * scale
+    return scale.flatten(), shift.flatten()
 
 
-def _moments(frame: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    return torch.var_mean(frame.float().unflatten(2, (groups, -1)), dim=(0, 1, 3), correction=0)
+def _moments(frame: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance [C], float32, of a frame [H, W, C]; the mean goes first, for precision's sake."""
+    frame = frame.float()
+    mean = frame.mean((0, 1))
+    centred = frame - mean
+    return mean, centred.square_().mean((0, 1))
 
 
 class ResnetBlock(nn.Module):
@@ -173,11 +165,14 @@ class ResnetBlock(nn.Module):
             self.conv_shortcut = operations.Conv3d(c_in, c_out, 1, **kwargs)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
-        """[T, H, W, C in] -> [T, H, W, C out]; x may be changed in place."""
+        """[T, H, W, C in] -> [T, H, W, C out]. Besides x, one tensor of the result's size exists at a time."""
         hidden = self.conv1(Activated(x, self.norm1, stream), stream)
-        if hasattr(self, "conv_shortcut"):
-            x = convolve_pointwise(self.conv_shortcut, x)
-        return self.conv2(Activated(hidden, self.norm2, stream), stream, onto=x)
+        hidden = self.conv2(Activated(hidden, self.norm2, stream), stream, into=hidden)
+        if not hasattr(self, "conv_shortcut"):
+            return hidden.add_(x)
+        for frame, source in zip(hidden.split(1), x.split(1), strict=True):
+            frame.add_(convolve_pointwise(self.conv_shortcut, source))
+        return hidden
 
 
 def make_norm(
@@ -216,8 +211,12 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
         """[T, H, W, C] -> [2T, 2H, 2W, C], the clip's first frame never doubled; without `time`, T stays."""
-        larger = self.conv(F.interpolate(x.permute(0, 3, 1, 2), scale_factor=2)).permute(0, 2, 3, 1)
-        if not self.time:
-            return larger
-        alone = 1 if stream.first else 0
-        return torch.cat([larger[:alone], larger[alone:].repeat_interleave(2, dim=0)])
+        copies = [2 if self.time else 1] * len(x)
+        if stream.first:
+            copies[0] = 1
+        _, height, width, channels = x.shape
+        larger = x.new_empty(sum(copies), 2 * height, 2 * width, channels)
+        for frame, targets in zip(x, larger.split(copies), strict=True):
+            convolve_enlarged(self.conv, frame, out=targets[0])
+            targets[1:] = targets[0]
+        return larger

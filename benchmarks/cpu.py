@@ -1,0 +1,179 @@
+"""Time and memory of our networks against diffusers' on a CPU: float32, two threads, real channel widths.
+
+    python -m benchmarks.cpu [--rounds 3] [CASE ...]
+
+Both sides get the same seeded weights and inputs. Time: within one process, ours and theirs take turns, and the
+medians over the rounds are compared. Memory: each side runs once in a fresh process; counted is the highest
+resident size during the run, above the size just before it (network and inputs loaded). The last column is the
+largest difference between the two results, relative to the largest value of theirs.
+
+A case is a function that returns a Case; CASES at the end names them all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+from echovideo_model.tiny.weights import seeded_state
+from echovideo_model.vae import CogVideoXVAE, VAESizes
+
+THREADS = 2
+Run = Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Two ways to the same result. Each builder loads a network and returns the function that is measured."""
+
+    ours: Callable[[], Run]
+    theirs: Callable[[], Run]
+    time_goal: float
+    memory_goal: float | None = None
+
+
+def vae_decode() -> Case:
+    """17 frames at 192 x 256 out of latents."""
+    latents = _noise(1, 16, 5, 24, 32)
+
+    def ours() -> Run:
+        vae = _our_vae()
+        return lambda: vae.decode(latents)
+
+    def theirs() -> Run:
+        vae = _their_vae()
+        return lambda: vae.decode(latents).sample
+
+    return Case(ours, theirs, time_goal=0.65, memory_goal=0.45)
+
+
+def vae_encode() -> Case:
+    """One picture of 480 x 848 to a latent, as the face picture is."""
+    picture = _noise(1, 3, 1, 480, 848)
+
+    def ours() -> Run:
+        vae = _our_vae()
+        return lambda: vae.encode(picture)[0]
+
+    def theirs() -> Run:
+        vae = _their_vae()
+        return lambda: vae.encode(picture).latent_dist.mean
+
+    return Case(ours, theirs, time_goal=0.8)
+
+
+def _our_vae() -> CogVideoXVAE:
+    from diffusers import AutoencoderKLCogVideoX
+
+    with torch.device("meta"):
+        released = AutoencoderKLCogVideoX(**_RELEASED_VAE)
+    vae = CogVideoXVAE(VAESizes.read({name: value.shape for name, value in released.state_dict().items()}))
+    return _seeded(vae)
+
+
+def _their_vae() -> nn.Module:
+    from diffusers import AutoencoderKLCogVideoX
+
+    return _seeded(AutoencoderKLCogVideoX(**_RELEASED_VAE))
+
+
+_RELEASED_VAE = {
+    "block_out_channels": (128, 256, 256, 512),
+    "down_block_types": ("CogVideoXDownBlock3D",) * 4,
+    "up_block_types": ("CogVideoXUpBlock3D",) * 4,
+    "layers_per_block": 3,
+    "latent_channels": 16,
+    "norm_num_groups": 32,
+}
+
+
+def _seeded(network: nn.Module) -> nn.Module:
+    network.load_state_dict(seeded_state(network))
+    return network.eval()
+
+
+def _noise(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+CASES: dict[str, Callable[[], Case]] = {"vae_decode": vae_decode, "vae_encode": vae_encode}
+
+
+def measure_time(case: Case, rounds: int) -> tuple[float, float, float]:
+    """Median seconds of ours and of theirs, and the largest difference relative to their largest value."""
+    sides = case.ours(), case.theirs()
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        results = []
+        for run, taken in zip(sides, seconds, strict=True):
+            start = time.perf_counter()
+            results.append(run())
+            taken.append(time.perf_counter() - start)
+    ours, theirs = results
+    return median(seconds[0]), median(seconds[1]), float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+def measure_memory(name: str, side: str) -> float:
+    """MiB that one run of `side` takes above what stood before it; in a process of its own, on Linux."""
+    command = [sys.executable, "-m", "benchmarks.cpu", name, "--peak", side]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def print_peak(case: Case, side: str) -> None:
+    run: Run = getattr(case, side)()
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the highest resident size starts anew
+    before = _resident("VmRSS")
+    run()
+    print(_resident("VmHWM") - before)
+
+
+def _resident(key: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("cases", nargs="*", default=list(CASES), metavar="CASE", help=", ".join(CASES))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--peak", choices=["ours", "theirs"], help="only print one run's MiB (used internally)"
+    )
+    arguments = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    with torch.inference_mode():
+        if arguments.peak:
+            print_peak(CASES[arguments.cases[0]](), arguments.peak)
+        else:
+            print_table(arguments.cases, arguments.rounds)
+
+
+def print_table(names: list[str], rounds: int) -> None:
+    columns = "{:<12} {:>8} {:>8} {:>6} {:>6}   {:>9} {:>9} {:>6} {:>6}   {:>8}"
+    heads = "ours s", "theirs s", "ratio", "goal", "ours MiB", "theirs MiB", "ratio", "goal", "max diff"
+    print(columns.format("case", *heads))
+    for name in names:
+        case = CASES[name]()
+        ours, theirs, difference = measure_time(case, rounds)
+        our_peak, their_peak = (measure_memory(name, side) for side in ("ours", "theirs"))
+        times = f"{ours:.2f}", f"{theirs:.2f}", f"{ours / theirs:.3f}", f"{case.time_goal:.2f}"
+        goal = "-" if case.memory_goal is None else f"{case.memory_goal:.2f}"
+        peaks = f"{our_peak:.0f}", f"{their_peak:.0f}", f"{our_peak / their_peak:.3f}", goal
+        print(columns.format(name, *times, *peaks, f"{difference:.1e}"), flush=True)
+
+
+if __name__ == "__main__":
+    main()
