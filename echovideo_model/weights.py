@@ -152,17 +152,18 @@ TABLE: tuple[ModelFile, ...] = (
 
 NEEDED: tuple[ModelFile, ...] = tuple(file for file in TABLE if file.group != "reference")
 
-# What the code reads of a group: each line names one thing, the released file first, then what may stand in for it.
+# What the code reads of a group, one thing a line: the released file first, then what may stand in for it. The
+# config.json files are not among it: every size is read off the weights.
 _READ = {
     "transformer": (("diffusion_pytorch_model.safetensors.index.json", "*.safetensors"),),
-    "text_encoder": (("config.json",), ("model.safetensors.index.json", "*.safetensors")),
-    "tokenizer": (("tokenizer_config.json",), ("spiece.model", "tokenizer.json")),
+    "text_encoder": (("model.safetensors.index.json", "*.safetensors"),),
+    "tokenizer": (("spiece.model", "tokenizer.json"),),
     "vae": (("diffusion_pytorch_model.safetensors", "*.safetensors"),),
-    "clip_visual_encoder": (("config.json",), ("model.safetensors", "*.safetensors")),
+    "clip_visual_encoder": (("model.safetensors", "*.safetensors"),),
     "face_encoder": (
-        ("models/antelopev2/scrfd_10g_bnkps.onnx",),
-        ("models/antelopev2/glintr100.onnx",),
-        ("parsing_bisenet.pth",),
+        ("models/antelopev2/scrfd_10g_bnkps.onnx", "**/scrfd_10g_bnkps.onnx"),
+        ("models/antelopev2/glintr100.onnx", "**/glintr100.onnx"),
+        ("parsing_bisenet.pth", "parsing_bisenet.safetensors"),
     ),
 }
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
@@ -214,7 +215,7 @@ def require(folders: str | Path | Sequence[str | Path], group: str) -> Path:
         lacking[folder] = _missing(folder / group, group)
         if not lacking[folder]:
             return folder / group
-    nearest = min(lacking, key=lambda folder: len(lacking[folder]))
+    nearest = min(lacking, key=lambda folder: (not os.path.isdir(folder / group), len(lacking[folder])))
     names = ", ".join(f"{group}/{name}" for name in lacking[nearest])
     raise ModelFileMissing(
         f"missing model files: {names}; searched in {', '.join(map(str, searched))}. "
@@ -231,7 +232,7 @@ def _single_file(folder: Path) -> Path | None:
         return beside
     if _missing_shards(folder / "transformer" / _READ["transformer"][0][0]) == []:
         return None
-    whole = list(_whole_safetensors(folder / "transformer"))
+    whole = list(_matching(folder / "transformer", "*.safetensors"))
     if len(whole) > 1:
         raise InvalidRequest(
             f"there are several transformers, name one of them: {', '.join(map(str, whole))}"
@@ -249,18 +250,16 @@ def _missing(folder: Path, group: str) -> list[str]:
 
 
 def _found(folder: Path, name: str) -> bool:
-    """Whether a file is there; an index counts only with its shards, "*.safetensors" is any one that is whole."""
+    """Whether a file is there; an index counts only with its shards, a shard never."""
     if name.endswith(".index.json"):
         return _missing_shards(folder / name) == []
-    return any(_whole_safetensors(folder)) if name == "*.safetensors" else os.path.isfile(folder / name)
+    return any(_matching(folder, name))
 
 
-def _whole_safetensors(folder: Path) -> Iterator[Path]:
-    """The .safetensors of a folder that are not one part of several, by name."""
+def _matching(folder: Path, pattern: str) -> Iterator[Path]:
+    """The files of a folder that a name or pattern fits and that are not one part of several, in order."""
     return (
-        path
-        for path in sorted(folder.glob("*.safetensors"))
-        if os.path.isfile(path) and not _SHARD.search(path.name)
+        path for path in sorted(folder.glob(pattern)) if os.path.isfile(path) and not _SHARD.search(path.name)
     )
 
 

@@ -178,34 +178,56 @@ def test_a_connection_that_is_lost_again_and_again_ends_in_an_error_and_keeps_wh
     assert everything_in(tmp_path) == ["vae/model.bin"]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
-def test_ctrl_c_keeps_what_came_and_the_next_run_goes_on_from_there(tmp_path: Path) -> None:
+def child(hub: Hub, folder: Path, *, beforehand: str = "") -> subprocess.Popen[str]:
+    """Another process that fetches the file in pieces of 1,024 bytes."""
     program = f"""
-        import huggingface_hub.constants, sys
+        import huggingface_hub.constants, resource, sys
         from pathlib import Path
         from echovideo_model.download import fetch, plan
         from echovideo_model.weights import Licence, ModelFile
         huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = 1024
-        file = ModelFile("vae", "vae/model.bin", {len(BYTES)}, "{sha256(BYTES)}", "them/model", "main",
-                         "vae/model.bin", Licence("MIT", ""))
+        {beforehand}
+        path, licence = "vae/model.bin", Licence("MIT", "")
+        file = ModelFile("vae", path, {len(BYTES)}, "{sha256(BYTES)}", "them/model", "main", path, licence)
         folder, address = Path(sys.argv[1]), sys.argv[2]
         fetch(folder, plan(folder, [file], endpoint=address))
     """
+    return subprocess.Popen(
+        [sys.executable, "-c", dedent(program), str(folder), hub.address], stderr=subprocess.PIPE, text=True
+    )
+
+
+posix_only = pytest.mark.skipif(os.name != "posix", reason="POSIX signals and limits")
+
+
+@posix_only
+def test_ctrl_c_keeps_what_came_and_the_next_run_goes_on_from_there(tmp_path: Path) -> None:
+    part = tmp_path / f"vae/model.bin.{sha256(BYTES)[:8]}.part"
     with serving(Served(BYTES, stalls_after=5000)) as hub:
-        child = subprocess.Popen(
-            [sys.executable, "-c", dedent(program), str(tmp_path), hub.address], stderr=subprocess.PIPE
-        )
+        process = child(hub, tmp_path)
         assert hub.stalled.wait(20)
-        part = tmp_path / f"vae/model.bin.{sha256(BYTES)[:8]}.part"
-        while not part.exists():
+        while not (part.exists() and part.stat().st_size):
             time.sleep(0)
-        child.send_signal(signal.SIGINT)
-        assert b"KeyboardInterrupt" in child.communicate(timeout=20)[1]
+        process.send_signal(signal.SIGINT)
+        assert "KeyboardInterrupt" in process.communicate(timeout=20)[1]
         assert everything_in(tmp_path) == [part.relative_to(tmp_path).as_posix()]
+        kept = part.stat().st_size
         hub.files["them/model/vae/model.bin"].stalls_after = None
         hub.requests.clear()
         get(hub, tmp_path, known())
+        assert [request.range for request in hub.gets()] == [f"bytes={kept}-"]
     assert (tmp_path / "vae/model.bin").read_bytes() == BYTES
+
+
+@posix_only
+def test_a_disk_that_fills_up_meanwhile_is_said_at_once_and_not_tried_again(tmp_path: Path) -> None:
+    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))"
+    with serving(Served(BYTES)) as hub:
+        stderr = child(hub, tmp_path, beforehand=limit).communicate(timeout=20)[1]
+        assert "InvalidRequest: cannot write" in stderr
+        assert "--models" in stderr
+        assert len(hub.gets()) == 1
+    assert not (tmp_path / "vae/model.bin").exists()
 
 
 # --- a server that lies --------------------------------------------------------------------------------------------

@@ -200,7 +200,7 @@ def test_the_first_folder_that_has_everything_is_taken(tmp_path: Path) -> None:
     assert require(folders, "text_encoder") == folders[2] / "text_encoder"
 
 
-def test_the_folder_that_lacks_least_is_the_one_to_complete(tmp_path: Path) -> None:
+def test_the_folder_that_was_begun_is_the_one_to_complete(tmp_path: Path) -> None:
     some = lay_out(tmp_path / "some", *released("text_encoder")[:-1])
     with pytest.raises(ModelFileMissing) as caught:
         require([tmp_path / "none", some], "text_encoder")
@@ -240,9 +240,18 @@ def test_one_shard_is_not_taken_for_the_whole(tmp_path: Path) -> None:
         require(tmp_path, "transformer")
 
 
-@pytest.mark.parametrize("group", ["text_encoder", "vae", "clip_visual_encoder"])
-def test_one_file_stands_in_for_the_weights_of_the_other_networks(tmp_path: Path, group: str) -> None:
-    lay_out(tmp_path, f"{group}/config.json", f"{group}/model.safetensors")
+@pytest.mark.parametrize(
+    ("group", "names"),
+    [
+        ("text_encoder", ["t5xxl_fp16.safetensors"]),
+        ("tokenizer", ["tokenizer.json"]),
+        ("vae", ["cogvideox_vae.safetensors"]),
+        ("clip_visual_encoder", ["siglip.safetensors"]),
+        ("face_encoder", ["a/a/scrfd_10g_bnkps.onnx", "a/a/glintr100.onnx", "parsing_bisenet.safetensors"]),
+    ],
+)
+def test_other_files_stand_in_for_the_released_ones(tmp_path: Path, group: str, names: list[str]) -> None:
+    lay_out(tmp_path, *(f"{group}/{name}" for name in names))
     assert require(tmp_path, group) == tmp_path / group
 
 

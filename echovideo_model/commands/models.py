@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from echovideo_model import download, weights
-from echovideo_model.commands import say, say_json
-from echovideo_model.errors import Cancelled, InvalidRequest, ModelFileMissing
-from echovideo_model.weights import Licence, ModelFile
+from .. import download, weights
+from ..errors import Cancelled, InvalidRequest, ModelFileMissing
+from ..weights import Licence, ModelFile
+from . import say, say_json
 
 
 def register(subparsers: Any) -> None:
