@@ -19,22 +19,23 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor
+from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from echovideo_model.checkpoint import Network
 from echovideo_model.face.align import align_face, face_latent_pixels, pad_to_aspect
-from echovideo_model.face.parse import BiSeNet
+from echovideo_model.face.parse import BiSeNet, FaceParser
 from echovideo_model.face.photo import limit_long_edge
 from echovideo_model.face.siglip import SiglipEncoder, siglip_pixels
 from echovideo_model.identity import Identity
 from echovideo_model.iitf import IITFSizes
-from echovideo_model.pipeline import Pipeline, to_frames
-from echovideo_model.request import Request
+from echovideo_model.pipeline import Pipeline
+from echovideo_model.request import TRAINED_SIZES, Request
 from echovideo_model.rotary import crop_region, rotary_table
 from echovideo_model.samplers import SAMPLERS, cpu_noise, sample
-from echovideo_model.schedule import alphas_cumprod, guidance_scale, steps_of, timesteps
-from echovideo_model.tiny.weights import seeded_state
+from echovideo_model.schedule import Step, alphas_cumprod, guidance_scale, steps_of, timesteps
+from echovideo_model.tiny.weights import seeded, seeded_state
 from echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
-from echovideo_model.vae import LATENT_SCALE, CogVideoXVAE, VAESizes
+from echovideo_model.vae import CogVideoXVAE, VAESizes
 
 STRICT = 1e-4  # of the largest value, in float32
 
@@ -51,7 +52,7 @@ class Row(NamedTuple):
 
 def relative(name: str, ours: Any, theirs: Any, tolerance: float = STRICT) -> Row:
     """max |a - b| / max |b| against the tolerance."""
-    a, b = torch.as_tensor(ours).double(), torch.as_tensor(theirs).double()
+    a, b = (torch.as_tensor(x, dtype=torch.float64) for x in (ours, theirs))
     if a.shape != b.shape:
         return Row(f"{name} {list(a.shape)} for {list(b.shape)}", math.inf, math.inf, tolerance, False)
     off, scale = (a - b).abs().max().item(), b.abs().max().item()
@@ -201,19 +202,116 @@ def check_preprocess(golden: Golden, meta: Meta) -> Iterator[Row]:
     aligned = golden["aligned_512"].numpy()
     yield levels("aligned_512", align_face(image, golden["landmarks"].numpy()), golden["aligned_512"])
     for name, theirs in golden.items():
-        if name.startswith("long_edge_"):
-            # The file keeps the result alone; what went in is the image, enlarged to twice the limit by repetition.
-            continue
-        if name.startswith("padded_"):
-            yield levels(name, pad_to_aspect(image, _exact_ratio(float(name.split("_")[1]), theirs)), theirs)
-        if name.startswith("vae_input_"):
+        if name.startswith("long_edge_") and np.array_equal(test_photo(*image.shape[:2]), image):
+            yield _long_edge(name, int(name.rsplit("_", 1)[1]), theirs)
+        elif name.startswith("padded_"):
+            yield levels(name, pad_to_aspect(image, _ratio(name.removeprefix("padded_"))), theirs)
+        elif name.startswith("vae_input_"):
             height, width = map(int, name.removeprefix("vae_input_").split("x"))
             yield absolute(name, face_latent_pixels(aligned, height, width), theirs, 2e-3)
     yield absolute("siglip_pixels", siglip_pixels(aligned), golden["siglip_pixels"], 2e-3)
 
 
-def _exact_ratio(rounded: float, padded: Tensor) -> float:
-    return rounded
+def test_photo(height: int, width: int) -> np.ndarray:
+    """The photo that the golden files were made from, which is a formula: uint8 [H, W, 3]."""
+    y, x, channel = np.mgrid[:height, :width, :3].astype(np.float64)
+    waves = np.sin(2 * np.pi * (x / (37 + 11 * channel) + y / (53 - 7 * channel)))
+    return (128 + 100 * waves).astype(np.uint8)
+
+
+def _long_edge(name: str, longest: int, theirs: Tensor) -> Row:
+    """The file does not hold the larger photo that went in: of the usual sizes, the one that fits best is taken."""
+    height, width = theirs.shape[:2]
+    rows = []
+    for side in (1600, 1280, 1200, 1500, 1536, 1800, 1920, 2000, 2048, 2400, 3000, 4000, 4096):
+        size = (round(height * side / longest), round(width * side / longest))
+        rows.append(levels(name, limit_long_edge(test_photo(*size), longest), theirs))
+        if rows[-1].passed:
+            break
+    return min(rows, key=lambda row: row.relative)
+
+
+def _ratio(text: str) -> float:
+    """Width / height; the names hold four digits of it, which are those of a trained size as a rule."""
+    return next((w / h for h, w in TRAINED_SIZES if f"{w / h:.4f}" == text), float(text))
+
+
+def check_bisenet(golden: Golden, meta: Meta) -> Iterator[Row]:
+    network = seeded_network(BiSeNet(), int(meta["seed"]))
+    photo = test_photo(*golden["labels"].shape)
+    mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
+    pixels = torch.from_numpy(photo).permute(2, 0, 1)[None] / 255  # [1, 3, H, W]
+    logits = network((pixels - mean) / deviation)[..., ::8, ::8]
+    yield relative("logits", logits, golden["logits_64"])
+    wrong = float((FaceParser(network).labels(photo) != golden["labels"].numpy()).mean())
+    yield Row("labels that differ", wrong, wrong, 0.001, wrong <= 0.001)
+
+
+def check_pipeline(golden: Golden, meta: Meta) -> Iterator[Row]:
+    seed = int(meta["seed"])
+    photo = golden["image"].numpy()
+    siglip = tiny_siglip(json.loads(meta["siglip"]), seed)
+    identity = Identity(golden["id_embedding"][0], siglip.tokens(photo), siglip.null_tokens(photo), photo)
+    yield relative("siglip_tokens", identity.face_tokens[None], golden["siglip_tokens"])
+    yield relative("siglip_tokens_negative", identity.null_tokens[None], golden["siglip_tokens_negative"])
+
+    pipeline = Pipeline(device="cpu")
+    pipeline.transformer = tiny_transformer(json.loads(meta["dit"]), seed)
+    pipeline.vae = tiny_vae(json.loads(meta["vae"]), seed)
+    request = Request(
+        "",
+        height=int(meta["height"]),
+        width=int(meta["width"]),
+        frames=int(meta["num_frames"]),
+        steps=int(meta["steps"]),
+        seed=seed,
+        guidance_scale=float(meta["guidance_scale"]),
+        guidance="reference" if meta["dynamic_cfg"] == "True" else "constant",
+    )
+    generator = torch.Generator().manual_seed(seed)
+    noise = cpu_noise(request.latent_shape, generator)
+    yield relative("initial_noise", noise.transpose(1, 2), golden["initial_noise"], 0)
+    pixels = face_latent_pixels(photo, request.height, request.width)
+    yield absolute("vae_input", pixels, golden["vae_input"], 2e-3)
+    mean, _ = pipeline.vae.encode(pixels[None, :, None])
+    yield relative("face_latent_mean", mean[0], golden["face_latent_mean"])
+    face_latent = pipeline.encode_face(identity, request.height, request.width, generator)
+    yield relative("face_latent_sampled_scaled", face_latent[0], golden["face_latent_sampled_scaled"])
+    rows = []
+
+    def on_step(step: Step, steps: int, x: Tensor, x0: Tensor) -> None:
+        name = f"latents_step{step.index}"
+        if name in golden:
+            rows.append(relative(name, x.transpose(1, 2), golden[name], 1e-3))
+
+    text = golden["negative_prompt_embeds"], golden["prompt_embeds"]
+    latents = pipeline.denoise(identity, request, text, noise, face_latent, generator, on_step)
+    yield from rows
+    yield relative("latents_final", latents.transpose(1, 2), golden["latents_final"], 1e-3)
+    frames = pipeline.decode(latents)  # [F, H, W, 3]
+    yield relative("video", frames.permute(0, 3, 1, 2)[None], golden["video"], 2e-3)
+
+
+def tiny_siglip(config: dict[str, Any], seed: int) -> SiglipEncoder:
+    network = SiglipVisionModel(SiglipVisionConfig(**config, vision_use_head=False))
+    prefix = "vision_model."  # of the released names, which transformers 5 leaves off
+    state = {
+        name: seeded(prefix + name.removeprefix(prefix), value.shape, seed)
+        for name, value in network.state_dict().items()
+    }
+    network.load_state_dict(state)
+    return SiglipEncoder(network.eval(), config["image_size"])
+
+
+def tiny_vae(config: dict[str, Any], seed: int) -> CogVideoXVAE:
+    sizes = VAESizes(
+        channels=tuple(config["block_out_channels"]),
+        layers=config["layers_per_block"],
+        pixel_channels=3,
+        latent_channels=config["latent_channels"],
+        groups=config["norm_num_groups"],
+    )
+    return seeded_network(CogVideoXVAE(sizes), seed)
 
 
 CHECKS: dict[str, Callable[[Any, Meta], Iterator[Row]]] = {
@@ -223,4 +321,44 @@ CHECKS: dict[str, Callable[[Any, Meta], Iterator[Row]]] = {
     "dynamic_cfg.json": check_dynamic_cfg,
     "dit.safetensors": check_dit,
     "preprocess.safetensors": check_preprocess,
+    "bisenet.safetensors": check_bisenet,
+    "pipeline.safetensors": check_pipeline,
 }
+
+
+def read(path: Path) -> tuple[Any, Meta]:
+    """Tensors and metadata of a golden file, or what its JSON holds."""
+    if path.suffix == ".json":
+        return json.loads(path.read_text("utf-8")), {}
+    with safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+@torch.inference_mode()
+def check_file(path: Path) -> list[Row]:
+    """The rows of one golden file, whose name says what it holds."""
+    return list(CHECKS[path.name](*read(path)))
+
+
+def main(folder: Path) -> int:
+    paths = [folder / name for name in CHECKS if (folder / name).is_file()]
+    failed = total = 0
+    for path in paths:
+        print(f"\n{path.name}\n  {'quantity':<44} {'max abs':>9} {'max rel':>9} {'allowed':>9}")
+        for row in check_file(path):
+            numbers = f"{row.absolute:9.1e} {row.relative:9.1e} {row.tolerance:9.1e}"
+            print(f"  {row.name:<44} {numbers}  {'pass' if row.passed else 'FAIL'}")
+            failed, total = failed + (not row.passed), total + 1
+    if not paths:
+        print(f"{folder} holds no golden file; known are {', '.join(CHECKS)}")
+        return 2
+    print(f"\n{total - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="a folder of golden files, such as tests/golden")
+    sys.exit(main(parser.parse_args().folder))

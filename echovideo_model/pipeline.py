@@ -13,17 +13,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import __version__
-from .checkpoint import load_transformer, load_vae
+from .checkpoint import Network, load_transformer, load_vae
 from .errors import InvalidRequest
 from .face.align import face_latent_pixels
 from .identity import FaceEncoders, Identity, Photo, identify
 from .request import Request
-from .samplers import cpu_noise, sample
+from .samplers import OnStep, cpu_noise, sample
 from .schedule import Step, guidance_scale
 from .text import TextEncoder
 from .transformer import EchoVideoTransformer
@@ -102,11 +103,11 @@ class Pipeline:
             require(self.models, "transformer")
 
     def identify(
-        self, photos: Photo | Sequence[Photo], on_progress: OnProgress | None = None, **choice: object
+        self, photos: Photo | Sequence[Photo], on_progress: OnProgress | None = None, **choice: Any
     ) -> Identity:
         """The person in the photo, or in several photos of one person; `choice` as in identity.identify."""
         report = _staged(on_progress, "face")
-        return identify(photos, self.face_encoders, on_step=report, **choice)  # type: ignore[arg-type]
+        return identify(photos, self.face_encoders, on_step=report, **choice)
 
     def generate(self, identity: Identity, request: Request, on_progress: OnProgress | None = None) -> Result:
         """One video of that person doing what the prompt says; see generate_all."""
@@ -152,9 +153,12 @@ class Pipeline:
             _staged(on_progress, "face latent")(1, 1)
         lap("face latent")
         prompts = text[request.negative_prompt], text[request.prompt]
-        latents = self.denoise(
-            identity, request, prompts, noise, face_latent, generator, _staged(on_progress, "sampling")
-        )
+        report = _staged(on_progress, "sampling")
+
+        def on_step(step: Step, steps: int, x: Tensor, x0: Tensor) -> None:
+            report(step.index + 1, steps)
+
+        latents = self.denoise(identity, request, prompts, noise, face_latent, generator, on_step)
         lap("sampling")
         frames = self.decode(latents, _staged(on_progress, "decoding"))
         lap("decoding")
@@ -190,15 +194,21 @@ class Pipeline:
         noise: Tensor,
         face_latent: Tensor | None,
         generator: torch.Generator,
-        report: Callable[[int, int], None] | None = None,
+        on_step: OnStep | None = None,
     ) -> Tensor:
-        """Latents [1, 16, t, h, w] on the CPU, scaled by 0.7. text: negative and positive tokens [1, 226, 4096]."""
-        move = dict(device=self.device, dtype=self.dtype)
-        if face_latent is not None:
-            face_latent = face_latent.to(**move)  # type: ignore[call-overload]
+        """Latents [1, 16, t, h, w] on the CPU, scaled by 0.7.
+
+        text: negative and positive tokens [1, 226, 4096]. `on_step(step, steps, x, x0)` sees x and the predicted
+        end, both [1, 16, t, h, w] on the device; raising in it cancels.
+        """
+
+        def move(x: Tensor) -> Tensor:
+            return x.to(self.device, self.dtype)
+
+        face_latent = None if face_latent is None else move(face_latent)
         with lent(self.transformer, self.device) as transformer:
             person = identity.with_strength(request.strength)
-            context = transformer.fuse(*(part.to(**move) for part in _both_branches(person, text)))
+            context = transformer.fuse(*map(move, _both_branches(person, text)))
             guided = request.guidance != "constant" or request.guidance_scale != 1
 
             def predict(x: Tensor, step: Step) -> Tensor:
@@ -212,19 +222,19 @@ class Pipeline:
                 scale = guidance_scale(request.guidance, request.guidance_scale, step, request.steps)
                 return v[:1] + scale * (v[1:] - v[:1])
 
-            def on_step(step: Step, steps: int, x: Tensor, x0: Tensor) -> None:
+            def checked(step: Step, steps: int, x: Tensor, x0: Tensor) -> None:
                 if not torch.isfinite(x0.sum()):
                     raise InvalidRequest(
                         f"step {step.index + 1} of {steps} gave NaN or infinity in {self.dtype}: check the weights "
                         "with `echovideo models verify`, or lower the guidance scale"
                     )
-                if report is not None:
-                    report(step.index + 1, steps)
+                if on_step is not None:
+                    on_step(step, steps, x, x0)
 
             def draw() -> Tensor:
                 return cpu_noise(request.latent_shape, generator).to(self.device)
 
-            latents = sample(request.sampler, request.steps, noise.to(self.device), predict, draw, on_step)
+            latents = sample(request.sampler, request.steps, noise.to(self.device), predict, draw, checked)
         return latents.cpu()
 
     @torch.inference_mode()
@@ -248,7 +258,7 @@ def best_device() -> torch.device:
 
 
 @contextmanager
-def lent(network: nn.Module, device: torch.device) -> Iterator[nn.Module]:
+def lent(network: Network, device: torch.device) -> Iterator[Network]:
     """The network on `device` for the block's duration; afterwards its parameters are the mapped ones again, so
     nothing is copied back and nothing is left on the device."""
     if device.type == "cpu":
