@@ -63,6 +63,8 @@ def load_clip(path: Path, raw_prompt: bool = False, disable_dynamic: bool = Fals
     state, metadata = load_state(path)
     if hasattr(comfy.utils, "convert_old_quants"):
         state, metadata = comfy.utils.convert_old_quants(state, model_prefix="", metadata=metadata)
+    if "encoder.embed_tokens.weight" in state:  # the same matrix by its other name
+        state.setdefault("shared.weight", state.pop("encoder.embed_tokens.weight"))
     options: dict[str, Any] = {"t5xxl_model_config": t5_sizes(state, path)}
     for name, value in t5_xxl_detect(state).items():  # each host has its own names for what it found
         options[

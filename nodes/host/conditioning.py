@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +12,8 @@ from torch import Tensor
 from ...echovideo_model.errors import InvalidRequest
 from ...echovideo_model.face.align import face_latent_pixels
 from ...echovideo_model.identity import Identity
-from .model import FACE_LATENT, FACE_TOKENS, ID_EMBEDDING
+from .model import FACE_LATENT, FACE_SPREAD, FACE_TOKENS, ID_EMBEDDING
+from .vae import HostAutoencoder
 
 Conditioning = list[list[Any]]  # [[text [1, 226, 4096], {option: value}], ...]
 
@@ -26,11 +27,18 @@ class Strengths:
     face_latent: float = 1.0
 
 
+class FaceLatent(NamedTuple):
+    """What the VAE makes of the face picture: mean and deviation of its latents, raw, [1, 16, 1, h, w] each."""
+
+    mean: Tensor
+    spread: Tensor
+
+
 def condition(
     positive: Conditioning,
     negative: Conditioning,
     identity: Identity | None,
-    face_latent: Tensor | None = None,
+    face_latent: FaceLatent | None = None,
     strengths: Strengths = Strengths(),
     start: float = 0.0,
     end: float = 1.0,
@@ -38,7 +46,7 @@ def condition(
     """Both branches with the identity between `start` and `end` (0..1 of the sampling) and nobody outside of it.
 
     The positive branch takes the identity, the negative one nobody's: a zero embedding and the black picture's
-    tokens. The face latent [1, 16, 1, h, w] is the same in both, as in training.
+    tokens. The face latent is the same in both, as in training.
     """
     if start > end:
         raise InvalidRequest(
@@ -52,7 +60,10 @@ def condition(
         ID_EMBEDDING: torch.zeros_like(identity.id_embedding)[None],
     }
     somebody = {FACE_TOKENS: someone.face_tokens[None], ID_EMBEDDING: someone.id_embedding[None]}
-    latent = {} if face_latent is None else {FACE_LATENT: face_latent * strengths.face_latent}
+    latent = {}
+    if face_latent is not None:
+        mean, spread = (part * strengths.face_latent for part in face_latent)
+        latent = {FACE_LATENT: mean, FACE_SPREAD: spread}
     return (
         during(positive, start, end, somebody | latent, nobody),
         during(negative, start, end, nobody | latent, nobody),
@@ -81,14 +92,21 @@ def during(
     return result
 
 
-def encode_face_latent(vae: Any, identity: Identity, height: int, width: int) -> Tensor:
-    """The face picture, padded to the video's aspect, through the VAE: raw latents [1, 16, 1, height/8, width/8]."""
+def encode_face_latent(vae: Any, identity: Identity, height: int, width: int) -> FaceLatent:
+    """The face picture, padded to the video's aspect, through the VAE. Raises InvalidRequest for another VAE."""
     pixels = face_latent_pixels(identity.face_picture, height, width)  # [3, H, W] in -1..1
-    latent = vae.encode((pixels.permute(1, 2, 0)[None] + 1) / 2)  # the host's VAEs take [F, H, W, 3] in 0..1
+    image = (pixels.permute(1, 2, 0)[None] + 1) / 2  # the host's VAEs take [F, H, W, 3] in 0..1
+    network = vae.first_stage_model
+    if isinstance(network, HostAutoencoder):
+        with network.giving_spread():
+            mean, spread = vae.encode(image).chunk(2, dim=1)
+    else:  # the host's own CogVideoX class, from its own loader
+        mean = vae.encode(image)
+        spread = torch.zeros_like(mean)
     wanted = (1, 16, 1, height // 8, width // 8)
-    if tuple(latent.shape) != wanted:
+    if tuple(mean.shape) != wanted:
         raise InvalidRequest(
-            f"this VAE makes latents of shape {list(latent.shape)}, EchoVideo reads {list(wanted)}: connect Load "
+            f"this VAE makes latents of shape {list(mean.shape)}, EchoVideo reads {list(wanted)}: connect Load "
             "EchoVideo VAE"
         )
-    return latent
+    return FaceLatent(mean, spread)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import comfy.model_management as memory
 import comfy.model_patcher
 import folder_paths
+from torch import nn
 
 from ...echovideo_model.errors import ModelFileMissing
 from ...echovideo_model.face.detect import DETECTOR, RECOGNISER, FaceDetector
@@ -18,24 +17,18 @@ from ...echovideo_model.identity import FaceEncoders
 from .folders import INSIGHTFACE
 
 
-@dataclass
 class HostFaceEncoders:
-    """ECHOVIDEO_FACE_ENCODERS."""
+    """ECHOVIDEO_FACE_ENCODERS: parser and SigLIP in one patcher; the detector belongs to onnxruntime."""
 
-    encoders: FaceEncoders
-    patchers: list[Any] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
+    def __init__(self, encoders: FaceEncoders) -> None:
+        self.encoders = encoders
+        networks = nn.ModuleDict({"parser": encoders.parser.network, "siglip": encoders.siglip.network})
         device, offload = memory.get_torch_device(), memory.unet_offload_device()
-        for owner in (self.encoders.parser, self.encoders.siglip):
-            patcher = comfy.model_patcher.ModelPatcher(
-                owner.network, load_device=device, offload_device=offload
-            )
-            self.patchers.append(patcher)
+        self.patcher = comfy.model_patcher.ModelPatcher(networks, load_device=device, offload_device=offload)
 
     def ready(self) -> FaceEncoders:
         """The encoders, their networks on the computing device; to be called before each use."""
-        memory.load_models_gpu(self.patchers, force_full_load=True)
+        memory.load_models_gpu([self.patcher], force_full_load=True)
         return self.encoders
 
 

@@ -14,12 +14,16 @@ from comfy.utils import repeat_to_batch_size
 from torch import Tensor
 
 from ...echovideo_model.errors import InvalidRequest, WrongModelFile
+from ...echovideo_model.samplers import cpu_noise
 from .transformer import HostTransformer
 
 # What the conditioning node writes and this model reads; all of them raw, at the strengths the user chose.
 FACE_TOKENS = "echovideo_face_tokens"  # [1, 196, 768]
 ID_EMBEDDING = "echovideo_id_embedding"  # [1, 512]
 FACE_LATENT = "echovideo_face_latent"  # [1, 16, 1, h, w], not yet scaled by 0.7
+FACE_SPREAD = (
+    "echovideo_face_spread"  # the same shape: the posterior's deviation, 0 where only its mean is known
+)
 
 
 class EchoVideoLatent(comfy.latent_formats.LatentFormat):
@@ -129,12 +133,28 @@ class EchoVideoModel(comfy.model_base.BaseModel):
             [self.diffusion_model.fuse(part, face_tokens, id_embedding) for part in parts], dim=1
         )
 
-    def _face_latent(self, device: torch.device, noise: Tensor, **kwargs: Any) -> Tensor:
-        """[1, 16, 1, H, W] at the noise's size, scaled like all latents; zeros when there is none."""
+    def _face_latent(
+        self, device: torch.device, noise: Tensor, seed: int | None = None, **kwargs: Any
+    ) -> Tensor:
+        """[1, 16, 1, H, W] at the noise's size, scaled like all latents; zeros when there is none.
+
+        As in the reference it is a sample of the VAE's posterior, the second thing that the run's seed draws.
+        """
         size = noise.shape[-2:]
-        latent = kwargs.get(FACE_LATENT)
+        latent, spread = kwargs.get(FACE_LATENT), kwargs.get(FACE_SPREAD)
         if latent is None:
             return torch.zeros(1, noise.shape[1], 1, *size, device=device)
+        latent = latent.float()
+        if spread is not None and seed is not None:
+            generator = after_initial_noise(seed, tuple(noise.shape))
+            latent = latent + spread.to(latent) * cpu_noise(tuple(latent.shape), generator).to(latent)
         if latent.shape[-2:] != size:  # a second pass at another resolution
             latent = F.interpolate(latent[:, :, 0], size=size, mode="bilinear", antialias=True)[:, :, None]
         return self.process_latent_in(latent).to(device)
+
+
+def after_initial_noise(seed: int, shape: tuple[int, ...]) -> torch.Generator:
+    """The reference's one generator for a run, when it has drawn the initial noise [B, 16, T, H, W]."""
+    generator = torch.Generator().manual_seed(seed)
+    cpu_noise(shape, generator)
+    return generator

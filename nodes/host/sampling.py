@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...echovideo_model.samplers import Sampler, cpu_noise, ddim_step, dpm_step, log_snr
 from ...echovideo_model.schedule import Guidance, Step, denoised, guidance_scale, steps_of, timesteps
+from .model import FACE_LATENT, after_initial_noise
 
 
 def sigmas_of(model: Any, steps: int, denoise: float = 1.0) -> Tensor:
@@ -46,7 +47,7 @@ def sample(
     extra_args = extra_args or {}
     table = model.inner_model.inner_model.model_sampling
     run = steps_between(sigmas, table)
-    draw = NoiseStream(x, extra_args.get("seed") or 0)
+    draw = NoiseStream(model, x, extra_args.get("seed") or 0)
     x = x / (1 + sigmas[0] ** 2).sqrt()
     history = None
     for step, sigma in zip(run, sigmas, strict=False):
@@ -80,14 +81,15 @@ def steps_between(sigmas: Tensor, table: Any) -> list[Step]:
 
 
 class NoiseStream:
-    """The reference's noise for one seed: its one generator draws the initial noise and the face latent's sample
-    first, so those are skipped."""
+    """The reference's noise for one seed: what its one generator draws after the initial noise, and after the face
+    latent's sample where there is one."""
 
-    def __init__(self, like: Tensor, seed: int) -> None:
+    def __init__(self, model: Any, like: Tensor, seed: int) -> None:
         self.like = like
-        self.generator = torch.Generator().manual_seed(seed)
-        cpu_noise(tuple(like.shape), self.generator)
-        torch.randn(16, 1, *like.shape[-2:], generator=self.generator)
+        self.generator = after_initial_noise(seed, tuple(like.shape))
+        entries = getattr(model.inner_model, "conds", {}).get("positive", [])
+        if any(FACE_LATENT in entry for entry in entries):
+            cpu_noise((1, like.shape[1], 1, *like.shape[-2:]), self.generator)
 
     def __call__(self) -> Tensor:
         return cpu_noise(tuple(self.like.shape), self.generator).to(self.like)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +21,29 @@ from ...echovideo_model.errors import WrongModelFile
 from ...echovideo_model.vae import CogVideoXVAE, VAESizes
 from .folders import load_state
 
-# Peak bytes per pixel of the video, and per pixel of one frame, of a chunk in 16 bits (measured at 480 x 720).
 WORKING_DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 
 
 class HostAutoencoder(CogVideoXVAE):
     """The library's network under the host's calls: one tensor in, one tensor out."""
 
+    with_spread = False
+
+    @contextmanager
+    def giving_spread(self) -> Iterator[None]:
+        """Inside the block, `encode` also gives the posterior's deviation, as 16 further channels."""
+        self.with_spread = True
+        try:
+            yield
+        finally:
+            self.with_spread = False
+
     def encode(self, pixels: Tensor, *_: Any, **__: Any) -> Tensor:  # type: ignore[override]
         """pixels [B, 3, T, H, W] in -1..1 -> the posterior's mean [B, 16, t, h, w]; frames after the last 4n + 1
         are left out."""
         frames = (pixels.shape[2] - 1) // 4 * 4 + 1
-        progress = Progress()
-        return super().encode(pixels[:, :, :frames], on_chunk=progress)[0]
+        mean, log_variance = super().encode(pixels[:, :, :frames], on_chunk=Progress())
+        return torch.cat([mean, (0.5 * log_variance.float()).exp().to(mean)], 1) if self.with_spread else mean
 
     def decode(self, latents: Tensor, *_: Any, **__: Any) -> Tensor:  # type: ignore[override]
         """latents [B, 16, t, h, w] -> pixels [B, 3, 4 (t - 1) + 1, 8h, 8w]."""
@@ -53,7 +66,8 @@ class EchoVideoVAE(comfy.sd.VAE):
     """Made from no weights at all, so that each host fills in every attribute it knows, then given ours."""
 
     def __init__(self, state: dict[str, Tensor]) -> None:
-        super().__init__(sd={})
+        with unsaid("No VAE weights detected"):
+            super().__init__(sd={})
         self.latent_channels = 16
         self.latent_dim = 3
         self.output_channels = 3
@@ -80,6 +94,21 @@ class EchoVideoVAE(comfy.sd.VAE):
         self.patcher = comfy.model_patcher.ModelPatcher(
             network, load_device=self.device, offload_device=offload
         )
+
+
+@contextmanager
+def unsaid(words: str) -> Iterator[None]:
+    """Keeps a message that holds these words out of the log; here it would be wrong."""
+    logger = logging.getLogger()
+
+    def keep(record: logging.LogRecord) -> bool:
+        return words not in record.getMessage()
+
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
 
 
 def decoding_memory(shape: Any, dtype: torch.dtype) -> float:

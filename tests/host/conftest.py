@@ -16,7 +16,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from checkpoints import write_checkpoints
 from harness import Host
+from launch import stand_in_for_torchvision
 
 
 def host_folder() -> Path | None:
@@ -45,13 +47,22 @@ def folder() -> Path:
         pytest.skip(reason)
     found = host_folder()
     assert found is not None
+    stand_in_for_torchvision()  # transformers, which writes the tiny text encoder, imports it too
     return found
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The base directory that the session's host works in: models, input, output."""
-    return tmp_path_factory.mktemp("comfy")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny models in the released layout, as the library reads them."""
+    return tmp_path_factory.mktemp("tiny") / "models"
+
+
+@pytest.fixture(scope="session")
+def base(folder: Path, released: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The base directory that the session's host works in, with the tiny models in it."""
+    made = tmp_path_factory.mktemp("comfy")
+    write_checkpoints(made, released)
+    return made
 
 
 @pytest.fixture(scope="session")

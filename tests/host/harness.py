@@ -2,7 +2,7 @@
 
     with Host.start(folder, base) as host:
         run = host.run(graph)              # queue, follow the websocket, collect outputs
-        run.latent("9"), run.files("12")
+        run.latents(), run.files("video")
 
 `base` is the base directory of ComfyUI: models/, input/, output/, temp/, user/ and custom_nodes/ live there,
 the last with a link to this repository, so nothing of the host's own folder is read or written.
@@ -25,7 +25,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PACK = Path(__file__).parents[2]
 PACK_FOLDER = "ComfyUI-EchoVideo"
@@ -56,6 +59,20 @@ class Run:
     previews: int = 0
     error: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.error.setdefault("exception_message", "")
+
+    @property
+    def message(self) -> str:
+        """What the user reads when a node failed."""
+        return str(self.error["exception_message"]).strip()
+
+    def latents(self, node: str = "latents_saved") -> Tensor:
+        """What the SaveLatent node `node` wrote: raw latents [B, 16, t, h, w]."""
+        from safetensors.torch import load_file
+
+        return load_file(self.files(node)[0])["latent_tensor"]
+
     def files(self, node: str) -> list[Path]:
         """Every file that node `node` reported, in its order."""
         items = [
@@ -85,7 +102,8 @@ class Host:
             link.symlink_to(PACK, target_is_directory=True)
         port = free_port()
         command = [sys.executable, str(Path(__file__).parent / "launch.py"), "--cpu", "--port", str(port)]
-        command += ["--disable-auto-launch", "--base-directory", str(base), *arguments]
+        command += ["--disable-auto-launch", "--base-directory", str(base)]
+        command += ["--database-url", "sqlite:///:memory:", *arguments]
         with (base / "host.log").open("ab") as log:
             environment = {**os.environ, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
             process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment)

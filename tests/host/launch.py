@@ -10,27 +10,26 @@ import os
 import runpy
 import sys
 
-import torch
-
 BOXES = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
-def torchvision_imports() -> bool:
+def stand_in_for_torchvision() -> None:
+    """Declares torchvision's two operators where its own library cannot; call it before anything imports it."""
+    import torch
+
     try:
         import torchvision  # noqa: F401
+    except ImportError:
+        return  # not needed, then
     except RuntimeError:  # "operator torchvision::nms does not exist"
         for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
             del sys.modules[name]
-        return False
-    return True
+        for operator in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{operator}", BOXES)
 
 
 if __name__ == "__main__":
-    declared = None
-    if not torchvision_imports():
-        declared = torch.library.Library("torchvision", "DEF")
-        declared.define("nms" + BOXES)
-        declared.define("qnms" + BOXES)
+    stand_in_for_torchvision()
     sys.path[0] = os.getcwd()
     sys.argv = ["main.py", *sys.argv[1:]]
     runpy.run_path("main.py", run_name="__main__")

@@ -1,0 +1,54 @@
+"""Tiny checkpoints in a host's models folder, under the names that the shipped workflows ask for."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from echovideo_model.tiny import PORTRAITS, build
+from echovideo_model.tiny.networks import TEXT_WIDTH
+from echovideo_model.tiny.weights import seeded_state
+
+TRANSFORMER, TRANSFORMER_PART_2 = (f"echovideo-0000{part}-of-00002.safetensors" for part in (1, 2))
+TEXT_ENCODER = "t5xxl_fp16.safetensors"
+VAE = "cogvideox_vae.safetensors"
+PARSER = "parsing_bisenet.pth"
+SIGLIP = "siglip-base-patch16-224.safetensors"
+PHOTOS = ("portrait.png", "second_portrait.png")
+PLACES = {
+    "transformer/diffusion_pytorch_model-00001-of-00002.safetensors": f"diffusion_models/{TRANSFORMER}",
+    "transformer/diffusion_pytorch_model-00002-of-00002.safetensors": f"diffusion_models/{TRANSFORMER_PART_2}",
+    "vae/diffusion_pytorch_model.safetensors": f"vae/{VAE}",
+    "clip_visual_encoder/model.safetensors": f"clip_vision/{SIGLIP}",
+    "face_encoder/parsing_bisenet.pth": f"facemodels/{PARSER}",
+    "face_encoder/models/antelopev2": "insightface/models/antelopev2",
+}
+
+
+def write_checkpoints(base: Path, released: Path) -> None:
+    """Fills `base` (a host's base directory) with the tiny set, made in `released`, and with two portraits."""
+    build(released)
+    for source, place in PLACES.items():
+        target = base / "models" / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (released / source).is_dir() else shutil.copy
+        copy(released / source, target)
+    write_text_encoder(base / "models" / "text_encoders" / TEXT_ENCODER)
+    (base / "input").mkdir(exist_ok=True)
+    for photo, name in zip(PORTRAITS, PHOTOS, strict=True):
+        shutil.copy(photo, base / "input" / name)
+
+
+def write_text_encoder(path: Path) -> None:
+    """A T5 as narrow as the tiny transformer reads, with the whole vocabulary of the tokenizer that hosts bring."""
+    import torch
+    from safetensors.torch import save_file
+    from transformers import T5Config, T5EncoderModel
+
+    sizes = {"d_model": TEXT_WIDTH, "d_ff": 2 * TEXT_WIDTH, "d_kv": 16, "num_heads": 4, "num_layers": 2}
+    with torch.device("meta"):
+        network = T5EncoderModel(T5Config(vocab_size=32128, feed_forward_proj="gated-gelu", **sizes))
+    state = seeded_state(network)
+    del state["encoder.embed_tokens.weight"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(state, path)
