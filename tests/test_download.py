@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
+from types import SimpleNamespace
 
 import huggingface_hub.constants
 import pytest
@@ -178,8 +179,8 @@ def test_a_connection_that_is_lost_again_and_again_ends_in_an_error_and_keeps_wh
     assert everything_in(tmp_path) == ["vae/model.bin"]
 
 
-def child(hub: Hub, folder: Path, *, beforehand: str = "") -> subprocess.Popen[str]:
-    """Another process that fetches the file in pieces of 1,024 bytes."""
+def child(hub: Hub, folder: Path, content: bytes, *, beforehand: str = "") -> subprocess.Popen[str]:
+    """Another process that fetches the file with that content in pieces of 1,024 bytes."""
     program = f"""
         import huggingface_hub.constants, resource, sys
         from pathlib import Path
@@ -188,7 +189,7 @@ def child(hub: Hub, folder: Path, *, beforehand: str = "") -> subprocess.Popen[s
         huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = 1024
         {beforehand}
         path, licence = "vae/model.bin", Licence("MIT", "")
-        file = ModelFile("vae", path, {len(BYTES)}, "{sha256(BYTES)}", "them/model", "main", path, licence)
+        file = ModelFile("vae", path, {len(content)}, "{sha256(content)}", "them/model", "main", path, licence)
         folder, address = Path(sys.argv[1]), sys.argv[2]
         fetch(folder, plan(folder, [file], endpoint=address))
     """
@@ -202,28 +203,30 @@ posix_only = pytest.mark.skipif(os.name != "posix", reason="POSIX signals and li
 
 @posix_only
 def test_ctrl_c_keeps_what_came_and_the_next_run_goes_on_from_there(tmp_path: Path) -> None:
-    part = tmp_path / f"vae/model.bin.{sha256(BYTES)[:8]}.part"
-    with serving(Served(BYTES, stalls_after=5000)) as hub:
-        process = child(hub, tmp_path)
+    content = BYTES * 100
+    part = tmp_path / f"vae/model.bin.{sha256(content)[:8]}.part"
+    with serving(Served(content, stalls_after=len(content) - 5)) as hub:
+        process = child(hub, tmp_path, content)
         assert hub.stalled.wait(20)
-        while not (part.exists() and part.stat().st_size):
-            time.sleep(0)
+        deadline = time.monotonic() + 20
+        while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
+            pass
         process.send_signal(signal.SIGINT)
         assert "KeyboardInterrupt" in process.communicate(timeout=20)[1]
         assert everything_in(tmp_path) == [part.relative_to(tmp_path).as_posix()]
         kept = part.stat().st_size
         hub.files["them/model/vae/model.bin"].stalls_after = None
         hub.requests.clear()
-        get(hub, tmp_path, known())
+        get(hub, tmp_path, known(content))
         assert [request.range for request in hub.gets()] == [f"bytes={kept}-"]
-    assert (tmp_path / "vae/model.bin").read_bytes() == BYTES
+    assert (tmp_path / "vae/model.bin").read_bytes() == content
 
 
 @posix_only
 def test_a_disk_that_fills_up_meanwhile_is_said_at_once_and_not_tried_again(tmp_path: Path) -> None:
     limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))"
     with serving(Served(BYTES)) as hub:
-        stderr = child(hub, tmp_path, beforehand=limit).communicate(timeout=20)[1]
+        stderr = child(hub, tmp_path, BYTES, beforehand=limit).communicate(timeout=20)[1]
         assert "InvalidRequest: cannot write" in stderr
         assert "--models" in stderr
         assert len(hub.gets()) == 1
@@ -379,7 +382,7 @@ def test_the_access_token_is_not_sent_to_a_mirror(tmp_path: Path, monkeypatch: p
 def test_too_little_free_space_is_refused_before_the_transfer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10**9, 10**9, 0))
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=0))
     with serving(Served(BYTES)) as hub:
         with pytest.raises(
             InvalidRequest, match=r"0\.00 GB are needed, but only 0\.00 GB are free in "
@@ -395,9 +398,7 @@ def test_what_has_arrived_already_needs_no_space_again(
 ) -> None:
     (tmp_path / "vae").mkdir()
     (tmp_path / f"vae/model.bin.{sha256(BYTES)[:8]}.part").write_bytes(BYTES[:6000])
-    monkeypatch.setattr(
-        shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10**9, 0, len(BYTES) - 6000)
-    )
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=len(BYTES) - 6000))
     with serving(Served(BYTES)) as hub:
         get(hub, tmp_path, known())
     assert (tmp_path / "vae/model.bin").read_bytes() == BYTES
