@@ -59,7 +59,7 @@ def write_mp4(
     """
     av = _import_av()
     total, height, width = _size(frames)
-    rate = _rate(fps)
+    rate = frame_rate(fps)
     with (
         replacing(path) as temporary,
         # faststart moves the index to the front, so that browsers play before the whole file is there
@@ -143,7 +143,8 @@ def _size(frames: Tensor | np.ndarray) -> tuple[int, int, int]:
     return total, height, width
 
 
-def _rate(fps: float) -> Fraction:
+def frame_rate(fps: float) -> Fraction:
+    """`fps` as a video file keeps it. Raises InvalidRequest outside 1..240."""
     if not (math.isfinite(fps) and 1 <= fps <= 240):
         raise InvalidRequest(f"{fps} frames per second: give 1 to 240")
     return Fraction(fps).limit_denominator(1001)  # 30000/1001 and the like stay exact

@@ -1,0 +1,57 @@
+"""`echovideo identity`: photos of one person become an identity, one small .safetensors file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidRequest
+from . import say, say_json
+from .arguments import Bars, add_face_choice, add_json, add_models, face_choice
+
+
+def register(subparsers: Any) -> None:
+    """Adds `identity` to the parser of `echovideo`."""
+    parser = subparsers.add_parser(
+        "identity",
+        help="keep the person in a photo in one small file",
+        description="Find the face in PHOTO, or in several photos of one person, and keep what the model needs of it.",
+    )
+    parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE.safetensors")
+    parser.add_argument(
+        "--face-picture", type=Path, metavar="FILE.png", help="also write what the model sees of it"
+    )
+    add_face_choice(parser)
+    add_models(parser)
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Finds the face, encodes it, writes the file."""
+    from PIL import Image
+
+    from ..files import check_writable
+    from ..picture import check_picture_path, save_picture
+    from ..pipeline import Pipeline
+
+    if args.output.suffix != ".safetensors":
+        raise InvalidRequest(f"the output {args.output} must end in .safetensors")
+    check_writable(args.output)
+    if args.face_picture:
+        check_picture_path(args.face_picture)
+    with Bars() as bars:
+        identity = Pipeline(args.models).identify(args.photos, bars, **face_choice(args))
+    identity.save(args.output)
+    if args.face_picture:
+        save_picture(Image.fromarray(identity.face_picture), args.face_picture)
+    if args.json:
+        length = float(identity.id_embedding.norm())
+        say_json(
+            {"identity": str(args.output), "photos": len(args.photos), "embedding_length": round(length, 4)}
+        )
+    else:
+        say(str(args.output))
+    return 0

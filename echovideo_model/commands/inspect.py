@@ -1,0 +1,57 @@
+"""`echovideo inspect`: what a file of weights is, told without loading it."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import say, say_json
+from .arguments import add_json
+
+if TYPE_CHECKING:
+    from ..checkpoint import Inspection
+
+
+def register(subparsers: Any) -> None:
+    """Adds `inspect` to the parser of `echovideo`."""
+    parser = subparsers.add_parser(
+        "inspect",
+        help="say what a file of weights is, without loading it",
+        description="Family, sizes, dtypes, number of parameters, and what is missing or unexpected.",
+    )
+    parser.add_argument(
+        "path", type=Path, metavar="PATH", help="a file, an index .json or a folder of weights"
+    )
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints what the header tells; 0 also where parameters are missing, which is then said."""
+    from ..checkpoint import inspect
+
+    found = inspect(args.path)
+    if args.json:
+        say_json(asdict(found) | {"complete": found.complete})
+    else:
+        say("\n".join(_lines(found)))
+    return 0
+
+
+def _lines(found: Inspection) -> list[str]:
+    dtypes = ", ".join(f"{name} {count:,}" for name, count in found.dtypes.items())
+    lines = [
+        f"{found.path}",
+        f"  family      {found.family}",
+        f"  parameters  {found.parameters:,} in {found.bytes:,} bytes",
+        f"  stored as   {dtypes}",
+    ]
+    flat = {**found.sizes, **found.sizes.get("iitf", {})}
+    lines += [f"  {name:<10}  {value}" for name, value in flat.items() if not isinstance(value, dict)]
+    for what, names in (("missing", found.missing), ("unexpected", found.unexpected)):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            lines.append(f"  {what:<10}  {', '.join(names[:3])}{more}")
+    return lines
