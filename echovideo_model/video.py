@@ -70,10 +70,10 @@ def write_mp4(
         container.metadata.update(_tags(metadata or {}))
         stream = _h264_stream(av, container, rate, height, width)
         for index in range(total):
-            _mux(container, stream.encode(_encodable(av, frames[index], index, rate)))
+            container.mux(stream.encode(_encodable(av, frames[index], index, rate)))
             if on_frame is not None:
                 on_frame(index + 1, total)
-        _mux(container, stream.encode(None))
+        container.mux(stream.encode(None))
 
 
 def iter_frames(path: str | os.PathLike[str]) -> Iterator[np.ndarray]:
@@ -175,12 +175,6 @@ def _encodable(av: ModuleType, frame: Tensor | np.ndarray, index: int, rate: Fra
     )
     picture.pts, picture.time_base = index, 1 / rate
     return picture
-
-
-def _mux(container: Any, packets: list[Any]) -> None:
-    for packet in packets:
-        packet.duration = 1  # of the rate's units; left at zero, the last frame would take no time
-        container.mux(packet)
 
 
 def _tags(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -78,6 +78,8 @@ def test_pictures_keep_their_shape_share_edges_and_stay_inside_the_margins(
         assert top >= 48
         assert right <= sheet.width - 48
         assert bottom <= sheet.height - 48
+    if shapes[RED] >= 0.6:
+        assert boxes[GREEN][2] - boxes[GREEN][0] == pytest.approx(boxes[RED][2] - boxes[RED][0], abs=1)
     assert boxes[RED][0] == 48
     assert boxes[RED][1] == boxes[(0, 0, 255)][1]  # the photo and the first frame: one upper edge
     if count > 3:
