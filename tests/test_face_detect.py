@@ -1,0 +1,365 @@
+"""Faces are found with insightface, looked for harder when nothing is seen, and chosen by a rule the user names."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from echovideo_model.errors import (
+    DependencyMissing,
+    FaceIndexOutOfRange,
+    InvalidRequest,
+    ModelFileMissing,
+    NoFaceFound,
+    WrongModelFile,
+)
+from echovideo_model.face.detect import (
+    DETECTOR,
+    ORDERS,
+    RECOGNISER,
+    Face,
+    FaceDetector,
+    choose_face,
+    cosine_similarity,
+)
+from tests.faces import card, drawing, write_detection_models
+
+See = Callable[[np.ndarray, int], list[dict[str, Any]]]
+
+
+class FakeAnalysis:
+    """insightface.app.FaceAnalysis as far as it is used: what it finds is said by `see(picture, detector size)`."""
+
+    see: See
+
+    def __init__(self, name: str, allowed_modules: list[str], providers: list[str]) -> None:
+        self.name, self.providers = name, providers
+        self.models = dict.fromkeys(allowed_modules)
+
+    def prepare(self, ctx_id: int, det_size: tuple[int, int]) -> None:
+        self.size = det_size
+
+    def get(self, img: np.ndarray) -> list[dict[str, Any]]:
+        assert img.flags.c_contiguous
+        assert self.size[0] == self.size[1]
+        return type(self).see(img, self.size[0])
+
+
+@pytest.fixture
+def detector_that(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[See], FaceDetector]:
+    """Builds a detector whose insightface sees what the test says."""
+
+    def build(see: See) -> FaceDetector:
+        fake = type("Fake", (FakeAnalysis,), {"see": staticmethod(see)})
+        monkeypatch.setattr("insightface.app.FaceAnalysis", fake)
+        for name in (DETECTOR, RECOGNISER):
+            (tmp_path / name).touch()
+        return FaceDetector(tmp_path)
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> FaceDetector:
+    """A detector of drawn faces, run by the real insightface."""
+    return FaceDetector(
+        write_detection_models(tmp_path_factory.mktemp("models") / "antelopev2" / "antelopev2").parent
+    )
+
+
+def seen(left: float, top: float, size: float, confidence: float = 0.9, **changes: Any) -> dict[str, Any]:
+    """A face as insightface reports it."""
+    corners = np.array([(0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.35, 0.8), (0.65, 0.8)])
+    return {
+        "bbox": np.array([left, top, left + size, top + size], np.float32),
+        "kps": (np.array([left, top]) + size * corners).astype(np.float32),
+        "det_score": np.float32(confidence),
+        "embedding": np.arange(512, dtype=np.float32) - size,
+        **changes,
+    }
+
+
+def a_face(left: float, top: float, size: float, confidence: float = 0.5, towards: int = 0) -> Face:
+    box = np.array([left, top, left + size, top + size], np.float32)
+    return Face(box, np.zeros((5, 2), np.float32), confidence, np.eye(512, dtype=np.float32)[towards] * 20)
+
+
+def test_a_drawn_face_is_found_by_the_real_insightface_with_all_it_says(tiny: FaceDetector) -> None:
+    (face,) = tiny.detect(drawing())
+    left_eye, right_eye, nose, left_corner, right_corner = face.landmarks
+    assert face.landmarks.shape == (5, 2)
+    assert left_eye[0] < nose[0] < right_eye[0]
+    assert left_eye[1] < nose[1] < left_corner[1]
+    assert left_corner[0] < right_corner[0]
+    np.testing.assert_allclose(left_eye, (212, 296), atol=12)  # where they are drawn
+    np.testing.assert_allclose(right_eye, (300, 296), atol=12)
+    assert 0.5 < face.confidence <= 1
+    assert face.embedding.shape == (512,)
+    assert face.embedding.dtype == face.box.dtype == face.landmarks.dtype == np.float32
+    assert np.linalg.norm(face.embedding) > 5  # not normalised
+
+
+@settings(max_examples=8, deadline=None)
+@given(down=st.integers(0, 300), right=st.integers(0, 300))
+def test_a_face_is_found_where_it_is(tiny: FaceDetector, down: int, right: int) -> None:
+    canvas = np.full((940, 812, 3), 120, np.uint8)
+    canvas[down : down + 640, right : right + 512] = drawing()
+    (face,), (alone,) = tiny.detect(canvas), tiny.detect(drawing())
+    np.testing.assert_allclose(face.landmarks - [right, down], alone.landmarks, atol=15)
+    assert cosine_similarity(face.embedding, alone.embedding) > 0.8
+
+
+def test_the_same_drawing_is_closer_to_itself_than_to_another(tiny: FaceDetector) -> None:
+    (first,), (second,) = tiny.detect(drawing()), tiny.detect(drawing("second_portrait"))
+    (smaller,) = tiny.detect(np.ascontiguousarray(drawing()[::2, ::2]))
+    assert cosine_similarity(first.embedding, smaller.embedding) > cosine_similarity(
+        first.embedding, second.embedding
+    )
+
+
+def test_no_face_in_a_test_card_says_the_size_and_what_was_tried(tiny: FaceDetector) -> None:
+    with pytest.raises(NoFaceFound, match=r"400 x 300 pixels.*640, 512, 384, 320.*25%.*50%") as refusal:
+        tiny.detect(card(300, 400))
+    assert "\n" not in str(refusal.value)
+
+
+def test_insightface_gets_bgr_and_one_explicit_size(detector_that: Callable[[See], FaceDetector]) -> None:
+    photo = card(64, 64)
+
+    def see(picture: np.ndarray, size: int) -> list[dict[str, Any]]:
+        np.testing.assert_array_equal(picture, photo[..., ::-1])
+        assert size == 640
+        return [seen(0, 0, 10)]
+
+    assert len(detector_that(see).detect(photo)) == 1
+
+
+def test_faces_come_largest_first(detector_that: Callable[[See], FaceDetector]) -> None:
+    faces = detector_that(lambda *_: [seen(0, 0, size) for size in (20, 50, 35)]).detect(card(64, 64))
+    assert [face.area for face in faces] == [2500, 1225, 400]
+    assert [face.centre for face in faces] == [(25, 25), (17.5, 17.5), (10, 10)]
+
+
+@pytest.mark.parametrize("works_at", [640, 512, 384, 320])
+def test_smaller_detector_sizes_are_tried_until_one_finds_a_face(
+    works_at: int, detector_that: Callable[[See], FaceDetector]
+) -> None:
+    tried = []
+
+    def see(picture: np.ndarray, size: int) -> list[dict[str, Any]]:
+        tried.append(size)
+        return [seen(5, 6, 30)] if size == works_at else []
+
+    (face,) = detector_that(see).detect(card(64, 64))
+    assert tried == [size for size in (640, 512, 384, 320) if size >= works_at]
+    assert face.box.tolist() == [5, 6, 35, 36]
+
+
+@settings(max_examples=20, deadline=None)
+@given(height=st.integers(32, 90), width=st.integers(32, 90), share=st.sampled_from([0.25, 0.5]))
+def test_padding_is_tried_last_and_its_faces_are_told_in_photo_coordinates(
+    height: int, width: int, share: float
+) -> None:
+    photo = np.maximum(card(height, width), 1)
+    rows, columns = round(height * share), round(width * share)
+
+    def see(picture: np.ndarray, size: int) -> list[dict[str, Any]]:
+        if picture.shape != (height + 2 * rows, width + 2 * columns, 3):
+            return []
+        assert size == 640
+        np.testing.assert_array_equal(picture[rows:-rows, columns:-columns], photo[..., ::-1])
+        assert (picture > 0).all(2).sum() == height * width
+        return [seen(columns - 3, rows + 2, 20)]  # cut off by the photo's left edge
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "insightface.app.FaceAnalysis", type("Fake", (FakeAnalysis,), {"see": staticmethod(see)})
+        )
+        patch.setattr("echovideo_model.face.detect._model_folder", lambda folder: folder)
+        (face,) = FaceDetector(Path()).detect(photo)
+    expected = seen(-3, 2, 20)
+    np.testing.assert_allclose(face.box, expected["bbox"])
+    np.testing.assert_allclose(face.landmarks, expected["kps"], atol=1e-4)
+
+
+def test_landmarks_found_in_a_padded_photo_fit_the_photo(
+    tiny: FaceDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crop = np.ascontiguousarray(drawing()[190:480, 130:380])  # from the hair to the chin
+    find = tiny._app.get
+    monkeypatch.setattr(tiny._app, "get", lambda img: [] if img.shape == crop.shape else find(img))
+    (face,), (whole,) = tiny.detect(crop), tiny.detect(drawing())
+    np.testing.assert_allclose(face.landmarks + np.array([130, 190]), whole.landmarks, atol=15)
+
+
+@pytest.mark.parametrize("place", [".", "antelopev2", "antelopev2/antelopev2", "models/antelopev2"])
+def test_the_models_are_found_however_deep_the_archive_was_unpacked(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("insightface.app.FaceAnalysis", FakeAnalysis)
+    folder = tmp_path / place
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (DETECTOR, RECOGNISER, "genderage.onnx"):
+        (folder / name).touch()
+    assert FaceDetector(tmp_path).folder == folder.resolve()
+
+
+@pytest.mark.parametrize("missing", [DETECTOR, RECOGNISER])
+def test_a_missing_model_is_named_with_every_folder_searched(missing: str, tmp_path: Path) -> None:
+    folder = write_detection_models(tmp_path / "antelopev2" / "antelopev2")
+    (folder / missing).unlink()
+    with pytest.raises(ModelFileMissing) as refusal:
+        FaceDetector(tmp_path)
+    message = str(refusal.value)
+    assert f"{missing} of antelopev2 not found" in message
+    assert "echovideo models download" in message
+    for searched in (tmp_path, folder.parent, folder):
+        assert f"{searched}," in message or f"{searched};" in message
+
+
+def test_models_in_two_folders_are_to_be_put_into_one(tmp_path: Path) -> None:
+    write_detection_models(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a" / RECOGNISER).rename(tmp_path / "b" / RECOGNISER)
+    with pytest.raises(ModelFileMissing, match="different folders"):
+        FaceDetector(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileMissing, match=f"{DETECTOR} and {RECOGNISER}.*nowhere"):
+        FaceDetector(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("broken", [DETECTOR, RECOGNISER])
+@pytest.mark.parametrize("damage", ["empty", "cut", "text"])
+def test_a_damaged_model_is_refused(broken: str, damage: str, tmp_path: Path) -> None:
+    path = write_detection_models(tmp_path) / broken
+    content = path.read_bytes()
+    path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "text": b"<html>404</html>"}[damage])
+    with pytest.raises(WrongModelFile, match=r"cannot be used \(.*echovideo models download"):
+        FaceDetector(tmp_path)
+
+
+def test_a_recogniser_in_the_detectors_place_is_refused(tmp_path: Path) -> None:
+    write_detection_models(tmp_path)
+    (tmp_path / DETECTOR).write_bytes((tmp_path / RECOGNISER).read_bytes())
+    with pytest.raises(WrongModelFile):
+        FaceDetector(tmp_path)
+
+
+def test_a_detector_in_the_recognisers_place_is_refused(tmp_path: Path) -> None:
+    write_detection_models(tmp_path)
+    (tmp_path / RECOGNISER).write_bytes((tmp_path / DETECTOR).read_bytes())
+    with pytest.raises(WrongModelFile, match="no model for recognition"):
+        FaceDetector(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"kps": None}, {"embedding": np.ones(128, np.float32)}, {"embedding": np.full(512, np.nan, np.float32)}],
+    ids=["no landmarks", "another width", "NaN"],
+)
+def test_models_that_are_not_antelopev2_are_refused(
+    changes: dict[str, Any], detector_that: Callable[[See], FaceDetector]
+) -> None:
+    with pytest.raises(WrongModelFile, match="antelopev2"):
+        detector_that(lambda *_: [seen(0, 0, 10, **changes)]).detect(card(64, 64))
+
+
+@pytest.mark.parametrize("package", ["insightface.app", "onnxruntime.capi.onnxruntime_pybind11_state"])
+def test_a_missing_package_is_named_with_the_one_command(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_detection_models(tmp_path)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(
+        DependencyMissing, match=rf'{package.split(".")[0]}.*pip install "comfyui-echovideo\[face\]"'
+    ):
+        FaceDetector(tmp_path)
+
+
+def test_what_insightface_prints_does_not_reach_stdout(
+    capsys: pytest.CaptureFixture[str], detector_that: Callable[[See], FaceDetector]
+) -> None:
+    def see(picture: np.ndarray, size: int) -> list[dict[str, Any]]:
+        print("set det-size", size)  # noqa: T201 - as insightface 1 does
+        return [seen(0, 0, 10)]
+
+    detector_that(see).detect(card(64, 64))
+    assert capsys.readouterr().out == ""
+
+
+def test_the_cpu_is_used_unless_another_provider_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("insightface.app.FaceAnalysis", FakeAnalysis)
+    for name in (DETECTOR, RECOGNISER):
+        (tmp_path / name).touch()
+    assert FaceDetector(tmp_path)._app.providers == ["CPUExecutionProvider"]
+    assert FaceDetector(tmp_path, ["CUDAExecutionProvider"])._app.providers == ["CUDAExecutionProvider"]
+
+
+GROUP = [a_face(50, 0, 30, 0.7, 0), a_face(0, 60, 20, 0.9, 1), a_face(90, 30, 10, 0.8, 2)]
+
+
+@pytest.mark.parametrize(
+    ("order", "lefts"),
+    [
+        ("largest", [50, 0, 90]),
+        ("left to right", [0, 50, 90]),
+        ("top to bottom", [50, 90, 0]),
+        ("confidence", [0, 90, 50]),
+        ("closest", [90, 0, 50]),
+    ],
+)
+def test_each_order_numbers_the_faces_its_way(order: str, lefts: list[int]) -> None:
+    like = np.zeros(512, np.float32)
+    like[[1, 2]] = 0.5, 0.8  # most like the third, then the second
+    assert [choose_face(GROUP, order, index, like).box[0] for index in range(3)] == lefts
+    assert order in ORDERS
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(*[st.integers(1, 500)] * 3), min_size=1, max_size=6), st.sampled_from(ORDERS[:4]))
+def test_every_face_has_exactly_one_number_in_every_order(
+    places: list[tuple[int, int, int]], order: str
+) -> None:
+    faces = [a_face(*place) for place in places]
+    numbered = [choose_face(faces, order, index) for index in range(len(faces))]
+    assert {id(face) for face in numbered} == {id(face) for face in faces}
+
+
+@pytest.mark.parametrize("index", [3, -1, 99])
+def test_an_index_out_of_range_lists_the_faces_in_that_order(index: int) -> None:
+    with pytest.raises(FaceIndexOutOfRange) as refusal:
+        choose_face(GROUP, "left to right", index)
+    assert str(refusal.value) == (
+        f"there is no face {index}, the photo has 3 (left to right): "
+        "0: box 0, 60, 20, 80; 1: box 50, 0, 80, 30; 2: box 90, 30, 100, 40"
+    )
+
+
+def test_an_unknown_order_names_the_known_ones() -> None:
+    with pytest.raises(
+        InvalidRequest, match=r'"prettiest".*largest, left to right, top to bottom, confidence, closest'
+    ):
+        choose_face(GROUP, "prettiest")
+
+
+def test_closest_needs_someone_to_be_close_to() -> None:
+    with pytest.raises(InvalidRequest, match="closest"):
+        choose_face(GROUP, "closest")
+
+
+def test_cosine_similarity_ignores_length_and_knows_nobody() -> None:
+    embedding = np.random.default_rng(0).normal(size=512)
+    assert cosine_similarity(embedding, 30 * embedding) == pytest.approx(1)
+    assert cosine_similarity(embedding, -embedding) == pytest.approx(-1)
+    assert cosine_similarity(embedding, np.zeros(512)) == 0
