@@ -20,7 +20,7 @@ from .. import operations as plain_operations
 from . import fitting, read_weights
 
 CLASSES = 19
-# background, ears' region pieces and body: left ear 7, right ear 8, earring 9, neck 14, necklace 15, cloth 16, hat 18
+# background 0, ears 7 and 8, earring 9, neck 14, necklace 15, clothes 16, hat 18
 NOT_FACE = (0, 7, 8, 9, 14, 15, 16, 18)
 _NETWORK = "a BiSeNet face parser (parsing_bisenet.pth)"
 
