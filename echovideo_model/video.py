@@ -202,7 +202,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[InputContainer, Vide
         with av.open(os.fspath(path), metadata_errors="replace") as container:
             kind = container.format.name  # FFmpeg takes a text for a terminal's picture, a photo for a video
             if not container.streams.video or kind in ("tty", "image2") or kind.endswith("_pipe"):
-                raise _unreadable(path, f"it is none ({kind})")
+                raise _unreadable(path, f"the file is of the kind {kind}")
             stream = container.streams.video[0]
             if stream.codec_context is None or stream.codec_context.format is None:
                 raise _unreadable(path, "its pictures are damaged or of an unknown format")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import say, say_json
+from .arguments import add_json, add_models
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,14 +27,9 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "reference", type=Path, metavar="REFERENCE", help="a photo, or an identity (.safetensors)"
     )
-    parser.add_argument(
-        "--models",
-        type=Path,
-        metavar="FOLDER",
-        help="the models folder (default: $ECHOVIDEO_MODELS, else a folder in your cache)",
-    )
+    add_models(parser)
     parser.add_argument("--plot", type=Path, metavar="PICTURE", help="draw the similarity of each frame")
-    parser.add_argument("--json", action="store_true", help="print one JSON value, for a program to read")
+    add_json(parser)
     parser.set_defaults(run=run)
 
 
