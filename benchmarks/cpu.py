@@ -25,7 +25,10 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
+from echovideo_model.iitf import IITFSizes
+from echovideo_model.rotary import rotary_table
 from echovideo_model.tiny.weights import seeded_state
+from echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
 from echovideo_model.vae import CogVideoXVAE, VAESizes
 
 THREADS = 2
@@ -40,6 +43,50 @@ class Case:
     theirs: Callable[[], Run]
     time_goal: float
     memory_goal: float | None = None
+
+
+def transformer() -> Case:
+    """One forward of 4 blocks of 8 heads x 64 on latents of 5 x 30 x 53, batch 2, 226 context tokens."""
+    return _transformer(30, 53)
+
+
+def transformer_480p() -> Case:
+    """The same on the latents of 480 x 848 pixels, where attention over 8176 tokens is most of the work."""
+    return _transformer(60, 106)
+
+
+def _transformer(height: int, width: int) -> Case:
+    latents, context, timesteps = (
+        _noise(2, 32, 5, height, width),
+        _noise(2, 226, 4096),
+        torch.tensor([999, 500]),
+    )
+
+    def ours() -> Run:
+        iitf = IITFSizes(4096, 226, 768, 196, 512, 16, 1024, 12, 4)
+        network = _seeded(EchoVideoTransformer(TransformerSizes(4, 8, 64, 512, 32, 16, 2, iitf)))
+        noisy, face = latents[:, :16], latents[:, 16:, :1]
+        return lambda: network(noisy, timesteps, context, face)
+
+    def theirs() -> Run:
+        from diffusers import CogVideoXTransformer3DModel
+
+        network = _seeded(
+            CogVideoXTransformer3DModel(
+                num_attention_heads=8,
+                in_channels=32,
+                num_layers=4,
+                use_rotary_positional_embeddings=True,
+            )
+        )
+        table = rotary_table(5, height // 2, width // 2)  # diffusers' own table differs from the reference's
+        rotary = tuple(part.repeat_interleave(2, dim=-1) for part in (table.real, table.imag))
+        both = latents.clone()
+        both[:, 16:, 1:] = 0
+        both = both.transpose(1, 2)
+        return lambda: network(both, context, timesteps, image_rotary_emb=rotary).sample.transpose(1, 2)
+
+    return Case(ours, theirs, time_goal=0.85)
 
 
 def vae_decode() -> Case:
@@ -106,7 +153,12 @@ def _noise(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
-CASES: dict[str, Callable[[], Case]] = {"vae_decode": vae_decode, "vae_encode": vae_encode}
+CASES: dict[str, Callable[[], Case]] = {
+    "transformer": transformer,
+    "transformer_480p": transformer_480p,
+    "vae_decode": vae_decode,
+    "vae_encode": vae_encode,
+}
 
 
 def measure_time(case: Case, rounds: int) -> tuple[float, float, float]:
