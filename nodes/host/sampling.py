@@ -108,21 +108,26 @@ class ReferenceNoise:
 def with_guidance(model: Any, kind: Guidance, steps: int = 0) -> Any:
     """A clone of MODEL whose guidance scale changes from step to step, from the sampler's cfg as the library does.
 
-    `steps` is the run's step count; 0 takes it from the sampler's schedule. A guidance function that is set
-    already (RescaleCFG, say) is called with the changed scale.
+    `steps` is the run's step count; 0 takes it from the sampler's schedule. A guidance function of another pack
+    (RescaleCFG, say) is called with the changed scale. It works on the denoised predictions: the host's other form,
+    their difference from x, has lost four digits at the noisiest level.
     """
-    clone = model.clone()
-    inner = clone.model_options.get("sampler_cfg_function")
 
     def guide(args: dict[str, Any]) -> Tensor:
-        schedule = args["model_options"]["transformer_options"]["sample_sigmas"]
+        options, cond, uncond = args["model_options"], args["cond_denoised"], args["uncond_denoised"]
+        schedule = options["transformer_options"]["sample_sigmas"]
         step = step_at(args["sigma"].flatten()[0], schedule, args["model"].model_sampling)
         scale = guidance_scale(kind, args["cond_scale"], step, steps or len(schedule) - 1)
-        if inner is not None:
-            return inner({**args, "cond_scale": scale})
-        return args["uncond"] + scale * (args["cond"] - args["uncond"])
+        other = options.get("sampler_cfg_function")
+        if other is None:
+            return uncond + scale * (cond - uncond)
+        x = args["input"]
+        parts = {"cond": x - cond, "uncond": x - uncond, "cond_scale": scale, "timestep": args["sigma"]}
+        conds = {"input_cond": args["cond"], "input_uncond": args["uncond"]}
+        return x - other({**args, **conds, **parts})
 
-    clone.set_model_sampler_cfg_function(guide, disable_cfg1_optimization=True)
+    clone = model.clone()
+    clone.set_model_sampler_post_cfg_function(guide, disable_cfg1_optimization=True)
     return clone
 
 

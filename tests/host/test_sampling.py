@@ -1,9 +1,90 @@
-"""EchoVideo is a model like any other: stock samplers run it, and ours give the reference's numbers."""
+"""EchoVideo is a model like any other: stock samplers run it, and ours give the library's numbers."""
 
 from __future__ import annotations
 
-from graphs import video, with_person
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import checkpoints
+import pytest
+import torch
+from graphs import (
+    conditioning,
+    identity,
+    loaders,
+    node,
+    out,
+    plain,
+    prompts,
+    sampled,
+    saved,
+    video,
+    with_person,
+)
 from harness import Host
+from torch import Tensor
+
+from echovideo_model.samplers import SAMPLERS
+from echovideo_model.schedule import GUIDANCES
+
+PROMPT = "a person smiling in a garden"
+SEED, STEPS, SCALE = 7, 5, 6.0
+EXACT = 5e-5  # of the largest value: float32, and two attention kernels
+
+
+def difference(one: Tensor, other: Tensor) -> float:
+    return ((one - other).abs().max() / other.abs().max()).item()
+
+
+def custom(sampler: dict[str, Any], guidance: str | None = None, steps: int = STEPS) -> dict[str, Any]:
+    """Photo and prompt through Sampler Custom Advanced, with noise in the reference's order."""
+    graph = loaders() | prompts(PROMPT) | identity() | conditioning(identity=out("identity"), vae=out("vae"))
+    model = "model"
+    if guidance is not None:
+        model = "guided"
+        graph[model] = node("EchoVideoDynamicGuidance", model=out("model"), form=guidance, steps=0)
+    return graph | {
+        "noise": node("EchoVideoNoise", noise_seed=SEED),
+        "sigmas": node("EchoVideoScheduler", model=out(model), steps=steps, denoise=1.0),
+        "guider": node(
+            "CFGGuider", model=out(model), positive=out("cond", 0), negative=out("cond", 1), cfg=SCALE
+        ),
+        "sampler": sampler,
+        "latents": node(
+            "SamplerCustomAdvanced",
+            noise=out("noise"),
+            guider=out("guider"),
+            sampler=out("sampler"),
+            sigmas=out("sigmas"),
+            latent_image=out("cond", 2),
+        ),
+        **saved("latents"),
+    }
+
+
+def ours(kind: str) -> dict[str, Any]:
+    return node("EchoVideoSampler", sampler={"dpm": "reference DPM", "ddim": "DDIM"}[kind])
+
+
+@pytest.fixture(scope="module")
+def library(host: Host, released: Path) -> Callable[..., Tensor]:
+    """The library's own pipeline on the same files: raw latents [1, 16, t, h, w] for settings of a Request."""
+    from echovideo_model.pipeline import Pipeline, Request
+    from echovideo_model.text import TextEncoder
+
+    pipeline = Pipeline(released, device="cpu")
+    weights = host.base / "models" / "text_encoders" / checkpoints.TEXT_ENCODER
+    pipeline.text_encoder = TextEncoder.load(
+        weights, host.folder / "comfy" / "text_encoders" / "t5_tokenizer"
+    )
+    person = pipeline.identify(host.base / "input" / checkpoints.PHOTOS[0])
+
+    def latents(**settings: Any) -> Tensor:
+        size = {"width": 96, "height": 64, "frames": 9, "seed": SEED, "steps": STEPS, "guidance_scale": SCALE}
+        return pipeline.generate(person, Request(PROMPT, **{**size, **settings})).latents / 0.7
+
+    return latents
 
 
 def test_a_person_in_a_video(host: Host) -> None:
@@ -11,3 +92,91 @@ def test_a_person_in_a_video(host: Host) -> None:
     assert run.status == "success", run.message
     assert run.latents().shape == (1, 16, 3, 8, 12)
     assert run.latents().isfinite().all()
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("guidance", GUIDANCES)
+def test_our_nodes_give_the_librarys_latents(host: Host, library: Any, sampler: str, guidance: str) -> None:
+    run = host.run(custom(ours(sampler), guidance))
+    assert difference(run.latents(), library(sampler=sampler, guidance=guidance)) < EXACT
+
+
+@pytest.mark.parametrize("steps", [1, 3, 7])
+def test_step_counts_that_do_not_divide_1000_are_exact_too(host: Host, library: Any, steps: int) -> None:
+    run = host.run(custom(ours("dpm"), "reference", steps))
+    assert difference(run.latents(), library(steps=steps)) < EXACT
+
+
+def test_without_the_vae_the_face_latent_is_left_out_as_in_the_library(host: Host, library: Any) -> None:
+    graph = custom(ours("dpm"), "reference")
+    del graph["cond"]["inputs"]["vae"]
+    assert difference(host.run(graph).latents(), library(face_latent=False)) < EXACT
+
+
+def test_euler_with_the_simple_scheduler_is_the_librarys_ddim(host: Host, library: Any) -> None:
+    """Up to 1e-3: the host's noisiest level is 4.9e-8 signal where the library's is none."""
+    graph = custom(node("KSamplerSelect", sampler_name="euler"))
+    graph["sigmas"] = node("BasicScheduler", model=out("model"), scheduler="simple", steps=STEPS, denoise=1.0)
+    assert difference(host.run(graph).latents(), library(sampler="ddim", guidance="constant")) < 1e-3
+
+
+def test_ksampler_is_sampler_custom_with_our_ddim(host: Host) -> None:
+    stock = host.run(with_person(seed=SEED, steps=STEPS)).latents()
+    graph = with_person(seed=SEED, steps=STEPS) | {
+        "sampler": ours("ddim"),
+        "sigmas": node("EchoVideoScheduler", model=out("model"), steps=STEPS, denoise=1.0),
+        "latents": node(
+            "SamplerCustom",
+            model=out("model"),
+            add_noise=True,
+            noise_seed=SEED,
+            cfg=SCALE,
+            positive=out("cond", 0),
+            negative=out("cond", 1),
+            sampler=out("sampler"),
+            sigmas=out("sigmas"),
+            latent_image=out("cond", 2),
+        ),
+    }
+    assert difference(host.run(graph).latents(), stock) < 1e-3
+
+
+def test_a_seed_gives_one_video_and_another_seed_another(host: Host) -> None:
+    first = host.run(with_person(seed=1, steps=2)).latents()
+    host.post("/free", {"unload_models": True, "free_memory": True})
+    again = host.run(with_person(seed=1, steps=2)).latents()
+    other = host.run(with_person(seed=2, steps=2)).latents()
+    assert torch.equal(first, again)
+    assert difference(other, first) > 0.1
+
+
+def test_a_batch_holds_a_video_per_item(host: Host) -> None:
+    graph = loaders() | prompts() | conditioning(batch_size=3) | sampled(steps=2)
+    latents = host.run(graph).latents()
+    assert latents.shape == (3, 16, 3, 8, 12)
+    assert difference(latents[1], latents[0]) > 0.1
+
+
+def test_part_of_the_noise_repaints_part_of_the_video(host: Host) -> None:
+    """A second pass at denoise 0.5 with our sampler starts from the first pass's latents, not from nothing."""
+    graph = plain(steps=4) | {
+        "sigmas": node("EchoVideoScheduler", model=out("model"), steps=4, denoise=0.2),
+        "sampler": ours("dpm"),
+        "second": node(
+            "SamplerCustom",
+            model=out("model"),
+            add_noise=True,
+            noise_seed=3,
+            cfg=1.0,
+            positive=out("cond", 0),
+            negative=out("cond", 1),
+            sampler=out("sampler"),
+            sigmas=out("sigmas"),
+            latent_image=out("latents"),
+        ),
+        **saved("second"),
+    }
+    run = host.run(graph)
+    first, second = run.latents(), run.latents("second_saved")
+    together = torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1]
+    assert 0.3 < together < 0.999
