@@ -54,6 +54,7 @@ def build(folder: str | Path) -> Path:
         return folder
     _check_free(folder)
     beside = folder.with_name(f".{secrets.token_hex(6)}")
+    made_on_the_way = [parent for parent in folder.parents if not parent.exists()]  # innermost first
     try:
         sizes = {}
         for name, content in files():
@@ -63,6 +64,9 @@ def build(folder: str | Path) -> Path:
         _put_in_place(beside, folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+        for parent in made_on_the_way:
+            with suppress(OSError):  # not empty: the set is there now
+                parent.rmdir()
     return folder
 
 

@@ -19,7 +19,7 @@ BACKGROUND, SKIN = 0, 1  # of the 19 classes
 FREEZING = (
     -1.0
 )  # red minus blue in ImageNet's units, between warm and cold: grey is at -0.35, blue skies below
-COLD = 3.0  # weighs more than warmth: skies are less blue than skin is red
+COLD = 5.0  # weighs more than warmth: skies are less blue than skin is red
 
 
 def parser_weights() -> dict[str, Tensor]:
