@@ -32,7 +32,21 @@ similarities = st.builds(
 def test_the_recorded_alignment_is_reproduced() -> None:
     recorded, _ = golden("preprocess")
     aligned = align_face(recorded["image"].numpy(), recorded["landmarks"].numpy())
-    assert off_by_at_most_one(aligned, recorded["aligned_512"]) >= 0.999
+    assert off_by_at_most_one(aligned, recorded["aligned_512"]) == 1
+
+
+@settings(max_examples=12, deadline=None)
+@given(placed=similarities, height=st.integers(30, 300), width=st.integers(30, 300))
+def test_every_pixel_is_within_what_opencv_may_round(
+    placed: SimilarityTransform, height: int, width: int
+) -> None:
+    photo, landmarks = card(height, width), placed(LANDMARKS).astype(np.float32)
+    matrix, _ = cv2.estimateAffinePartial2D(landmarks, LANDMARKS, method=cv2.LMEDS)
+    theirs = cv2.warpAffine(photo, matrix, (512, 512), flags=cv2.INTER_LINEAR)
+    difference = np.abs(align_face(photo, landmarks).astype(int) - theirs)
+    # OpenCV 4 rounds as we do; OpenCV 5 does not: up to 1/64 pixel times the contrast, in x and y
+    assert difference.max() <= (0 if cv2.__version__ < "5" else 2 * 255 / 64 + 1)
+    assert difference.mean() < 0.5
 
 
 @settings(max_examples=12, deadline=None)
@@ -45,7 +59,7 @@ def test_alignment_undoes_turning_scaling_and_moving_as_skimage_does(placed: Sim
     difference = np.abs(aligned.astype(float) - expected)
     inside = warp(np.ones(photo.shape[:2]), placed, output_shape=(512, 512), order=0, cval=0) == 1
     inside = cv2.erode(inside.astype(np.uint8), np.ones((9, 9))).astype(bool)  # not where the photo ends
-    assert difference[inside].max(initial=0) <= 4  # cv2 places pixels in 32nds
+    assert difference[inside].max(initial=0) <= 4  # places are rounded to 32nds of a pixel
 
 
 def test_a_real_face_comes_to_stand_on_the_template() -> None:
@@ -110,8 +124,8 @@ def test_the_recorded_vae_inputs_are_reproduced(name: str, picture: str, key: st
     torch.testing.assert_close(pixels, expected, atol=2e-3, rtol=0)
 
 
-@settings(max_examples=15, deadline=None)
-@given(height=st.integers(1, 40), width=st.integers(1, 40))
+@settings(max_examples=10, deadline=None)
+@given(height=st.integers(1, 30), width=st.integers(1, 30))
 def test_any_size_is_prepared_as_diffusers_prepares_pictures(height: int, width: int) -> None:
     face_picture = card(512, 512)
     height, width = 16 * height, 16 * width
