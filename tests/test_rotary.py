@@ -1,0 +1,58 @@
+"""Rotary positions against diffusers' formula and first principles; the recorded tables are in test_parity.py."""
+
+from __future__ import annotations
+
+import torch
+from diffusers.models.embeddings import apply_rotary_emb, get_3d_rotary_pos_embed
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from echovideo_model.rotary import crop_region, rotary_table, rotate_
+
+
+def test_the_base_size_takes_the_whole_grid_and_whole_positions() -> None:
+    assert crop_region(30, 45) == (0, 0, 30, 45)
+    table = rotary_table(13, 30, 45)
+    cos, sin = get_3d_rotary_pos_embed(64, ((0, 0), (30, 45)), (30, 45), 13)
+    torch.testing.assert_close(table.real.repeat_interleave(2, -1), cos, atol=1e-5, rtol=0)
+    torch.testing.assert_close(table.imag.repeat_interleave(2, -1), sin, atol=1e-5, rtol=0)
+
+
+@given(rows=st.integers(1, 128), columns=st.integers(1, 128))
+def test_the_crop_lies_on_the_base_grid_centred_with_the_picture_s_aspect(rows: int, columns: int) -> None:
+    top, left, bottom, right = crop_region(rows, columns)
+    assert 0 <= top <= bottom <= 30
+    assert 0 <= left <= right <= 45
+    assert (bottom - top == 30) or (right - left == 45)
+    assert abs(top - (30 - bottom)) <= 1
+    assert abs(left - (45 - right)) <= 1
+    assert abs((bottom - top) * columns - (right - left) * rows) <= max(rows, columns)  # within one cell
+
+
+@settings(max_examples=30, deadline=None)
+@given(frames=st.integers(1, 13), rows=st.integers(1, 60), columns=st.integers(1, 60))
+def test_every_entry_is_a_rotation_and_the_first_frame_does_not_turn_in_time(
+    frames: int, rows: int, columns: int
+) -> None:
+    table = rotary_table(frames, rows, columns)
+    assert table.shape == (frames * rows * columns, 32)
+    assert table.dtype == torch.complex64
+    torch.testing.assert_close(table.abs(), torch.ones(table.shape))
+    assert (table[: rows * columns, :8] == 1).all()
+
+
+def test_turning_equals_diffusers_and_works_in_place() -> None:
+    table = rotary_table(2, 3, 4)
+    x = torch.randn(2, 5 + 24, 3, 64, generator=torch.Generator().manual_seed(0))  # 5 text tokens in front
+    rotary = tuple(part.repeat_interleave(2, dim=-1) for part in (table.real, table.imag))
+    expected = x.clone()
+    expected[:, 5:] = apply_rotary_emb(x[:, 5:].transpose(1, 2), rotary).transpose(1, 2)
+    rotate_(x[:, 5:], table)
+    torch.testing.assert_close(x, expected)
+
+
+def test_a_16_bit_tensor_is_turned_in_float32() -> None:
+    table = rotary_table(2, 3, 4)
+    x = torch.randn(1, 24, 2, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
+    exact = rotate_(x.float(), table)
+    assert torch.equal(rotate_(x, table), exact.bfloat16())
