@@ -3,7 +3,7 @@
 Its input and output are those of ArcFace: an aligned face [N, 3, 112, 112] and an un-normalised embedding
 [N, 512] of a length about that of the released one's. What is projected, by seeded weights, is the middle of the
 face in 14 x 14 pixels, with its mean colour taken out and its contrast set to 1, so that light and size hardly
-matter; and how warm that mean colour is. So a portrait of assets/ comes out at a cosine above 0.75 to itself, at any
+matter; and how warm that mean colour is. So a portrait of assets/ comes out at a cosine above 0.7 to itself, at any
 size, and below 0.2 to the other one, as people do with the released recogniser; of others it knows nothing.
 """
 
