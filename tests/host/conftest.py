@@ -62,6 +62,8 @@ def base(folder: Path, released: Path, tmp_path_factory: pytest.TempPathFactory)
     """The base directory that the session's host works in, with the tiny models in it."""
     made = tmp_path_factory.mktemp("comfy")
     write_checkpoints(made, released)
+    (made / "custom_nodes").mkdir()
+    (made / "custom_nodes" / "probe").symlink_to(Path(__file__).parent / "probe", target_is_directory=True)
     return made
 
 

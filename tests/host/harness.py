@@ -145,6 +145,18 @@ class Host:
 
         return psutil.Process(self.process.pid).memory_info().rss
 
+    def node(self, kind: str, **inputs: Any) -> dict[str, Any]:
+        """A node of the host's own in the API's form: inputs not given take the host's defaults."""
+        about = self.get(f"/object_info/{kind}")[kind]["input"]
+        defaults = {}
+        for id, (type_, *options) in {**about.get("required", {}), **about.get("optional", {})}.items():
+            known = options[0] if options else {}
+            choices = type_ if isinstance(type_, list) else known.get("options", [None])
+            default = known.get("default", choices[0] if choices else None)
+            if default is not None:
+                defaults[id] = default
+        return {"class_type": kind, "inputs": {**defaults, **inputs}}
+
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(f"http://{self.address}{path}", timeout=60) as answer:
             body = answer.read()

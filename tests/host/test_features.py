@@ -1,0 +1,287 @@
+"""What a MODEL of the host gets for free, EchoVideo gets too: each feature is used here, and its effect is seen."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import checkpoints
+import pytest
+import torch
+from graphs import loaders, node, out, plain, sampled, saved, with_person
+from harness import Host
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+LAYERS = [
+    f"transformer_blocks.{block}.attn1.to_{part}" for block in range(2) for part in ("q", "k", "v", "out.0")
+]
+SPELLINGS = {
+    "diffusers": ("transformer.{path}", "lora_A.weight", "lora_B.weight"),
+    "peft": ("base_model.model.{path}", "lora_A.weight", "lora_B.weight"),
+    "comfy": ("diffusion_model.{path}", "lora_A.weight", "lora_B.weight"),
+    "kohya": ("lora_unet_{flat}", "lora_down.weight", "lora_up.weight"),
+}
+
+
+def difference(one: Tensor, other: Tensor) -> float:
+    return ((one - other).abs().max() / other.abs().max()).item()
+
+
+@pytest.fixture(scope="module")
+def untouched(host: Host) -> Tensor:
+    return host.run(plain()).latents()
+
+
+def write_lora(base: Path, name: str, spelling: str, layers: list[str] = LAYERS, width: int = 128) -> None:
+    pattern, down, up = SPELLINGS[spelling]
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+    for path in layers:
+        layer = pattern.format(path=path, flat=path.replace(".", "_"))
+        state[f"{layer}.{down}"] = torch.randn(4, width, generator=generator) / width**0.5
+        state[f"{layer}.{up}"] = torch.randn(width, 4, generator=generator) / 2
+    (base / "models" / "loras").mkdir(exist_ok=True)
+    save_file(state, base / "models" / "loras" / name)
+
+
+def with_lora(name: str, strength: float = 1.0) -> dict[str, Any]:
+    lora = node("LoraLoaderModelOnly", model=out("model"), lora_name=name, strength_model=strength)
+    return plain(model="lora") | {"lora": lora}
+
+
+def test_loras_of_every_spelling_do_the_same_and_say_how_much_of_them_fits(
+    host: Host, untouched: Tensor
+) -> None:
+    results = []
+    for spelling in SPELLINGS:
+        write_lora(host.base, f"{spelling}.safetensors", spelling)
+        run = host.run(with_lora(f"{spelling}.safetensors"))
+        assert run.status == "success", run.message
+        results.append(run.latents())
+    assert host.log().count(f"LoRA matched {len(LAYERS)} of {len(LAYERS)} layers") == len(SPELLINGS)
+    assert difference(results[0], untouched) > 0.01
+    assert all(torch.equal(one, results[0]) for one in results)
+
+
+def test_a_lora_for_another_model_is_refused_with_words(host: Host) -> None:
+    write_lora(host.base, "foreign.safetensors", "diffusers", ["single_blocks.0.linear1"])
+    run = host.run(with_lora("foreign.safetensors"))
+    assert run.status == "error"
+    assert "none of this LoRA's 1 layers" in run.message
+    assert "CogVideoX" in run.message
+
+
+def test_a_saved_model_with_its_lora_loads_in_the_stock_loader(host: Host) -> None:
+    write_lora(host.base, "kept.safetensors", "diffusers")
+    run = host.run(
+        with_lora("kept.safetensors")
+        | {"keep": node("ModelSave", model=out("lora"), filename_prefix="diffusion_models/baked")}
+    )
+    baked = plain(model="stock") | {"stock": stock("baked_00001_.safetensors")}
+    del baked["model"]
+    again = host.run(baked)
+    assert again.status == "success", again.message
+    assert difference(again.latents(), run.latents()) < 1e-4
+
+
+def test_merging_two_models_gives_a_third_between_them(host: Host, untouched: Tensor) -> None:
+    write_lora(host.base, "other.safetensors", "diffusers")
+    merge = node("ModelMergeSimple", model1=out("model"), model2=out("lora"), ratio=0.5)
+    merged = host.run(with_lora("other.safetensors") | {"merged": merge} | sampled(model="merged")).latents()
+    far = host.run(with_lora("other.safetensors")).latents()
+    half = host.run(with_lora("other.safetensors", strength=0.5)).latents()
+    assert difference(merged, half) < 1e-3
+    assert difference(merged, untouched) > 0.005
+    assert difference(merged, far) > 0.005
+
+
+def stock(name: str, weight_dtype: str = "default") -> dict[str, Any]:
+    return node("UNETLoader", unet_name=name, weight_dtype=weight_dtype)
+
+
+def whole(host: Host) -> dict[str, Tensor]:
+    folder = host.base / "models" / "diffusion_models"
+    return load_file(folder / checkpoints.TRANSFORMER) | load_file(folder / checkpoints.TRANSFORMER_PART_2)
+
+
+@pytest.mark.parametrize("weight_dtype", ["fp8_e4m3fn", "fp8_e5m2"])
+def test_fp8_weights_stay_close(host: Host, untouched: Tensor, weight_dtype: str) -> None:
+    narrow = host.run(plain() | loaders(weight_dtype)).latents()
+    assert 0 < difference(narrow, untouched) < 0.2
+
+
+def test_the_stock_loader_takes_a_single_file_in_every_precision(host: Host, untouched: Tensor) -> None:
+    folder = host.base / "models" / "diffusion_models"
+    state = whole(host)
+    save_file(state, folder / "single.safetensors")
+    save_file({name: tensor.bfloat16() for name, tensor in state.items()}, folder / "bf16.safetensors")
+    save_file({name: narrowed(name, tensor) for name, tensor in state.items()}, folder / "fp8.safetensors")
+    save_file(scaled_fp8(state), folder / "scaled.safetensors")
+    for name, allowed in (("single", 1e-6), ("bf16", 0.1), ("fp8", 0.2), ("scaled", 0.2)):
+        run = host.run(plain(model="stock") | {"stock": stock(f"{name}.safetensors")})
+        assert run.status == "success", run.message
+        assert difference(run.latents(), untouched) < allowed, name
+
+
+def narrowed(name: str, tensor: Tensor) -> Tensor:
+    return tensor.to(torch.float8_e4m3fn) if ".attn1.to_" in name and tensor.ndim == 2 else tensor.bfloat16()
+
+
+def scaled_fp8(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """In the form of the community's fp8_scaled files: a scale beside each narrow weight, and a marker."""
+    result = {"scaled_fp8": torch.zeros(2, dtype=torch.float8_e4m3fn)}
+    for name, tensor in state.items():
+        if ".ff.net." in name and name.endswith(".weight"):
+            scale = tensor.abs().max() / 448
+            result[name] = (tensor / scale).to(torch.float8_e4m3fn)
+            result[name.replace(".weight", ".scale_weight")] = scale.float()
+        else:
+            result[name] = tensor
+    return result
+
+
+def test_other_packs_patches_are_called_and_change_nothing(host: Host, untouched: Tensor) -> None:
+    graph = plain(model="patched") | {
+        "patched": node("ProbePatches", model=out("model")),
+        "counts": node("ProbeCounts", after=out("latents")),
+    }
+    run = host.run(graph)
+    assert run.status == "success", run.message
+    (counts,) = run.outputs["counts"]["counts"]
+    assert counts["iitf"] == 2  # once for each prompt, however many steps
+    assert counts["call"] in (4, 8)  # 4 steps; both branches in one call or in two
+    assert counts["block"] == counts["call"]
+    assert counts["attention"] == 2 * counts["call"]  # 2 blocks
+    assert difference(run.latents(), untouched) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["EasyCache", "LazyCache"])
+def test_step_caches_run_and_reuse_something(host: Host, untouched: Tensor, kind: str) -> None:
+    cache = host.node(kind, model=out("model"), reuse_threshold=0.5)
+    run = host.run(plain(model="cached", steps=10, cfg=1.0) | {"cached": cache})
+    assert run.status == "success", run.message
+    assert run.latents().isfinite().all()
+    assert re.search(rf"{kind} - skipped [1-9]\d*/10 steps", host.log())
+    assert run.latents().std() < 3 * untouched.std()
+
+
+def test_context_windows_make_longer_videos_with_the_face_in_every_window(host: Host) -> None:
+    windows = host.node(
+        "ContextWindowsManual", model=out("model"), context_length=4, context_overlap=2, dim=2
+    )
+    graph = with_person(model="windowed", steps=2) | {"windowed": windows}
+    graph["cond"]["inputs"]["length"] = 33
+    run = host.run(graph)
+    assert run.status == "success", run.message
+    assert run.latents().shape == (1, 16, 9, 8, 12)
+    without = host.run(
+        with_person(model="windowed", steps=2, positive=out("prompt"))
+        | graph
+        | sampled(model="windowed", steps=2, positive=out("prompt"), negative=out("negative"))
+    ).latents()
+    per_frame = (run.latents() - without).abs().amax(dim=(0, 1, 3, 4))
+    assert (per_frame > 0.01).all()
+
+
+def test_area_conditioning_keeps_to_its_area_and_takes_the_face_with_it(host: Host) -> None:
+    """The left half of the video shows the person; the other prompt holds everywhere."""
+    area = {"width": 0.5, "height": 1.0, "temporal": 1.0, "x": 0.0, "y": 0.0, "z": 0.0, "strength": 1.0}
+    area = node("ConditioningSetAreaPercentageVideo", conditioning=out("cond"), **area)
+    both = node("ConditioningCombine", conditioning_1=out("area"), conditioning_2=out("prompt"))
+    graph = with_person(steps=1, cfg=1.0, positive=out("both")) | {"area": area, "both": both}
+    run = host.run(graph)
+    assert run.status == "success", run.message
+    graph["cond"]["inputs"]["id_strength"] = 0.0
+    changed = (host.run(graph).latents() - run.latents()).abs()
+    assert changed[..., :6].max() > 1e-3
+    assert changed[..., 6:].max() < 1e-5
+
+
+def test_prompts_can_be_scheduled_joined_and_zeroed(host: Host, untouched: Tensor) -> None:
+    early = node("ConditioningSetTimestepRange", conditioning=out("prompt"), start=0.0, end=0.5)
+    late = node("ConditioningSetTimestepRange", conditioning=out("second"), start=0.5, end=1.0)
+    extra = {
+        "second": node("CLIPTextEncode", clip=out("clip"), text="a cat"),
+        "early": early,
+        "late": late,
+        "scheduled": node("ConditioningCombine", conditioning_1=out("early"), conditioning_2=out("late")),
+        "joined": node("ConditioningConcat", conditioning_to=out("prompt"), conditioning_from=out("second")),
+        "zeroed": node("ConditioningZeroOut", conditioning=out("negative")),
+    }
+    for changed in ({"positive": out("scheduled")}, {"positive": out("joined")}, {"negative": out("zeroed")}):
+        run = host.run(plain(**changed) | extra)
+        assert run.status == "success", run.message
+        assert difference(run.latents(), untouched) > 1e-3, changed
+
+
+def test_the_identity_can_come_and_go_during_sampling(host: Host) -> None:
+    """Over the whole run equals two halves of the same; over no part of it equals nobody's."""
+    always, never = (host.run(strengths(**change)).latents() for change in ({}, {"end_percent": 0.0}))
+    half = host.run(strengths(end_percent=0.5)).latents()
+    weak = host.run(strengths(id_strength=0.0, face_strength=0.0, face_latent_strength=0.0)).latents()
+    assert difference(never, weak) < 1e-5
+    assert difference(half, always) > 1e-3
+    assert difference(half, never) > 1e-3
+
+
+def strengths(**changed: float) -> dict[str, Any]:
+    graph = with_person()
+    graph["cond"]["inputs"].update(changed)
+    return graph
+
+
+def test_each_strength_matters_by_itself(host: Host) -> None:
+    full = host.run(strengths()).latents()
+    for name in ("id_strength", "face_strength", "face_latent_strength"):
+        assert difference(host.run(strengths(**{name: 0.0})).latents(), full) > 1e-4, name
+
+
+def test_a_patched_model_leaves_the_one_it_came_from_as_it_was(host: Host, untouched: Tensor) -> None:
+    guided = node("EchoVideoDynamicGuidance", model=out("model"), form="reference", steps=0)
+    graph = plain() | {"guided": guided, "second": {**sampled(model="guided")["latents"]}, **saved("second")}
+    graph["third"] = {
+        **graph["latents"],
+        "inputs": {**graph["latents"]["inputs"], "latent_image": out("second")},
+    }
+    run = host.run(graph)
+    assert torch.equal(run.latents(), untouched)
+    assert difference(run.latents("second_saved"), untouched) > 1e-2
+    assert torch.equal(host.run(plain(seed=1)).latents(), untouched)
+
+
+def test_sizes_that_are_not_whole_patches_are_padded_and_cut(host: Host) -> None:
+    odd = node("EmptyHunyuanLatentVideo", width=104, height=72, length=9, batch_size=1)
+    run = host.run(plain(latent_image=out("empty"), steps=2) | {"empty": odd})
+    assert run.status == "success", run.message
+    assert run.latents().shape == (1, 16, 3, 9, 13)
+
+
+def test_tiled_decoding_gives_the_same_size(host: Host) -> None:
+    tiled = host.node("VAEDecodeTiled", samples=out("latents"), vae=out("vae"), tile_size=64, overlap=16)
+    graph = plain(steps=1) | {
+        "tiled": tiled,
+        "kept": node("SaveImage", images=out("tiled"), filename_prefix="t"),
+    }
+    run = host.run(graph)
+    assert run.status == "success", run.message
+    assert len(run.files("kept")) == 9
+
+
+def test_a_video_can_be_encoded_and_repainted(host: Host) -> None:
+    graph = plain(steps=1) | {
+        "frames": node("VAEDecode", samples=out("latents"), vae=out("vae")),
+        "encoded": node("VAEEncode", pixels=out("frames"), vae=out("vae")),
+        **saved("encoded"),
+    }
+    run = host.run(graph)
+    assert run.status == "success", run.message
+    assert run.latents("encoded_saved").shape == (1, 16, 3, 8, 12)
+
+
+def test_torch_compile_gives_the_same_latents(host: Host, untouched: Tensor) -> None:
+    compiled = node("TorchCompileModel", model=out("model"), backend="inductor")
+    run = host.run(plain(model="compiled") | {"compiled": compiled}, timeout=580)
+    assert run.status == "success", run.message
+    assert difference(run.latents(), untouched) < 1e-3
