@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -177,13 +178,15 @@ def _model_folder(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def _insightface_running(folder: Path, *broken: type[Exception]) -> Iterator[None]:
-    """What insightface 1 prints goes to stderr; onnxruntime's refusals, and `broken`, become WrongModelFile."""
+    """What insightface 1 prints goes to stderr, and its use of scikit-image's older names is not told to the user;
+    onnxruntime's refusals, and `broken`, become WrongModelFile."""
     runtime = needs("onnxruntime.capi.onnxruntime_pybind11_state")
     refusals: tuple[type[Exception], ...] = tuple(  # they have no base class of their own
         entry for entry in vars(runtime).values() if isinstance(entry, type) and issubclass(entry, Exception)
     )
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
             yield
     except (*refusals, *broken) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__

@@ -51,10 +51,15 @@ class SiglipEncoder:
         file = _weights_file(Path(path))
         state = _image_half(read_weights(file, _NETWORK))
         config = _config(state, file)
+        # Not from_pretrained, which draws a progress bar of its own.
         with torch.device("meta"):
-            wanted = _image_half(SiglipVisionModel(config).state_dict())
-        state = {_PREFIX + name: tensor for name, tensor in fitting(state, wanted, file, _NETWORK).items()}
-        network: nn.Module = SiglipVisionModel.from_pretrained(None, config=config, state_dict=state)
+            network: nn.Module = SiglipVisionModel(config)
+        names, wanted = list(network.state_dict()), _image_half(network.state_dict())
+        fitted = fitting(state, wanted, file, _NETWORK)
+        network.load_state_dict({name: fitted[name.removeprefix(_PREFIX)] for name in names}, assign=True)
+        prefix = _PREFIX if names[0].startswith(_PREFIX) else ""
+        positions = torch.arange(TOKENS[0])[None]  # [1, 196], which no file holds
+        network.get_submodule(f"{prefix}embeddings").position_ids = positions
         size = isqrt(TOKENS[0]) * wanted["embeddings.patch_embedding.weight"].shape[-1]
         return cls(network.to(device=device, dtype=torch.float32), size)
 
