@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import comfy.utils
 import folder_paths
+from safetensors import SafetensorError
 
-from ...echovideo_model.errors import ModelFileMissing
+from ...echovideo_model.errors import ModelFileMissing, WrongModelFile
 
 DIFFUSION_MODELS, TEXT_ENCODERS, VAE, CLIP_VISION = "diffusion_models", "text_encoders", "vae", "clip_vision"
 FACE_PARSERS, INSIGHTFACE, IDENTITIES = "facemodels", "insightface", "echovideo_identities"
 OWN_FOLDERS = {FACE_PARSERS: {".pth", ".safetensors"}, INSIGHTFACE: {".onnx"}, IDENTITIES: {".safetensors"}}
+UNREADABLE = (SafetensorError, ValueError, OSError, EOFError, RuntimeError, UnpicklingError)
 SHARD = re.compile(r"-(\d{5})-of-(\d{5})(\.\w+)$")
 
 
@@ -47,10 +50,22 @@ def resolve(folder: str, name: str) -> Path:
 
 
 def load_state(path: Path) -> tuple[dict[str, Any], dict[str, str] | None]:
-    """Tensors by name and the metadata of a file; of a file in several parts, all of them together."""
-    state, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
-    for part in shards(path)[1:]:
-        state.update(comfy.utils.load_torch_file(str(part), safe_load=True))
+    """Tensors by name and the metadata of a file; of a file in several parts, all of them together.
+
+    Raises WrongModelFile for a file that cannot be read, ModelFileMissing for a part that is not there.
+    """
+    state: dict[str, Any] = {}
+    metadata: dict[str, str] | None = None
+    for part in shards(path):
+        try:
+            tensors, about = comfy.utils.load_torch_file(str(part), safe_load=True, return_metadata=True)
+        except UNREADABLE as error:
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise WrongModelFile(
+                f"{part.name} cannot be read, it is truncated or damaged: download it again ({reason})"
+            ) from error
+        state.update(tensors)
+        metadata = metadata or about
     return state, metadata
 
 
