@@ -13,10 +13,10 @@ from types import ModuleType
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import operations as plain_operations
+from .operations import Attend, scaled_dot_product_attention
 
 HEAD_WIDTH = 64
 ID_COPIES = 144  # the id embedding enters the resampler this many times, as in training
@@ -69,13 +69,14 @@ class ResamplerAttention(nn.Module):
         self.to_kv = operations.Linear(sizes.width, 2 * inner, bias=False, **kwargs)
         self.to_out = operations.Linear(inner, sizes.width, bias=False, **kwargs)
 
-    def forward(self, inputs: Tensor, latents: Tensor) -> Tensor:
+    def forward(
+        self, inputs: Tensor, latents: Tensor, attend: Attend = scaled_dot_product_attention
+    ) -> Tensor:
         """inputs [B, n, width], latents [B, m, width] -> [B, m, width]."""
         inputs, latents = self.norm1(inputs), self.norm2(latents)
         q = self._split_heads(self.to_q(latents))
         k, v = map(self._split_heads, self.to_kv(torch.cat([inputs, latents], dim=1)).chunk(2, dim=-1))
-        mixed = F.scaled_dot_product_attention(q, k, v)  # [B, heads, m, 64]
-        return self.to_out(mixed.transpose(1, 2).flatten(2))  # [B, m, heads * 64] -> [B, m, width]
+        return self.to_out(attend(q, k, v))  # [B, m, heads * 64] -> [B, m, width]
 
     def _split_heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, n, heads * 64] -> [B, heads, n, 64]
@@ -110,11 +111,11 @@ class IdentityResampler(nn.Module):
             for _ in range(sizes.layers)
         )
 
-    def forward(self, id_embedding: Tensor) -> Tensor:
+    def forward(self, id_embedding: Tensor, attend: Attend = scaled_dot_product_attention) -> Tensor:
         inputs = self.proj_in(id_embedding)[:, None].expand(-1, ID_COPIES, -1)  # [B, 144, width]
         latents = self.latents.to(inputs).expand(len(inputs), -1, -1)  # [B, 16, width]
         for attention, feed_forward in (layer.children() for layer in self.layers):
-            latents = latents + attention(inputs, latents)
+            latents = latents + attention(inputs, latents, attend)
             latents = latents + feed_forward(latents)
         return self.norm_out(self.proj_out(latents))
 
@@ -133,14 +134,20 @@ class IITF(nn.Module):
         self.face_proj = ops.Linear(sizes.face_width, sizes.text_width, **kwargs)
         self.text_proj = ops.Linear(sizes.face_tokens + sizes.text_tokens, sizes.text_tokens, **kwargs)
 
-    def fuse(self, text_tokens: Tensor, face_tokens: Tensor, id_embedding: Tensor) -> Tensor:
+    def fuse(
+        self,
+        text_tokens: Tensor,
+        face_tokens: Tensor,
+        id_embedding: Tensor,
+        attend: Attend = scaled_dot_product_attention,
+    ) -> Tensor:
         """The context [B, 226, 4096] that the transformer attends to.
 
         text_tokens [B, 226, 4096] from T5, face_tokens [B, 196, 768] from SigLIP, id_embedding [B, 512] from
         ArcFace, un-normalised. The negative branch takes the negative prompt, the black picture's tokens and a
         zero embedding (reference: EchoVideoLDM.forward, golden/dit.safetensors).
         """
-        id_tokens = self.face_prj_wofc(id_embedding)  # [B, 16, 768]
+        id_tokens = self.face_prj_wofc(id_embedding, attend)  # [B, 16, 768]
         face = _mix_tokens(self.face_info_proj, torch.cat([id_tokens, face_tokens], dim=1))  # [B, 196, 768]
         return _mix_tokens(self.text_proj, torch.cat([self.face_proj(face), text_tokens], dim=1))
 

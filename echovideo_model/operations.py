@@ -8,9 +8,14 @@ weights to its input's dtype in the call, so only one layer is ever widened at a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""An attention function, as scaled_dot_product_attention below."""
 
 
 def cast(parameter: Tensor | None, like: Tensor) -> Tensor | None:
@@ -83,4 +88,13 @@ def scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return mixed.transpose(1, 2).flatten(2)  # [B, N, heads * D]
 
 
-__all__ = ["Conv2d", "Conv3d", "GroupNorm", "LayerNorm", "Linear", "cast", "scaled_dot_product_attention"]
+__all__ = [
+    "Attend",
+    "Conv2d",
+    "Conv3d",
+    "GroupNorm",
+    "LayerNorm",
+    "Linear",
+    "cast",
+    "scaled_dot_product_attention",
+]

@@ -208,7 +208,8 @@ class Pipeline:
         face_latent = None if face_latent is None else move(face_latent)
         with lent(self.transformer, self.device) as transformer:
             person = identity.with_strength(request.strength)
-            context = transformer.fuse(*map(move, _both_branches(person, text)))
+            tokens, face_tokens, id_embedding = map(move, _both_branches(person, text))
+            context = transformer.fuse(tokens, face_tokens, id_embedding)
             guided = request.guidance != "constant" or request.guidance_scale != 1
 
             def predict(x: Tensor, step: Step) -> Tensor:

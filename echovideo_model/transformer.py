@@ -20,10 +20,9 @@ from torch import Tensor, nn
 
 from . import operations as plain_operations
 from .iitf import IITF, IITFSizes, Shapes
-from .operations import scaled_dot_product_attention
+from .operations import Attend, scaled_dot_product_attention
 from .rotary import rotary_table, rotate_
 
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 Rotate = Callable[[Tensor], Tensor]  # in place
 
 
