@@ -1,17 +1,20 @@
-"""Files of weights: one .safetensors, a folder of shards with its index, or a pickle read with weights_only.
+"""Reading files of weights: one .safetensors, a folder of shards with its index, or a pickle with weights_only.
 
-Opening reads headers alone. Tensors come out one at a time and memory-mapped, so that reading a model costs the
-memory of its weights once. Writing streams, so that converting costs the memory of one tensor.
+Opening reads headers alone. Tensors come out one at a time and memory-mapped, and pages that were read are given
+back, so reading a model takes the memory of what is made of it, and one tensor more.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import mmap
+import os
 import pickle
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +23,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from .errors import InvalidRequest, ModelFileMissing, WrongModelFile
-from .files import replacing
+from .errors import ModelFileMissing, WrongModelFile
 
 DTYPES = {
     "F64": torch.float64,
@@ -39,17 +41,19 @@ DTYPES = {
 }
 NAMES_OF_DTYPES = {dtype: name for name, dtype in DTYPES.items()}
 PICKLES = (".pth", ".pt", ".bin", ".ckpt")
-SHARD_BYTES = 10 * 1000**3  # the released transformer comes as one shard of 10 GB and the rest
+FOLDER_PATTERNS = ("*.safetensors.index.json", "*.safetensors", "*.bin.index.json", "*.bin", "*.pth")
+DOWNLOAD = "fetch them with: echovideo models download"
 OnBytes = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of a file: its shape and dtype, and the file that holds it."""
+    """One tensor of a file: its shape and dtype, the file that holds it and, in a .safetensors, where."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     file: Path
+    offset: int = 0
 
     @property
     def numel(self) -> int:
@@ -76,19 +80,20 @@ class TensorFile:
     def bytes(self) -> int:
         return sum(entry.bytes for entry in self.entries.values())
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Every (name, tensor), file by file; safetensors are memory-mapped, not copied."""
-        by_file: dict[Path, list[str]] = {}
-        for name, entry in self.entries.items():
-            by_file.setdefault(entry.file, []).append(name)
-        for file, names in by_file.items():
-            if file.suffix in PICKLES:
-                state = _read_pickle(file)
-                yield from ((name, state[name]) for name in names)
-                continue
-            with _opened(file) as opened:
-                for name in names:
-                    yield name, opened.get_tensor(name)
+    def tensors(self, names: Iterable[str] | None = None) -> Iterator[tuple[str, Tensor]]:
+        """(name, tensor) of `names` in their order, or of all file by file; memory-mapped, not copied.
+
+        By the time the next one is asked for, the pages of a .safetensors that were read are out of this
+        process's memory again; what is still used comes back from the file when it is touched. A change made
+        to a tensor before that is lost; afterwards changes stay, and never reach the file.
+        """
+        source: _Mapped | _Pickled | None = None
+        for name in self.entries if names is None else names:
+            entry = self.entries[name]
+            if source is None or source.file != entry.file:
+                source = (_Pickled if entry.file.suffix in PICKLES else _Mapped)(entry.file)
+            yield name, source.tensor(name, entry)
+            source.forget(entry)
 
 
 def open_tensors(path: str | Path) -> TensorFile:
@@ -98,174 +103,170 @@ def open_tensors(path: str | Path) -> TensorFile:
     Raises ModelFileMissing (nothing there, or a shard is missing) and WrongModelFile (truncated, not weights).
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         path = _main_file(path)
-    if not path.is_file():
-        raise ModelFileMissing(
-            f"no weights at {path}: check the path, or fetch them with: echovideo models download"
-        )
+    if not os.path.isfile(path):  # not Path.is_file: that one raises on names that cannot be
+        raise ModelFileMissing(f"no weights at {path}: check the path, or {DOWNLOAD}")
     if path.suffix == ".json":
         return _open_shards(path)
-    if path.suffix in PICKLES:
-        state = _read_pickle(path)
-        return TensorFile(path, {name: Entry(tuple(t.shape), t.dtype, path) for name, t in state.items()})
-    entries, metadata = _read_header(path)
-    return TensorFile(path, entries, metadata)
+    return _open_one(path)
 
 
 def _main_file(folder: Path) -> Path:
     """The index of a folder's shards, or its only file of weights."""
-    for pattern in ("*.safetensors.index.json", "*.safetensors", "*.bin.index.json", "*.bin", "*.pth"):
-        found = sorted(folder.glob(pattern))
+    for pattern in FOLDER_PATTERNS:
+        found = [file for file in sorted(folder.glob(pattern)) if file.is_file() and file.name[0] != "."]
         if len(found) == 1:
             return found[0]
         if len(found) > 1:
             names = ", ".join(file.name for file in found)
-            raise WrongModelFile(
-                f"{folder} holds several files of weights ({names}) and no index: name the one to use"
-            )
+            raise WrongModelFile(f"{folder} holds several files of weights ({names}): name the one to use")
     raise ModelFileMissing(
-        f"no weights in the folder {folder} (looked for an index .json, .safetensors, .bin and .pth): "
-        "fetch them with: echovideo models download"
+        f"no weights in the folder {folder} (looked for an index .json, .safetensors, .bin and .pth): {DOWNLOAD}"
     )
 
 
+def _open_one(file: Path) -> TensorFile:
+    if file.suffix not in PICKLES:
+        return TensorFile(file, *_read_header(file))
+    state = _read_pickle(file)
+    return TensorFile(file, {name: Entry(tuple(t.shape), t.dtype, file) for name, t in state.items()})
+
+
 def _open_shards(index: Path) -> TensorFile:
-    try:
-        weight_map: dict[str, str] = json.loads(index.read_text("utf-8"))["weight_map"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise WrongModelFile(f"{index} is not an index of shards ({error}): fetch it again") from error
-    shards = {name: index.parent / Path(name).name for name in set(weight_map.values())}
-    missing = sorted(name for name, file in shards.items() if not file.is_file())
+    weight_map = _weight_map(index)
+    files = {name: index.parent / name for name in sorted(set(weight_map.values()))}
+    missing = [name for name, file in files.items() if not os.path.isfile(file)]
     if missing:
         raise ModelFileMissing(
-            f"{index.parent} lacks {', '.join(missing)} of {len(shards)} shards: "
-            "fetch them with: echovideo models download"
+            f"{index.parent} lacks {', '.join(missing)} of {len(files)} shards: {DOWNLOAD}"
         )
     entries: dict[str, Entry] = {}
     metadata: dict[str, str] = {}
-    for file in sorted(shards.values()):
-        part, more = open_tensors(file).entries, open_tensors(file).metadata
-        entries |= part
-        metadata |= more
-    absent = sorted(set(weight_map) - set(entries))
+    for shard, file in files.items():
+        opened = _open_one(file)
+        # Of a name that several shards hold the index says which one counts.
+        entries |= {n: entry for n, entry in opened.entries.items() if weight_map.get(n, shard) == shard}
+        metadata |= opened.metadata
+    absent = sorted(name for name in weight_map if name not in entries)
     if absent:
         raise WrongModelFile(
-            f"{index} lists {absent[0]}, which no shard holds: the shards belong to another index"
+            f"{index} says that {absent[0]} is in {weight_map[absent[0]]}, which does not hold it: "
+            "the shards belong to another index; fetch them again"
         )
     return TensorFile(index, entries, metadata)
 
 
-def _read_header(file: Path) -> tuple[dict[str, Entry], dict[str, str]]:
-    """The header of a .safetensors, checked by the library itself against the file's length."""
-    with _opened(file) as opened:
-        entries = {}
-        for name in opened.keys():  # noqa: SIM118 (a method of the handle, not of a dict)
-            part = opened.get_slice(name)
-            dtype = DTYPES.get(part.get_dtype())
-            if dtype is None:
-                raise WrongModelFile(
-                    f"{file}: {name} has the dtype {part.get_dtype()}, which is not supported"
-                )
-            entries[name] = Entry(tuple(part.get_shape()), dtype, file)
-        return entries, opened.metadata() or {}
-
-
-def _opened(file: Path) -> Any:
+def _weight_map(index: Path) -> dict[str, str]:
+    """{parameter: shard's file name} of an index; a shard lies beside the index, nowhere else."""
     try:
-        return safe_open(str(file), framework="pt", device="cpu")
-    except SafetensorError as error:
-        size = file.stat().st_size
+        weight_map = json.loads(index.read_text("utf-8"))["weight_map"]
+        strange = [name for name in weight_map.values() if not _names_a_shard(name)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise WrongModelFile(f"{index} is not an index of shards ({reason}): fetch it again") from error
+    if strange:
         raise WrongModelFile(
-            f"{file} ({size} bytes) is not a whole .safetensors file ({error}): it may be cut short; fetch it again"
+            f"{index} names {strange[0]!r}, which is no file of weights beside it: fetch it again"
+        )
+    return weight_map
+
+
+def _names_a_shard(name: Any) -> bool:
+    return isinstance(name, str) and Path(name).name == name and name.endswith((".safetensors", *PICKLES))
+
+
+def _read_header(file: Path) -> tuple[dict[str, Entry], dict[str, str]]:
+    """The header of a .safetensors: 8 bytes of its length and JSON, checked by the library itself, against the
+    file's length, too."""
+    try:
+        # "np": what the library maps for "pt" has to fit into memory, even if nothing is read
+        with safe_open(str(file), framework="np"), open(file, "rb") as opened:
+            (length,) = struct.unpack("<Q", opened.read(8))
+            header: dict[str, Any] = json.loads(opened.read(length))
+    except (SafetensorError, OSError) as error:
+        raise WrongModelFile(
+            f"{file} ({file.stat().st_size} bytes) is not a whole .safetensors file ({error}): "
+            "it may be cut short; fetch it again"
         ) from error
+    metadata = header.pop("__metadata__", None) or {}
+    entries = {}
+    for name, stored in header.items():
+        if stored["dtype"] not in DTYPES:
+            raise WrongModelFile(
+                f"{file} holds {name} as {stored['dtype']}, which cannot be read: convert it"
+            )
+        offset = 8 + length + stored["data_offsets"][0]
+        entries[name] = Entry(tuple(stored["shape"]), DTYPES[stored["dtype"]], file, offset)
+    return entries, metadata
+
+
+class _Mapped:
+    """A .safetensors seen as memory, privately: what is written to it stays in this process."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        with open(file, "rb") as opened:
+            self.memory = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)
+
+    def tensor(self, name: str, entry: Entry) -> Tensor:
+        if not entry.numel:
+            return torch.empty(entry.shape, dtype=entry.dtype)
+        flat = torch.frombuffer(self.memory, dtype=entry.dtype, count=entry.numel, offset=entry.offset)
+        return flat.view(entry.shape)
+
+    def forget(self, entry: Entry) -> None:
+        start = entry.offset - entry.offset % mmap.PAGESIZE
+        if hasattr(self.memory, "madvise") and entry.bytes:  # not on Windows
+            self.memory.madvise(mmap.MADV_DONTNEED, start, entry.offset + entry.bytes - start)
+
+
+class _Pickled:
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.state = _read_pickle(file)
+
+    def tensor(self, name: str, entry: Entry) -> Tensor:
+        return self.state[name]
+
+    def forget(self, entry: Entry) -> None:
+        """Nothing: a pickle stays in memory as long as it is read."""
+
+
+# What torch.load raises for files that are cut, damaged or hold something else.
+_NOT_WEIGHTS = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    struct.error,
+    EOFError,
+    OSError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def _read_pickle(file: Path) -> dict[str, Tensor]:
+    """Plain tensors only. Tar files, which torch.load still knows, are not opened: before torch 2.6 they got
+    around weights_only (CVE-2025-32434)."""
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if tarfile.is_tarfile(file):
+            raise ValueError("a tar archive")
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+        state = state.get("state_dict", state)
+        if unfit := [name for name, value in state.items() if not _is_plain(name, value)]:
+            raise ValueError(f"{unfit[0]!r} is a {type(state[unfit[0]]).__name__}")
+    except _NOT_WEIGHTS as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # its text says how to run the file all the same
+            reason = "damaged, or more than tensors"
         raise WrongModelFile(f"{file} does not hold plain weights ({reason}): it is not loaded") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WrongModelFile(
-            f"{file} does not hold plain weights (a {type(state).__name__}): it is not loaded"
-        )
     return state
 
 
-# ---- writing ---------------------------------------------------------------------------------------------------
-
-Planned = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
-
-
-def write_file(
-    path: Path, tensors: Iterable[tuple[str, Tensor]], planned: Planned, metadata: Mapping[str, str]
-) -> None:
-    """One .safetensors, written tensor by tensor beside its place and renamed.
-
-    `planned` gives {name: (shape, dtype)} of what `tensors` will yield, in that order.
-    """
-    with replacing(path) as temporary, open(temporary, "wb") as out:
-        out.write(_header(planned, metadata))
-        for (name, tensor), (expected, (shape, dtype)) in zip(tensors, planned.items(), strict=True):
-            if (name, tuple(tensor.shape), tensor.dtype) != (expected, shape, dtype):
-                raise InvalidRequest(
-                    f"{name} is not what was planned at this place: {expected} {shape} {dtype}"
-                )
-            out.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-
-
-def write_shards(
-    folder: Path,
-    tensors: Iterable[tuple[str, Tensor]],
-    planned: Planned,
-    metadata: Mapping[str, str],
-    stem: str,
-) -> Path:
-    """A folder of shards of at most SHARD_BYTES with its index, in the released layout; returns the index."""
-    groups = _split(planned)
-    stream = iter(tensors)
-    weight_map: dict[str, str] = {}
-    with ExitStack() as undo:
-        for number, group in enumerate(groups, 1):
-            file = folder / f"{stem}-{number:05}-of-{len(groups):05}.safetensors"
-            undo.callback(file.unlink, missing_ok=True)
-            part = (next(stream) for _ in group)
-            write_file(file, part, group, metadata)
-            weight_map |= dict.fromkeys(group, file.name)
-        index = folder / f"{stem}.safetensors.index.json"
-        total = sum(math.prod(shape) * dtype.itemsize for shape, dtype in planned.values())
-        with replacing(index) as temporary:
-            text = json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=2)
-            temporary.write_text(text + "\n", "utf-8")
-        undo.pop_all()  # all there: keep the shards
-    return index
-
-
-def _header(planned: Planned, metadata: Mapping[str, str]) -> bytes:
-    """The safetensors header: 8 bytes of its length, then JSON padded with spaces to a multiple of 8."""
-    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    offset = 0
-    for name, (shape, dtype) in planned.items():
-        end = offset + math.prod(shape) * dtype.itemsize
-        header[name] = {"dtype": NAMES_OF_DTYPES[dtype], "shape": list(shape), "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text
-
-
-def _split(planned: Planned) -> list[dict[str, tuple[tuple[int, ...], torch.dtype]]]:
-    """Consecutive groups of at most SHARD_BYTES each."""
-    groups: list[dict[str, tuple[tuple[int, ...], torch.dtype]]] = [{}]
-    filled = 0
-    for name, (shape, dtype) in planned.items():
-        size = math.prod(shape) * dtype.itemsize
-        if groups[-1] and filled + size > SHARD_BYTES:
-            groups.append({})
-            filled = 0
-        groups[-1][name] = shape, dtype
-        filled += size
-    return groups
+def _is_plain(name: Any, value: Any) -> bool:
+    return isinstance(name, str) and isinstance(value, Tensor) and value.dtype in NAMES_OF_DTYPES

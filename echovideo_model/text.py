@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from .checkpoint import NARROW, read_state
+from .checkpoint import read_state
 from .errors import ModelFileMissing, WrongModelFile
-from .tensorfile import OnBytes, TensorFile, open_tensors
+from .family import T5, Shapes, open_family, require_same, shapes_of
+from .tensorfile import OnBytes, TensorFile
 
 TOKENS = 226
 EMBEDDING = ("shared.weight", "encoder.embed_tokens.weight")
 KEPT = ("shared.", "encoder.")  # a whole T5 may hold a decoder, too
+Value = TypeVar("Value")
 logger = logging.getLogger(__name__)
 
 
@@ -38,27 +40,19 @@ class TextEncoder:
     ) -> TextEncoder:
         """weights: the released text_encoder folder, or one file; tokenizer: the folder with spiece.model.
 
-        dtype is the computation's, the file's own by default (float8 files are widened to bfloat16).
-        Raises ModelFileMissing, WrongModelFile.
+        dtype is the computation's: by default float32 for a file of float32, else bfloat16, as in the reference
+        (in float16 T5-XXL overflows). Raises ModelFileMissing, WrongModelFile.
         """
         from transformers import T5Config, T5EncoderModel
 
-        opened = open_tensors(weights)
+        opened = open_family(weights, T5)
         opened = replace(opened, entries={n: e for n, e in opened.entries.items() if n.startswith(KEPT)})
+        shapes = _with_both_embeddings(opened.shapes)
         with torch.device("meta"):
-            network = T5EncoderModel(T5Config(**_t5_sizes(opened)))
-        if dtype is None and any(entry.dtype in NARROW for entry in opened.entries.values()):
-            dtype = torch.bfloat16
-        state = read_state(opened, dtype, on_bytes)
-        for one, other in (EMBEDDING, EMBEDDING[::-1]):  # files hold either, or both
-            if one in state:
-                state.setdefault(other, state[one])
-        try:
-            network.load_state_dict(state, assign=True)
-        except RuntimeError as error:
-            raise WrongModelFile(
-                f"{opened.path} is not a whole T5 text encoder ({error}): fetch it again"
-            ) from error
+            network = T5EncoderModel(T5Config(**_t5_sizes(opened.path, shapes)))
+        require_same(opened, shapes_of(network), shapes)
+        state = _with_both_embeddings(read_state(opened, dtype or _default_dtype(opened), on_bytes))
+        network.load_state_dict(state, assign=True)
         network.encoder.set_input_embeddings(network.shared)  # one matrix again, not two that are equal
         return cls(network.eval().requires_grad_(False), _load_tokenizer(Path(tokenizer)))
 
@@ -94,24 +88,35 @@ class TextEncoder:
         return self.tokenizer.decode(ids[: TOKENS - 1]), self.tokenizer.decode(ids[TOKENS - 1 :])
 
 
-def _t5_sizes(opened: TensorFile) -> dict[str, Any]:
+def _default_dtype(opened: TensorFile) -> torch.dtype:
+    wide = all(entry.dtype == torch.float32 for entry in opened.entries.values())
+    return torch.float32 if wide else torch.bfloat16
+
+
+def _with_both_embeddings(state: Mapping[str, Value]) -> dict[str, Value]:
+    """Files hold the word embedding under either name, or under both."""
+    found = next((state[name] for name in EMBEDDING if name in state), None)
+    return {**state} if found is None else dict.fromkeys(EMBEDDING, found) | {**state}
+
+
+def _t5_sizes(path: Path, shapes: Shapes) -> dict[str, Any]:
     """T5Config's arguments, read off the shapes."""
-    shapes = opened.shapes
     first = "encoder.block.0.layer."
     try:
         buckets, heads = shapes[f"{first}0.SelfAttention.relative_attention_bias.weight"]
         inner, width = shapes[f"{first}0.SelfAttention.q.weight"]
         gated = f"{first}1.DenseReluDense.wi_0.weight" in shapes
-        wide = shapes[f"{first}1.DenseReluDense.{'wi_0' if gated else 'wi'}.weight"][0]
-        words = (shapes.get("shared.weight") or shapes["encoder.embed_tokens.weight"])[0]
-    except (KeyError, ValueError) as error:
+        wide, _ = shapes[f"{first}1.DenseReluDense.{'wi_0' if gated else 'wi'}.weight"]
+        words, _ = shapes[EMBEDDING[0]]
+        head_width = inner // heads
+    except (KeyError, ValueError, ZeroDivisionError) as error:
         raise WrongModelFile(
-            f"{opened.path} is not a T5 text encoder (it lacks {error}): choose another file"
+            f"{path} is not a whole T5 text encoder (it lacks {error}): fetch it again"
         ) from error
     return {
         "vocab_size": words,
         "d_model": width,
-        "d_kv": inner // heads,
+        "d_kv": head_width,
         "d_ff": wide,
         "num_layers": sum(name.endswith("SelfAttention.q.weight") for name in shapes),
         "num_heads": heads,
