@@ -9,7 +9,10 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from tqdm import tqdm
 
 from . import __version__
 from .commands import convert, demo, generate, identity, inspect, models, score
@@ -21,9 +24,10 @@ COMMANDS = (generate, demo, identity, convert, inspect, score, models)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `echovideo ARGUMENTS` and return its exit status; argparse exits with 2 by itself."""
     arguments = _parser().parse_args(argv)
-    _log_to_stderr()
     try:
-        return arguments.run(arguments)
+        with _log_on_stderr():
+            status: int = arguments.run(arguments)
+            return status
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -31,29 +35,53 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail("cancelled; nothing half-written was left behind", Cancelled.exit_code)
     except EchoVideoError as error:
         return _fail(str(error), error.exit_code)
-    except MemoryError as error:
-        return _fail(
-            f"out of memory ({error}): choose a smaller size or fewer frames", EchoVideoError.exit_code
-        )
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        return _fail("out of memory: choose a smaller size or fewer frames", EchoVideoError.exit_code)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="echovideo", description="One photo and a sentence become a video.")
+    parser = argparse.ArgumentParser(
+        prog="echovideo",
+        description="One photo and a sentence become a video of that person.",
+        epilog="`echovideo demo` shows all of it at work, with nothing to download. "
+        "`echovideo models download` gets the real models. `echovideo COMMAND --help` tells more.",
+    )
     parser.add_argument("--version", action="version", version=f"echovideo {__version__}")
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.register(subparsers)
     return parser
 
 
-def _log_to_stderr() -> None:
-    """The package's own warnings; other packages' logging is left as it is."""
-    logger = logging.getLogger(__package__)
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-        logger.addHandler(handler)
-        logger.propagate = False
+class _Handler(logging.Handler):
+    """Lines above the progress bars, not through them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = record.levelname.lower()
+        tqdm.write(f"echovideo: {level}: {record.getMessage()}", file=sys.stderr)
+
+
+@contextmanager
+def _log_on_stderr() -> Iterator[None]:
+    """The package's own warnings on stderr, for as long as a command runs; other packages' are left alone."""
+    logger, handler = logging.getLogger(__package__), _Handler()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """PyTorch says it by a class of its own on GPUs, and in words on CPUs."""
+    words = ("can't allocate memory", "not enough memory")
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(text in str(error) for text in words)
+    )
 
 
 def _fail(sentence: str, status: int) -> int:

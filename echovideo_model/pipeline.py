@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,9 @@ import torch
 from torch import Tensor
 
 from . import __version__
-from .checkpoint import Network, load_transformer, load_vae
-from .errors import InvalidRequest
+from .checkpoint import TRANSFORMER, VAE, inspect, load_transformer, load_vae
+from .devices import find_device, lent
+from .errors import InvalidRequest, ModelFileMissing
 from .face.align import face_latent_pixels
 from .identity import FaceEncoders, Identity, Photo, identify
 from .request import Request
@@ -31,9 +31,12 @@ from .transformer import EchoVideoTransformer
 from .vae import LATENT_SCALE, CogVideoXVAE
 from .weights import default_folder, require
 
+FACES = ("clip_visual_encoder", "face_encoder")
+VIDEOS = ("text_encoder", "tokenizer", "transformer", "vae")
+
 OnProgress = Callable[[str, int, int], None]
-"""Called with a stage ("face", "text", "face latent", "sampling", "decoding"), what is done of it, and its total.
-Raising Cancelled (or anything else) in it stops the run there."""
+"""Called with a stage, what is done of it, and its total: the stages are "face", "text", "face latent", "sampling" and
+"decoding", and "loading ..." in bytes. Raising Cancelled (or anything else) in it stops the run there."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +48,7 @@ class Result:
     request: Request
     frames: Tensor
     latents: Tensor
-    seconds: dict[str, float]  # per stage
+    seconds: dict[str, float]  # per stage, of what was done for this video and not for an earlier one
 
     def metadata(self) -> dict[str, str]:
         """What a video file should remember."""
@@ -61,6 +64,7 @@ class Pipeline:
         device: torch.device | str | None = None,
         storage: torch.dtype | None = None,
         transformer: str | Path | None = None,
+        on_progress: OnProgress | None = None,
     ) -> None:
         """models: the folder (see `echovideo models`), by default weights.default_folder().
 
@@ -68,8 +72,9 @@ class Pipeline:
         as; the file's own by default, float8_e4m3fn for GPUs of 12 GB. transformer: another file or folder for it.
         """
         self.models = Path(models) if models is not None else default_folder()
-        self.device = torch.device(device) if device is not None else best_device()
+        self.device = find_device(device)
         self.storage = storage
+        self.on_progress = on_progress
         self._transformer_path = transformer
         on_gpu = self.device.type != "cpu"
         self.dtype = torch.bfloat16 if on_gpu else torch.float32
@@ -77,98 +82,80 @@ class Pipeline:
 
     @cached_property
     def face_encoders(self) -> FaceEncoders:
-        for group in ("clip_visual_encoder", "face_encoder"):
-            require(self.models, group)
+        self._require(FACES)
         return FaceEncoders.load(self.models)
 
     @cached_property
     def text_encoder(self) -> TextEncoder:
-        weights, tokenizer = require(self.models, "text_encoder"), require(self.models, "tokenizer")
-        return TextEncoder.load(weights, tokenizer)
+        weights, tokenizer = self._path("text_encoder"), self._path("tokenizer")
+        return TextEncoder.load(weights, tokenizer, on_bytes=self._reporter("loading text encoder"))
 
     @cached_property
     def transformer(self) -> EchoVideoTransformer:
-        path = self._transformer_path or require(self.models, "transformer")
-        return load_transformer(path, self.storage)
+        on_bytes = self._reporter("loading transformer")
+        return load_transformer(self._path("transformer"), self.storage, on_bytes=on_bytes)
 
     @cached_property
     def vae(self) -> CogVideoXVAE:
-        return load_vae(require(self.models, "vae"), self.vae_dtype)
+        return load_vae(self._path("vae"), self.vae_dtype, on_bytes=self._reporter("loading VAE"))
 
-    def check(self) -> None:
-        """Raise ModelFileMissing now rather than after minutes of work."""
-        for group in ("text_encoder", "tokenizer", "vae"):
-            require(self.models, group)
-        if self._transformer_path is None:
-            require(self.models, "transformer")
+    def check(self, faces: bool = True) -> None:
+        """Raise what can be known before minutes of work: ModelFileMissing, naming all that is missing, and
+        WrongModelFile by the headers of the transformer and the VAE. `faces`: whether `identify` will be called."""
+        self._require((*FACES, *VIDEOS) if faces else VIDEOS)
+        for name, family in (("transformer", TRANSFORMER), ("vae", VAE)):
+            found = inspect(self._path(name))
+            if found.family != family or not found.complete:
+                getattr(self, name)  # loading it says what is wrong
 
-    def identify(
-        self, photos: Photo | Sequence[Photo], on_progress: OnProgress | None = None, **choice: Any
-    ) -> Identity:
+    def identify(self, photos: Photo | Sequence[Photo], **choice: Any) -> Identity:
         """The person in the photo, or in several photos of one person; `choice` as in identity.identify."""
-        report = _staged(on_progress, "face")
-        return identify(photos, self.face_encoders, on_step=report, **choice)
+        return identify(photos, self.face_encoders, on_step=self._reporter("face"), **choice)
 
-    def generate(self, identity: Identity, request: Request, on_progress: OnProgress | None = None) -> Result:
+    def generate(self, identity: Identity, request: Request) -> Result:
         """One video of that person doing what the prompt says; see generate_all."""
-        return next(self.generate_all(identity, [request], on_progress))
+        return next(self.generate_all(identity, [request]))
 
-    @torch.inference_mode()
-    def generate_all(
-        self, identity: Identity, requests: Sequence[Request], on_progress: OnProgress | None = None
-    ) -> Iterator[Result]:
+    @torch.no_grad()  # not inference_mode, whose tensors the caller could not work on
+    def generate_all(self, identity: Identity, requests: Sequence[Request]) -> Iterator[Result]:
         """The videos one after another, each as soon as it is done; prompts are encoded together, first.
 
         The same request and seed give the same video on any device, up to rounding: all randomness is drawn on
         the CPU, per video, in the reference's order. Raises InvalidRequest when a step yields NaN.
         """
+        for warning in dict.fromkeys(warning for request in requests for warning in request.warnings()):
+            logger.warning(warning)
+        clock = _Clock()
+        text = self._encode_prompts(requests)
+        clock.lap("text")
         for request in requests:
-            for warning in request.warnings():
-                logger.warning(warning)
-        started = time.perf_counter()
-        text = self._encode_prompts(requests, _staged(on_progress, "text"))
-        text_seconds = time.perf_counter() - started
-        for request in requests:
-            yield self._make(identity, request, text, text_seconds, on_progress)
+            yield self._make(identity, request, text, clock)
+            clock = _Clock()
 
-    def _make(
-        self,
-        identity: Identity,
-        request: Request,
-        text: dict[str, Tensor],
-        text_seconds: float,
-        on_progress: OnProgress | None,
-    ) -> Result:
-        seconds, clock = {"text": text_seconds}, time.perf_counter()
-
-        def lap(stage: str) -> None:
-            nonlocal clock
-            seconds[stage], clock = time.perf_counter() - clock, time.perf_counter()
-
+    def _make(self, identity: Identity, request: Request, text: dict[str, Tensor], clock: _Clock) -> Result:
         generator = torch.Generator().manual_seed(request.seed)
         noise = cpu_noise(request.latent_shape, generator)
         face_latent = None
         if request.face_latent:
             face_latent = self.encode_face(identity, request.height, request.width, generator)
-            _staged(on_progress, "face latent")(1, 1)
-        lap("face latent")
+            self._reporter("face latent")(1, 1)
+        clock.lap("face latent")
         prompts = text[request.negative_prompt], text[request.prompt]
-        report = _staged(on_progress, "sampling")
+        report = self._reporter("sampling")
 
         def on_step(step: Step, steps: int, x: Tensor, x0: Tensor) -> None:
             report(step.index + 1, steps)
 
         latents = self.denoise(identity, request, prompts, noise, face_latent, generator, on_step)
-        lap("sampling")
-        frames = self.decode(latents, _staged(on_progress, "decoding"))
-        lap("decoding")
-        return Result(request, frames, latents, seconds)
+        clock.lap("sampling")
+        frames = self.decode(latents, self._reporter("decoding"))
+        clock.lap("decoding")
+        return Result(request, frames, latents, clock.seconds)
 
-    def _encode_prompts(
-        self, requests: Sequence[Request], report: Callable[[int, int], None]
-    ) -> dict[str, Tensor]:
+    def _encode_prompts(self, requests: Sequence[Request]) -> dict[str, Tensor]:
         """{prompt: text tokens [1, 226, 4096] on the CPU} for every prompt and negative prompt, each one once."""
         prompts = list(dict.fromkeys(text for r in requests for text in (r.negative_prompt, r.prompt)))
+        report = self._reporter("text")
         encoded = {}
         with lent(self.text_encoder.network, self.device):
             for done, prompt in enumerate(prompts, 1):
@@ -176,7 +163,7 @@ class Pipeline:
                 report(done, len(prompts))
         return encoded
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode_face(self, identity: Identity, height: int, width: int, generator: torch.Generator) -> Tensor:
         """The face latent [1, 16, 1, h, w], scaled by 0.7: a sample of the VAE's posterior, drawn on the CPU."""
         pixels = face_latent_pixels(identity.face_picture, height, width)[None, :, None]  # [1, 3, 1, H, W]
@@ -185,7 +172,7 @@ class Pipeline:
         mean, deviation = mean.float().cpu(), (0.5 * logvar.float().cpu()).exp()
         return LATENT_SCALE * (mean + deviation * cpu_noise(tuple(mean.shape), generator))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def denoise(
         self,
         identity: Identity,
@@ -210,18 +197,14 @@ class Pipeline:
             person = identity.with_strength(request.strength)
             tokens, face_tokens, id_embedding = map(move, _both_branches(person, text))
             context = transformer.fuse(tokens, face_tokens, id_embedding)
-            guided = request.guidance != "constant" or request.guidance_scale != 1
 
             def predict(x: Tensor, step: Step) -> Tensor:
-                branches = context if guided else context[1:]  # negative and positive, or positive alone
-                n = len(branches)
-                timesteps = torch.full((n,), step.t, device=self.device)
-                inputs = x.to(self.dtype).expand(n, -1, -1, -1, -1)
-                v = transformer(inputs, timesteps, branches, face_latent).float()
-                if not guided:
-                    return v
                 scale = guidance_scale(request.guidance, request.guidance_scale, step, request.steps)
-                return v[:1] + scale * (v[1:] - v[:1])
+                branches = context if scale != 1 else context[1:]  # negative and positive, or positive alone
+                timesteps = torch.full((len(branches),), step.t, device=self.device)
+                inputs = x.to(self.dtype).expand(len(branches), -1, -1, -1, -1)
+                v = transformer(inputs, timesteps, branches, face_latent).float()
+                return v[:1] + scale * (v[1:] - v[:1]) if scale != 1 else v
 
             def checked(step: Step, steps: int, x: Tensor, x0: Tensor) -> None:
                 if not torch.isfinite(x0.sum()):
@@ -238,40 +221,47 @@ class Pipeline:
             latents = sample(request.sampler, request.steps, noise.to(self.device), predict, draw, checked)
         return latents.cpu()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode(self, latents: Tensor, report: Callable[[int, int], None] | None = None) -> Tensor:
         """latents [1, 16, t, h, w], scaled by 0.7 -> frames float32 [F, H, W, 3] in 0..1 on the CPU."""
         with lent(self.vae, self.device):
             video = self.vae.decode((latents / LATENT_SCALE).to(self.device, self.vae_dtype), report)
             return to_frames(video)
 
+    def _path(self, group: str) -> Path:
+        """Where that network is. Raises ModelFileMissing."""
+        if group == "transformer" and self._transformer_path is not None:
+            return Path(self._transformer_path)
+        return require(self.models, group)
+
+    def _require(self, groups: Sequence[str]) -> None:
+        """Raises ModelFileMissing once for all of `groups`, with the one command that gets them."""
+        missing: dict[str, ModelFileMissing] = {}
+        for group in groups:
+            try:
+                self._path(group)
+            except ModelFileMissing as error:
+                missing[group] = error
+        if len(missing) == 1:
+            raise next(iter(missing.values()))
+        if missing:
+            only = "" if len(missing) == len(FACES + VIDEOS) else f" --only {' '.join(missing)}"
+            raise ModelFileMissing(
+                f"no models for {', '.join(missing)} in {self.models}. Get them with: "
+                f'echovideo models download{only} --models "{self.models}"'
+            )
+
+    def _reporter(self, stage: str) -> Callable[[int, int], None]:
+        def report(done: int, total: int) -> None:
+            if self.on_progress is not None:
+                self.on_progress(stage, done, total)
+
+        return report
+
 
 def to_frames(video: Tensor) -> Tensor:
     """video [1, 3, F, H, W] in -1..1 -> frames float32 [F, H, W, 3] in 0..1 on the CPU."""
     return video[0].float().cpu().permute(1, 2, 3, 0).div(2).add(0.5).clamp(0, 1).contiguous()
-
-
-def best_device() -> torch.device:
-    """CUDA (or ROCm), else Apple's GPU, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-@contextmanager
-def lent(network: Network, device: torch.device) -> Iterator[Network]:
-    """The network on `device` for the block's duration; afterwards its parameters are the mapped ones again, so
-    nothing is copied back and nothing is left on the device."""
-    if device.type == "cpu":
-        yield network
-        return
-    at_home = {name: parameter.data for name, parameter in network.named_parameters()}
-    try:
-        yield network.to(device)
-    finally:
-        for name, parameter in network.named_parameters():
-            parameter.data = at_home[name]
-        getattr(torch, device.type).empty_cache()
 
 
 def _both_branches(identity: Identity, text: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -284,12 +274,16 @@ def _both_branches(identity: Identity, text: tuple[Tensor, Tensor]) -> tuple[Ten
     )
 
 
-def _staged(on_progress: OnProgress | None, stage: str) -> Callable[[int, int], None]:
-    def report(done: int, total: int) -> None:
-        if on_progress is not None:
-            on_progress(stage, done, total)
+@dataclass
+class _Clock:
+    """Seconds per stage."""
 
-    return report
+    seconds: dict[str, float] = field(default_factory=dict)
+    last: float = field(default_factory=time.perf_counter)
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage], self.last = now - self.last, now
 
 
-__all__ = ["OnProgress", "Pipeline", "Request", "Result", "best_device", "to_frames"]
+__all__ = ["OnProgress", "Pipeline", "Request", "Result", "to_frames"]

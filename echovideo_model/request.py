@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from numbers import Integral, Real
+from typing import Any
 
 from .errors import InvalidRequest
+from .identity import MOST_STRENGTH
 from .samplers import SAMPLERS, Sampler
 from .schedule import GUIDANCES, TRAIN_STEPS, Guidance
 
@@ -15,12 +18,14 @@ TRAINED_FRAMES = 49
 SMALLEST, LARGEST, MULTIPLE = 16, 2048, 16
 MOST_FRAMES = 1001
 MOST_SCALE = 100.0
-STRONGEST = 1.5
 
 
 @dataclass(frozen=True)
 class Request:
-    """One video. Defaults are the reference's; sizes in pixels, `strength` of the identity in 0..1.5."""
+    """One video. Defaults are the reference's; sizes in pixels, `strength` of the identity in 0..1.5.
+
+    Whole numbers may be numpy's; they are kept as Python's. Raises InvalidRequest, with the value, for anything else.
+    """
 
     prompt: str
     negative_prompt: str = ""
@@ -36,6 +41,10 @@ class Request:
     face_latent: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("prompt", "negative_prompt"):
+            _check_text(name, getattr(self, name))
+        for name in ("height", "width", "frames", "steps", "seed"):
+            self._keep(name, _whole(name, getattr(self, name)))
         for name in ("height", "width"):
             _check_side(name, getattr(self, name))
         if not 1 <= self.frames <= MOST_FRAMES or self.frames % 4 != 1:
@@ -47,20 +56,16 @@ class Request:
                 f"{self.steps} steps cannot be taken: choose 1 to {TRAIN_STEPS} (50 is usual)"
             )
         if not 0 <= self.seed < 2**63:
-            raise InvalidRequest(
-                f"the seed {self.seed} is not a whole number from 0 to 2^63 - 1: choose another"
-            )
-        if not (math.isfinite(self.guidance_scale) and 0 <= self.guidance_scale <= MOST_SCALE):
-            raise InvalidRequest(
-                f"a guidance scale of {self.guidance_scale} is not between 0 and {MOST_SCALE:g} (6 is usual)"
-            )
-        if not 0 <= self.strength <= STRONGEST:  # False for NaN, too
-            raise InvalidRequest(f"an identity strength of {self.strength} is not between 0 and {STRONGEST}")
-        for name, allowed in (("guidance", GUIDANCES), ("sampler", SAMPLERS)):
-            if getattr(self, name) not in allowed:
-                raise InvalidRequest(
-                    f"the {name} {getattr(self, name)!r} is not known: choose {', '.join(allowed)}"
-                )
+            raise InvalidRequest(f"the seed {self.seed} is not in 0 to 2^63 - 1: choose another")
+        self._keep("guidance_scale", _number("guidance_scale", self.guidance_scale, MOST_SCALE))
+        self._keep("strength", _number("strength", self.strength, MOST_STRENGTH))
+        _check_choice("guidance", self.guidance, GUIDANCES)
+        _check_choice("sampler", self.sampler, SAMPLERS)
+        if not isinstance(self.face_latent, bool):
+            raise InvalidRequest(f"face_latent is True or False, not {self.face_latent!r}")
+
+    def _keep(self, name: str, value: float) -> None:
+        object.__setattr__(self, name, value)  # the way past `frozen`, as dataclasses themselves go
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int, int]:
@@ -84,10 +89,39 @@ class Request:
         return {name: str(value) for name, value in asdict(self).items()}
 
 
+def _check_text(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{name} is a text, not {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # a command line in another encoding, say
+        raise InvalidRequest(
+            f"{name} holds {value[error.start]!r} at position {error.start}, which is no character: write it in UTF-8"
+        ) from error
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise InvalidRequest(f"{name} is a whole number, not {value!r}")
+    return int(value)
+
+
+def _number(name: str, value: Any, most: float) -> float:
+    fits = isinstance(value, Real) and not isinstance(value, bool) and value <= most and not value < 0
+    if not fits:  # NaN does not fit either
+        raise InvalidRequest(f"{name} is a number from 0 to {most:g}, not {value!r}")
+    return float(value)
+
+
+def _check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
+    if not isinstance(value, str) or value not in allowed:
+        raise InvalidRequest(f"the {name} {value!r} is not known: choose {', '.join(allowed)}")
+
+
 def _check_side(name: str, pixels: int) -> None:
     if SMALLEST <= pixels <= LARGEST and pixels % MULTIPLE == 0:
         return
-    nearest = min(max(round(pixels / MULTIPLE) * MULTIPLE, SMALLEST), LARGEST)
+    nearest = min(max((pixels + MULTIPLE // 2) // MULTIPLE * MULTIPLE, SMALLEST), LARGEST)
     raise InvalidRequest(
         f"a {name} of {pixels} pixels cannot be made: it must be a multiple of {MULTIPLE} "
         f"from {SMALLEST} to {LARGEST}, such as {nearest}"

@@ -11,8 +11,9 @@ from typing import Any
 
 
 def say(text: str) -> None:
-    """One line (or several) to stdout, at once."""
-    sys.stdout.write(text + "\n")
+    """One line (or several) to stdout, at once; what its encoding lacks is escaped."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     sys.stdout.flush()
 
 

@@ -1,15 +1,20 @@
-"""Arguments and progress that several subcommands share."""
+"""Arguments, checks and progress that several subcommands share."""
 
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from tqdm import tqdm
 
-ORDERS = ("largest", "left to right", "top to bottom", "confidence")
+from ..errors import InvalidRequest
+from ..weights import default_folder
+
+ORDERS = ("largest", "left-to-right", "top-to-bottom", "confidence")
 
 
 def add_models(parser: argparse.ArgumentParser) -> None:
@@ -17,8 +22,14 @@ def add_models(parser: argparse.ArgumentParser) -> None:
         "--models",
         type=Path,
         metavar="FOLDER",
-        help="the models folder (default: $ECHOVIDEO_MODELS, else a folder in your cache)",
+        help="the models folder (default: $ECHOVIDEO_MODELS, else echovideo/models in your cache folder)",
     )
+
+
+def models_folder(args: argparse.Namespace) -> Path:
+    """The folder that --models names, or the default one."""
+    folder: Path = args.models or default_folder()
+    return folder.expanduser()
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -29,20 +40,41 @@ def add_face_choice(parser: argparse.ArgumentParser) -> None:
     """Which face of a photo is meant."""
     group = parser.add_argument_group("which face, where a photo shows several")
     group.add_argument(
-        "--face-order", choices=ORDERS, default="largest", help="how faces are counted (largest)"
+        "--face-order", choices=ORDERS, default="largest", help="how faces are counted (default: largest)"
     )
-    group.add_argument("--face-index", type=int, default=0, metavar="N", help="which one, from 0 (0)")
+    group.add_argument(
+        "--face-index", type=int, default=0, metavar="N", help="which one, from 0 (default: 0)"
+    )
     group.add_argument(
         "--padding",
         type=float,
         default=0.0,
         metavar="SHARE",
-        help="black around the photo, for a face that fills it",
+        help="black around the photo, as a share of its size, for a face that fills it (default: 0)",
     )
 
 
 def face_choice(args: argparse.Namespace) -> dict[str, Any]:
-    return {"order": args.face_order, "index": args.face_index, "padding": args.padding}
+    return {"order": args.face_order.replace("-", " "), "index": args.face_index, "padding": args.padding}
+
+
+def storage_of(name: str | None) -> Any:
+    """The dtype that a name such as bf16 stands for; None for None. Raises InvalidRequest."""
+    from ..checkpoint import STORAGE
+
+    if name is not None and name not in STORAGE:
+        raise InvalidRequest(f"weights cannot be kept as {name!r}: choose {', '.join(STORAGE)}")
+    return None if name is None else STORAGE[name]
+
+
+def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
+    """Raises InvalidRequest, before the work, for an output that cannot be written or would replace an input."""
+    from ..files import check_writable
+
+    for output in outputs:
+        if any(os.path.realpath(output) == os.path.realpath(path) for path in inputs):
+            raise InvalidRequest(f'writing "{output}" would replace what was given: choose another name')
+        check_writable(output)
 
 
 class Bars:
@@ -57,18 +89,16 @@ class Bars:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        for bar in self.bars.values():
+            bar.close()
+        self.bars.clear()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         if stage not in self.bars:
-            self.bars[stage] = tqdm(total=total, desc=stage, disable=None, leave=True)
+            in_bytes = {"unit": "B", "unit_scale": True} if stage.startswith("loading") else {}
+            self.bars[stage] = tqdm(total=total, desc=stage, disable=None, **in_bytes)
         bar = self.bars[stage]
         bar.update(done - bar.n)
         if done >= total:
             bar.close()
             del self.bars[stage]
-
-    def close(self) -> None:
-        for bar in self.bars.values():
-            bar.close()
-        self.bars.clear()

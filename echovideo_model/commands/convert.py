@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import say
-from .arguments import Bars
-from .generate import storage_of
+from .arguments import Bars, storage_of
 
 
 def register(subparsers: Any) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from . import say
-from .arguments import Bars
-from .generate import write
+from .arguments import Bars, check_outputs
+from .output import Target, write
 
 PROMPT = "A person in a green pullover smiles and waves at the camera in a sunny park."
+NOISE = "The pixels are noise: these are tiny networks with random weights"
 
 
 def register(subparsers: Any) -> None:
@@ -20,38 +24,57 @@ def register(subparsers: Any) -> None:
         "demo",
         help="run the whole job with tiny random networks, nothing to download",
         description="Photo to face, identity, tokens, sampling, mp4 and contact sheet, on a CPU in under a minute. "
-        "The networks are tiny and their weights random, so the pixels are noise: it shows that all works.",
+        "The networks are tiny and their weights random, so the pixels are noise: it shows that every part works.",
     )
-    parser.add_argument("--output", type=Path, default=Path("output/demo"), metavar="FOLDER")
-    parser.add_argument("--prompt", default=PROMPT)
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("output/demo"),
+        metavar="FOLDER",
+        help="where the files go (default: %(default)s)",
+    )
+    parser.add_argument("--prompt", default=PROMPT, metavar="TEXT", help='default: "%(default)s"')
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Builds the tiny checkpoints once, in the cache, then does what `generate` does."""
+    """Builds the tiny checkpoints once, in the cache, then does what `identity` and `generate` do."""
+    started = time.perf_counter()
     from ..face.photo import load_photo
-    from ..files import check_writable
     from ..pipeline import Pipeline
     from ..request import Request
     from ..tiny import PORTRAITS, build
     from ..weights import cache_folder
 
-    started = time.perf_counter()
-    video, sheet, person = (
-        args.output / name for name in ("video.mp4", "contact-sheet.png", "identity.safetensors")
-    )
-    for path in (video, sheet, person):
-        check_writable(path)
-    say(
-        "Tiny networks with random weights: the video will be noise. What this shows is that every part works."
-    )
+    person = args.output / "identity.safetensors"
+    target = Target(args.output / "video.mp4", args.output / "contact-sheet.png")
+    request = Request(args.prompt, height=224, width=384, frames=33, steps=8)
+    check_outputs([*target.paths, person])
+    say(f"{NOISE}. What this shows is that every part works.")
     photo = load_photo(PORTRAITS[0])
-    pipeline = Pipeline(build(cache_folder() / "tiny"), device="cpu")
-    request = Request(args.prompt, height=256, width=448, frames=49, steps=10)
-    with Bars() as bars:
-        identity = pipeline.identify(photo, bars)
+    with Bars() as bars, _as_befits_tiny_networks():
+        pipeline = Pipeline(build(cache_folder() / "tiny"), device="cpu", on_progress=bars)
+        identity = pipeline.identify(photo)
         identity.save(person)
-        result = pipeline.generate(identity, request, bars)
-        write(result, identity, photo, video, sheet, 16.0, bars)
-    say(f"Done in {time.perf_counter() - started:.0f} s:\n  {video}\n  {sheet}\n  {person}")
+        write(pipeline.generate(identity, request), identity, photo, target, 16.0, bars, note=NOISE)
+    paths = "".join(f"\n  {path}" for path in (*target.paths, person))
+    say(f"Done in {time.perf_counter() - started:.0f} s:{paths}")
     return 0
+
+
+@contextmanager
+def _as_befits_tiny_networks() -> Iterator[None]:
+    """On one thread, because several gain nothing on such small work and on a busy machine wait for each other; and
+    without the warning that the released model was trained on other sizes, because nothing was trained here."""
+    import torch
+
+    from ..pipeline import logger
+
+    level, threads = logger.level, torch.get_num_threads()
+    logger.setLevel(logging.ERROR)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        torch.set_num_threads(threads)

@@ -8,7 +8,15 @@ from typing import Any
 
 from ..errors import InvalidRequest
 from . import say, say_json
-from .arguments import Bars, add_face_choice, add_json, add_models, face_choice
+from .arguments import (
+    Bars,
+    add_face_choice,
+    add_json,
+    add_models,
+    check_outputs,
+    face_choice,
+    models_folder,
+)
 
 
 def register(subparsers: Any) -> None:
@@ -18,10 +26,14 @@ def register(subparsers: Any) -> None:
         help="keep the person in a photo in one small file",
         description="Find the face in PHOTO, or in several photos of one person, and keep what the model needs of it.",
     )
-    parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE.safetensors")
     parser.add_argument(
-        "--face-picture", type=Path, metavar="FILE.png", help="also write what the model sees of it"
+        "photos", nargs="+", type=Path, metavar="PHOTO", help="one photo or several of the same person"
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE.safetensors", help="the identity to be written"
+    )
+    parser.add_argument(
+        "--face-picture", type=Path, metavar="FILE.png", help="also write what the model sees of the face"
     )
     add_face_choice(parser)
     add_models(parser)
@@ -33,17 +45,18 @@ def run(args: argparse.Namespace) -> int:
     """Finds the face, encodes it, writes the file."""
     from PIL import Image
 
-    from ..files import check_writable
+    from ..face.photo import load_photo
     from ..picture import check_picture_path, save_picture
     from ..pipeline import Pipeline
 
-    if args.output.suffix != ".safetensors":
+    if args.output.suffix.lower() != ".safetensors":
         raise InvalidRequest(f"the output {args.output} must end in .safetensors")
-    check_writable(args.output)
+    check_outputs([args.output, *([args.face_picture] if args.face_picture else [])], args.photos)
     if args.face_picture:
         check_picture_path(args.face_picture)
+    photos = [load_photo(path) for path in args.photos]
     with Bars() as bars:
-        identity = Pipeline(args.models).identify(args.photos, bars, **face_choice(args))
+        identity = Pipeline(models_folder(args), on_progress=bars).identify(photos, **face_choice(args))
     identity.save(args.output)
     if args.face_picture:
         save_picture(Image.fromarray(identity.face_picture), args.face_picture)

@@ -13,25 +13,21 @@ from .. import download, weights
 from ..errors import Cancelled, InvalidRequest, ModelFileMissing
 from ..weights import Licence, ModelFile
 from . import say, say_json
+from .arguments import add_json, add_models, models_folder
 
 
 def register(subparsers: Any) -> None:
     """Adds `models` and its three actions to the parser of `echovideo`."""
     models = subparsers.add_parser("models", help="list, download and verify the weight files")
     actions = models.add_subparsers(dest="action", metavar="ACTION", required=True)
-    folder = argparse.ArgumentParser(add_help=False)
-    folder.add_argument(
-        "--models",
-        type=Path,
-        metavar="FOLDER",
-        help="the models folder (default: $ECHOVIDEO_MODELS, else a folder in your cache)",
-    )
-    as_json = argparse.ArgumentParser(add_help=False)
-    as_json.add_argument("--json", action="store_true", help="print one JSON value, for a program to read")
-
-    listing = actions.add_parser("list", parents=[folder, as_json], help="what is needed and what is there")
-    listing.set_defaults(run=run, act=_list)
-    getting = actions.add_parser("download", parents=[folder], help="get what is missing or wrong")
+    listing = actions.add_parser("list", help="what is needed and what is there")
+    getting = actions.add_parser("download", help="get what is missing or wrong")
+    checking = actions.add_parser("verify", help="check sizes and hashes of what is there")
+    for parser, act in ((listing, _list), (getting, _download), (checking, _verify)):
+        add_models(parser)
+        parser.set_defaults(run=run, act=act)
+    for parser in (listing, checking):
+        add_json(parser)
     getting.add_argument(
         "--accept-licenses",
         action="store_true",
@@ -41,17 +37,11 @@ def register(subparsers: Any) -> None:
         "--only", nargs="+", metavar="GROUP", help=f"only these groups of files: {', '.join(weights.GROUPS)}"
     )
     getting.add_argument("--endpoint", metavar="URL", help="a mirror of the Hub")
-    getting.set_defaults(run=run, act=_download)
-    checking = actions.add_parser(
-        "verify", parents=[folder, as_json], help="check sizes and hashes of what is there"
-    )
-    checking.set_defaults(run=run, act=_verify)
 
 
 def run(args: argparse.Namespace) -> int:
     """Does the chosen action; 0 when all is well, 3 when `verify` finds files missing or wrong."""
-    folder: Path = (args.models or weights.default_folder()).expanduser()
-    result: int = args.act(folder, args)
+    result: int = args.act(models_folder(args), args)
     return result
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import say, say_json
-from .arguments import add_json, add_models
+from .arguments import add_json, add_models, check_outputs, models_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,12 +23,14 @@ def register(subparsers: Any) -> None:
         help="compare each frame's face with a photo or an identity",
         description="Cosine similarity of ArcFace embeddings: the largest face of each frame against the reference.",
     )
-    parser.add_argument("video", type=Path, metavar="VIDEO")
+    parser.add_argument("video", type=Path, metavar="VIDEO", help="any video that FFmpeg reads")
     parser.add_argument(
         "reference", type=Path, metavar="REFERENCE", help="a photo, or an identity (.safetensors)"
     )
+    parser.add_argument(
+        "--plot", type=Path, metavar="PICTURE", help="draw the similarity of each frame (.png, .jpg or .webp)"
+    )
     add_models(parser)
-    parser.add_argument("--plot", type=Path, metavar="PICTURE", help="draw the similarity of each frame")
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -41,12 +43,12 @@ def run(args: argparse.Namespace) -> int:
     from ..picture import check_picture_path, plot_scores, save_picture
     from ..score import score
     from ..video import describe, iter_frames
-    from ..weights import default_folder
 
     if args.plot:
+        check_outputs([args.plot], [args.video, args.reference])
         check_picture_path(args.plot)
     info = describe(args.video)
-    detector = FaceDetector((args.models or default_folder()).expanduser())
+    detector = FaceDetector(models_folder(args))
     reference = _embedding(args.reference, detector)
     frames = tqdm(iter_frames(args.video), "score", info.frames or None, unit="frame", disable=None)
     scores = score(frames, reference, detector)

@@ -1,0 +1,58 @@
+"""Where networks work: which device, and being there only while it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from .checkpoint import Network
+from .errors import InvalidRequest
+
+
+def find_device(name: torch.device | str | None = None) -> torch.device:
+    """The device called `name`, proven to work; by default CUDA (or ROCm), else Apple's GPU, else the CPU.
+
+    Raises InvalidRequest for one that is not here, naming those that are.
+    """
+    if name is None:
+        return torch.device(_present()[0])
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:  # what PyTorch raises, by kind of device
+        raise InvalidRequest(
+            f'no device "{name}" can be used here: choose {" or ".join(_present())}'
+        ) from error
+    return device
+
+
+def _present() -> list[str]:
+    """What there is to choose from, the best first."""
+    count = torch.cuda.device_count()
+    gpus = ["cuda"] if count == 1 else [f"cuda:{index}" for index in range(count)]
+    return [*gpus, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+
+
+@contextmanager
+def lent(network: Network, device: torch.device) -> Iterator[Network]:
+    """The network on `device` for the block's duration; afterwards its parameters are the mapped ones again, so
+    nothing is copied back and nothing is left on the device."""
+    if device.type == "cpu":
+        yield network
+        return
+    at_home = [
+        (module, name, parameter, parameter.data)
+        for module in network.modules()
+        for name, parameter in module.named_parameters(recurse=False)
+    ]
+    try:
+        yield network.to(device)
+    finally:
+        # PyTorch moves a parameter's data or, between unlike kinds of device, puts another parameter in its place.
+        for module, name, parameter, data in at_home:
+            parameter.data = data
+            setattr(module, name, parameter)
+        if runtime := getattr(torch, device.type, None):
+            runtime.empty_cache()
