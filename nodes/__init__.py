@@ -8,7 +8,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from ..echovideo_model import __version__
 from .conditioning import EchoVideoConditioning, EchoVideoVideoSize
-from .host import folders, registry
+from .host import folders, registry, routes
 from .identity import (
     EchoVideoIdentity,
     LoadEchoVideoFaceEncoders,
@@ -46,5 +46,6 @@ class EchoVideoExtension(ComfyExtension):
 async def comfy_entrypoint() -> EchoVideoExtension:
     folders.register()
     registry.register()
+    routes.register()
     log.info("ComfyUI-EchoVideo %s: %d nodes", __version__, len(NODES))
     return EchoVideoExtension()

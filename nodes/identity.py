@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass, field
 from typing import Any
 
 import folder_paths
@@ -16,11 +15,12 @@ from torch import Tensor
 
 from ..echovideo_model.errors import NoFaceFound
 from ..echovideo_model.face.align import FACE_SIZE
-from ..echovideo_model.face.detect import ORDERS, Face, FaceDetector, choose_face
+from ..echovideo_model.face.detect import ORDERS, Face
 from ..echovideo_model.identity import ChosenFace, FaceEncoders, find_face, identity_of
 from ..echovideo_model.identity import Identity as IdentityData
 from .host import folders
 from .host.encoders import HostFaceEncoders, load_face_encoders
+from .host.faces import Watched, described, ordered
 from .preview import sheet, to_image, to_photos, with_faces
 from .schema import FaceEncoders as FaceEncodersSocket
 from .schema import Identity, schema
@@ -65,19 +65,6 @@ class LoadEchoVideoFaceEncoders(io.ComfyNode):
     def execute(cls, parser_name: str, siglip_name: str) -> io.NodeOutput:
         parser = folders.resolve(folders.FACE_PARSERS, parser_name)
         return io.NodeOutput(load_face_encoders(parser, folders.resolve(folders.CLIP_VISION, siglip_name)))
-
-
-@dataclass
-class Watched:
-    """A detector that remembers what it was shown and what it found, for the preview."""
-
-    detector: FaceDetector
-    seen: list[tuple[np.ndarray, list[Face]]] = field(default_factory=list)
-
-    def detect(self, photo: np.ndarray) -> list[Face]:
-        self.seen.append((photo, []))
-        self.seen[-1] = (photo, self.detector.detect(photo))
-        return self.seen[-1][1]
 
 
 class EchoVideoIdentity(io.ComfyNode):
@@ -178,20 +165,38 @@ class EchoVideoIdentity(io.ComfyNode):
         nobody = on_no_face == NOBODY and len(chosen) < len(pictures)
         identity = identity_of_nobody(encoders) if nobody else identity_of(chosen, encoders)
         bar.update(1)
-        rows = [
-            with_faces(photo, *numbered(faces, chosen, face_order, like)) for photo, faces in detector.seen
-        ]
-        preview = ui.PreviewImage(to_image(sheet([*rows, identity.face_picture])), cls=cls)
         picture = to_image(identity.face_picture)
+        preview = preview_of(detector.seen, chosen, face_order, like, identity.face_picture, cls)
         return io.NodeOutput(identity, picture, (picture > 0).any(-1).float(), ui=preview)
 
 
-def numbered(
-    faces: list[Face], chosen: list[ChosenFace], order: str, like: np.ndarray | None
-) -> tuple[list[Face], Face | None]:
-    """A photo's faces in the order in which the user counts them, and which one was chosen."""
-    ordered = [choose_face(faces, order, index, like) for index in range(len(faces))]
-    return ordered, next((face for face in ordered if any(face is one.face for one in chosen)), None)
+def preview_of(
+    seen: list[tuple[np.ndarray, list[Face]]],
+    chosen: list[ChosenFace],
+    order: str,
+    like: np.ndarray | None,
+    face_picture: np.ndarray,
+    cls: type[io.ComfyNode],
+) -> dict[str, Any]:
+    """For the page: one sheet of everything, and what the face picker shows of each photo."""
+    sheets, photos = [], []
+    for photo, faces in seen:
+        places = ordered(faces, order, like)
+        mine = next((place for place in places if any(faces[place] is one.face for one in chosen)), None)
+        sheets.append(
+            with_faces(photo, [faces[place] for place in places], None if mine is None else faces[mine])
+        )
+        photos.append(described(photo, faces, like) | {"chosen": mine, "photo": saved(photo, cls)})
+    return {
+        "images": [saved(sheet([*sheets, face_picture]), cls)],
+        "echovideo_faces": photos,
+        "echovideo_face_picture": [saved(face_picture, cls)],
+    }
+
+
+def saved(picture: np.ndarray, cls: type[io.ComfyNode]) -> dict[str, str]:
+    """Name, subfolder and type of a picture that the page may show, kept until the host stops."""
+    return ui.PreviewImage(to_image(picture), cls=cls).as_dict()["images"][0]
 
 
 def identity_of_nobody(encoders: FaceEncoders) -> IdentityData:

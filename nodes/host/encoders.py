@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import threading
+from functools import lru_cache
 from pathlib import Path
 
 import comfy.model_management as memory
 import comfy.model_patcher
 import folder_paths
+import numpy as np
 from torch import nn
 
 from ...echovideo_model.errors import ModelFileMissing
-from ...echovideo_model.face.detect import DETECTOR, RECOGNISER, FaceDetector
+from ...echovideo_model.face.detect import DETECTOR, RECOGNISER, Face, FaceDetector
 from ...echovideo_model.face.parse import FaceParser
 from ...echovideo_model.face.siglip import SiglipEncoder
 from ...echovideo_model.identity import FaceEncoders
 from .folders import INSIGHTFACE
+
+SEARCHING = threading.Lock()  # insightface sets its input size, and redirects what it prints, as it goes
+
+
+class SharedDetector(FaceDetector):
+    """The one detector of runs and of the page's face picker, which are different threads."""
+
+    def detect(self, photo: np.ndarray) -> list[Face]:
+        with SEARCHING:
+            return super().detect(photo)
 
 
 class HostFaceEncoders:
@@ -43,10 +56,18 @@ def find_detector() -> FaceDetector:
     """antelopev2 from the first of the host's insightface folders that holds it, however deep."""
     places = [Path(place) for place in folder_paths.get_folder_paths(INSIGHTFACE)]
     for place in places:
-        if any(place.rglob(DETECTOR)) and any(place.rglob(RECOGNISER)):
-            return FaceDetector(place)
+        files = [path for name in (DETECTOR, RECOGNISER) for path in sorted(place.rglob(name))]
+        if {path.name for path in files} == {DETECTOR, RECOGNISER}:
+            return _loaded(place, tuple((path, path.stat().st_mtime_ns) for path in files))
     searched = ", ".join(map(str, places))
     raise ModelFileMissing(
         f"{DETECTOR} and {RECOGNISER} of antelopev2 are not in the folders searched ({searched}): put both into "
         "models/insightface/models/antelopev2"
     )
+
+
+@lru_cache(maxsize=1)
+def _loaded(place: Path, files: tuple[tuple[Path, int], ...]) -> FaceDetector:
+    """Loaded anew only when `files` have changed."""
+    with SEARCHING:
+        return SharedDetector(place)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...echovideo_model.errors import InvalidRequest, WrongModelFile
 from ...echovideo_model.samplers import cpu_noise
+from ...echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
 from .transformer import HostTransformer
 
 # What the conditioning node writes and this model reads; all of them raw, at the strengths the user chose.
@@ -87,7 +88,7 @@ class EchoVideoModel(comfy.model_base.BaseModel):
     def load_model_weights(
         self, sd: dict[str, Tensor], unet_prefix: str = "", **options: Any
     ) -> EchoVideoModel:
-        own = self.diffusion_model.state_dict().keys()
+        own = released_names(self.diffusion_model.sizes)
         missing = [name for name in own if unet_prefix + name not in sd]
         if missing:
             raise WrongModelFile(
@@ -151,6 +152,12 @@ class EchoVideoModel(comfy.model_base.BaseModel):
         if latent.shape[-2:] != size:  # a second pass at another resolution
             latent = F.interpolate(latent[:, :, 0], size=size, mode="bilinear", antialias=True)[:, :, None]
         return self.process_latent_in(latent).to(device)
+
+
+def released_names(sizes: TransformerSizes) -> list[str]:
+    """Every parameter's name, asked of the plain network: the host's quantised layers are empty before loading."""
+    with torch.device("meta"):
+        return list(EchoVideoTransformer(sizes).state_dict())
 
 
 def after_initial_noise(seed: int, shape: tuple[int, ...]) -> torch.Generator:

@@ -1,0 +1,233 @@
+"""The faces of photos in the host's input folder, for the face picker on the page: searched once, kept for a while."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any, TypeVar
+
+import folder_paths
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ...echovideo_model.errors import InvalidRequest, ModelFileMissing, NoFaceFound
+from ...echovideo_model.face.align import align_face
+from ...echovideo_model.face.detect import ORDERS, Face, FaceDetector, choose_face
+from ...echovideo_model.face.parse import FaceParser
+from ...echovideo_model.face.photo import load_photo
+from ...echovideo_model.identity import find_face
+from . import folders
+from .encoders import find_detector
+
+MOST_BYTES = 64 * 2**20
+MOST_PIXELS = 64_000_000  # checked before any is decoded; a run itself takes more
+FORMATS = (
+    "PNG",
+    "JPEG",
+    "MPO",
+    "WEBP",
+    "AVIF",
+    "GIF",
+    "BMP",
+    "TIFF",
+)  # none that Pillow gives to other programs
+PICTURE_SIZE = 256  # pixels of a face picture on the page
+KEPT_PHOTOS, KEPT_PICTURES = 16, 128
+CLOSEST = "closest"
+ANNOTATED = re.compile(r"(.*?)\s*\[(input|output|temp)\]", re.DOTALL)  # the host's "name [folder]"
+
+Value = TypeVar("Value")
+
+
+class NotServed(InvalidRequest):
+    """A photo that the picker may not or cannot read; `status` is HTTP's."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass
+class Watched:
+    """A detector that remembers what it was shown and what it found."""
+
+    detector: FaceDetector
+    seen: list[tuple[np.ndarray, list[Face]]] = field(default_factory=list)
+
+    def detect(self, photo: np.ndarray) -> list[Face]:
+        self.seen.append((photo, []))
+        self.seen[-1] = (photo, self.detector.detect(photo))
+        return self.seen[-1][1]
+
+
+@dataclass(frozen=True, eq=False)
+class Searched:
+    """A photo as the detector saw it (limited in size, padded), and the faces in it, largest first."""
+
+    digest: str
+    photo: np.ndarray  # uint8 [H, W, 3]
+    faces: list[Face]
+    nothing: str = ""  # why there are no faces, in a sentence
+
+    def described(self) -> dict[str, Any]:
+        return {"digest": self.digest, "message": self.nothing, **described(self.photo, self.faces)}
+
+
+def described(photo: np.ndarray, faces: Sequence[Face], like: np.ndarray | None = None) -> dict[str, Any]:
+    """Ready for JSON: the photo's size in pixels; every face; and each order as positions in the list of faces."""
+    height, width = photo.shape[:2]
+    orders = [order for order in ORDERS if order != CLOSEST or like is not None]
+    return {
+        "width": width,
+        "height": height,
+        "faces": [
+            {
+                "box": [round(float(side), 1) for side in face.box],
+                "landmarks": [[round(float(x), 1), round(float(y), 1)] for x, y in face.landmarks],
+                "confidence": round(face.confidence, 3),
+            }
+            for face in faces
+        ],
+        "orders": {order: ordered(faces, order, like) for order in orders},
+    }
+
+
+def ordered(faces: Sequence[Face], order: str, like: np.ndarray | None = None) -> list[int]:
+    """Positions in `faces`, in the order in which face_index counts."""
+    places = {id(face): place for place, face in enumerate(faces)}
+    return [places[id(choose_face(faces, order, index, like))] for index in range(len(faces))]
+
+
+def input_file(name: str, subfolder: str = "", kind: str = "input") -> Path:
+    """The file in the host's input folder that a page means; "portrait.png [input]" is understood.
+
+    Raises NotServed for any other folder, for a way out of this one (by name or by link), and for no such file.
+    """
+    if annotated := ANNOTATED.fullmatch(name):
+        name, kind = annotated.groups()
+    if kind != "input":
+        raise NotServed(403, f'only photos in the input folder are searched, not in "{kind}"')
+    if not name or "\0" in name + subfolder:
+        raise NotServed(400, "a photo's name is needed, without zero bytes")
+    asked = PurePath(subfolder, name)
+    outside = NotServed(403, f"{name} is not inside the input folder: copy the photo there")
+    if asked.anchor or PurePath(name).anchor or ".." in asked.parts:
+        raise outside
+    root = Path(folder_paths.get_input_directory()).resolve()
+    try:
+        path = (root / asked).resolve()
+        if not path.is_relative_to(root):
+            raise outside
+        if path.is_file():
+            return path
+    except (OSError, RuntimeError, ValueError):  # too long, links in a circle, letters that no file name has
+        pass
+    raise NotServed(404, f"there is no photo {name} in the input folder: choose or upload it again")
+
+
+def read(path: Path) -> bytes:
+    """Raises NotServed for a file of more than MOST_BYTES, or one that the host may not read."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise NotServed(403, f"{path.name} cannot be read ({error.strerror})") from error
+    if len(data) > MOST_BYTES:
+        raise NotServed(413, f"{path.name} is larger than {MOST_BYTES >> 20} MiB: save it smaller")
+    return data
+
+
+def decoded(data: bytes, name: str) -> np.ndarray:
+    """uint8 RGB [H, W, 3]. Raises NotServed, or InvalidRequest for damage and for impossible sizes."""
+    Image.init()
+    formats = [name for name in FORMATS if name in Image.OPEN]  # AVIF came with Pillow 11.3
+    try:
+        with Image.open(io.BytesIO(data), formats=formats) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise NotServed(
+                    413,
+                    f"{name} has {picture.width} x {picture.height} pixels: at most {MOST_PIXELS:,} are searched "
+                    "before a run",
+                )
+            return load_photo(picture)
+    except Image.DecompressionBombError as error:
+        raise NotServed(413, f"{name} has more than {MOST_PIXELS:,} pixels: save it smaller") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise NotServed(415, f"{name} is not a photo: use {', '.join(FORMATS)}") from error
+
+
+class FaceSearch:
+    """What the picker asks for. Every method is slow, and is to be called from one thread alone."""
+
+    def __init__(self) -> None:
+        self.searched: OrderedDict[tuple[str, float], Searched] = OrderedDict()
+        self.pictures: OrderedDict[tuple[Any, ...], bytes] = OrderedDict()
+        self.parsers: OrderedDict[tuple[Path, int], FaceParser] = OrderedDict()
+
+    def faces(self, name: str, subfolder: str, kind: str, padding: float) -> Searched:
+        """All faces of a photo. Raises EchoVideoError; no face is not one, the result says why."""
+        path = input_file(name, subfolder, kind)
+        data = read(path)
+        digest = hashlib.sha256(data).hexdigest()
+        return remembered(
+            self.searched, (digest, padding), KEPT_PHOTOS, lambda: search(data, path.name, digest, padding)
+        )
+
+    def picture(
+        self, name: str, subfolder: str, kind: str, padding: float, number: int, parser: str | None
+    ) -> bytes:
+        """Face `number` (largest first) aligned, as JPEG; with a `parser`'s name, everything else is black."""
+        found = self.faces(name, subfolder, kind, padding)
+        if not found.faces:
+            raise NoFaceFound(found.nothing)
+        face = choose_face(found.faces, "largest", number)
+        parse = self.parser(parser) if parser is not None else None
+        key = (found.digest, padding, number, parse and id(parse))
+        return remembered(self.pictures, key, KEPT_PICTURES, lambda: drawn(found.photo, face, parse))
+
+    def parser(self, name: str) -> FaceParser:
+        if name not in folders.listed(folders.FACE_PARSERS):
+            places = ", ".join(folder_paths.get_folder_paths(folders.FACE_PARSERS))
+            raise ModelFileMissing(
+                f"{name or 'parsing_bisenet.pth'} is in none of the folders searched ({places})"
+            )
+        path = folders.resolve(folders.FACE_PARSERS, name)
+        key = (path, path.stat().st_mtime_ns)
+        return remembered(self.parsers, key, 1, lambda: FaceParser.load(path))
+
+
+def search(data: bytes, name: str, digest: str, padding: float) -> Searched:
+    """The library's own search (find_face), so that the picker and a run see the same faces."""
+    detector = Watched(find_detector())
+    try:
+        find_face(decoded(data, name), detector, padding=padding)  # type: ignore[arg-type]
+    except NoFaceFound as error:
+        return Searched(digest, detector.seen[-1][0], [], str(error))
+    photo, faces = detector.seen[-1]
+    return Searched(digest, photo, faces)
+
+
+def drawn(photo: np.ndarray, face: Face, parser: FaceParser | None) -> bytes:
+    picture = align_face(photo, face.landmarks)
+    if parser is not None:
+        picture = parser.face_picture(picture)
+    stream = io.BytesIO()
+    Image.fromarray(picture).resize((PICTURE_SIZE, PICTURE_SIZE), Image.Resampling.LANCZOS).save(
+        stream, "JPEG", quality=90
+    )
+    return stream.getvalue()
+
+
+def remembered(memory: OrderedDict[Any, Value], key: Any, most: int, make: Callable[[], Value]) -> Value:
+    """`memory[key]`, made if it is not there; the entry used longest ago makes room."""
+    if key not in memory:
+        memory[key] = make()
+        while len(memory) > most:
+            memory.popitem(last=False)
+    memory.move_to_end(key)
+    return memory[key]
