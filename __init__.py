@@ -9,4 +9,5 @@ if "folder_paths" in sys.modules:  # inside ComfyUI, and not in a test run that 
 
     from .nodes import comfy_entrypoint
 
-    __all__ = ["comfy_entrypoint"]
+    WEB_DIRECTORY = "./web"  # the face picker and what other nodes draw, and the nodes' help pages
+    __all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]

@@ -1,0 +1,278 @@
+// The photo with a numbered box around each face, to choose one by click or by keyboard; beside it, that face.
+
+import { api } from "../../scripts/api.js";
+import { element } from "./dom.js";
+import { say } from "./words.js";
+
+const BY_HAND = "left to right"; // the order a click chooses in, where the node's own is known only to a run
+const STEP = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 };
+
+export class FacePicker {
+  /** `choose` is called with the widgets' new values. */
+  constructor(choose) {
+    this.choose = choose;
+    this.page = 0;
+    this.pages = [];
+    this.photo = element("img", { className: "echovideo-photo", alt: say("photo"), draggable: false });
+    this.photo.addEventListener("load", () => this.#fit());
+    this.faces = element("div", { className: "echovideo-faces", role: "radiogroup", "aria-label": say("photo") });
+    this.faces.addEventListener("keydown", (event) => this.#key(event));
+    this.frame = element("div", { className: "echovideo-frame" }, this.photo, this.faces);
+    this.notice = element("div", { className: "echovideo-notice", role: "status" });
+    this.aligned = thumbnail("aligned");
+    this.picture = thumbnail("face_picture");
+    this.previous = this.#turner("previous", "‹", -1);
+    this.next = this.#turner("next", "›", 1);
+    this.counter = element("span");
+    this.pager = element("div", { className: "echovideo-pager" }, this.previous, this.counter, this.next);
+    this.status = element("div", { className: "echovideo-status", role: "status" });
+    this.root = element(
+      "div",
+      { className: "echovideo echovideo-picker" },
+      element("div", { className: "echovideo-stage" }, this.frame, this.notice),
+      element("div", { className: "echovideo-side" }, this.aligned.figure, this.picture.figure),
+      element("div", { className: "echovideo-bar" }, this.pager, this.status),
+    );
+  }
+
+  /** Shows a situation: {connected, photos, elsewhere, order, index, padding, linked, parser, run}. */
+  show(now) {
+    this.now = now;
+    this.pages = now.run ? now.run.faces.map((found) => ({ found })) : now.photos.map((photo) => ({ photo }));
+    this.page = Math.min(this.page, Math.max(0, this.pages.length - 1));
+    this.#render();
+  }
+
+  /** Ends what is under way. */
+  remove() {
+    this.asking?.abort();
+  }
+
+  #render() {
+    const page = this.pages[this.page];
+    this.pager.hidden = this.pages.length < 2;
+    this.counter.textContent = say("page", { page: this.page + 1, pages: this.pages.length });
+    this.previous.disabled = this.page === 0;
+    this.next.disabled = this.page >= this.pages.length - 1;
+    if (!page) {
+      this.#forget();
+      const { connected, elsewhere } = this.now;
+      this.#tell("empty", connected ? say("elsewhere", { title: elsewhere }) : say("unconnected"));
+    } else if (page.found) {
+      this.#forget();
+      this.#view(page.found.photo, 0);
+      this.#present(page.found);
+    } else {
+      this.#search(page.photo);
+    }
+  }
+
+  #search(photo) {
+    const query = new URLSearchParams({ ...photo, padding: this.now.padding }).toString();
+    if (query === this.query) {
+      if (this.found) this.#present(this.found);
+      return;
+    }
+    this.#forget();
+    this.query = query;
+    this.#view(photo, this.now.padding);
+    this.#tell("searching", say("searching"));
+    this.asking = new AbortController();
+    this.#ask(query, this.asking.signal);
+  }
+
+  async #ask(query, signal) {
+    try {
+      const answer = await api.fetchApi(`/echovideo/faces?${query}`, { signal });
+      const found = await answer.json().catch(() => ({}));
+      if (signal.aborted) return;
+      if (answer.ok) {
+        this.found = found;
+        this.#present(found);
+      } else {
+        this.#tell("error", found.error?.message ?? say("no_answer", { reason: answer.status }), true);
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      this.#tell("error", say("no_answer", { reason: error.message }), true);
+    }
+  }
+
+  /** Leaves nothing of the photo before. */
+  #forget() {
+    this.asking?.abort();
+    this.query = this.found = this.shown = undefined;
+    this.faces.replaceChildren();
+    this.photo.removeAttribute("src");
+    this.aligned.clear();
+    this.picture.clear();
+  }
+
+  /** Shows a picture of the host's, inside `padding` of black. */
+  #view(photo, padding) {
+    const border = `${(100 * padding) / (1 + 2 * padding)}%`;
+    this.photo.style.inset = border;
+    this.border = padding;
+    this.photo.src = api.apiURL(`/view?${new URLSearchParams(photo)}`);
+  }
+
+  #fit(width = this.photo.naturalWidth, height = this.photo.naturalHeight) {
+    const share = 1 + 2 * (this.border ?? 0);
+    if (!width || this.shown) return;
+    this.frame.style.setProperty("--width", width * share);
+    this.frame.style.setProperty("--height", height * share);
+  }
+
+  #tell(state, sentence, again = false) {
+    this.root.dataset.state = state;
+    this.status.textContent = "";
+    const retry = element("button", { type: "button", className: "echovideo-button", textContent: say("again") });
+    retry.addEventListener("click", () => {
+      this.query = undefined;
+      this.#render();
+    });
+    this.notice.replaceChildren(element("p", { textContent: sentence }), ...(again ? [retry] : []));
+  }
+
+  #present(found) {
+    const { order, index, linked, run, parser } = this.now;
+    if (!found.faces.length) {
+      this.#tell("nobody", found.message || say("searching"));
+      return;
+    }
+    this.root.dataset.state = "faces";
+    this.notice.replaceChildren();
+    const known = found.orders[order];
+    const places = known ?? found.orders[BY_HAND];
+    const chosen = known ? places[index] : undefined;
+    if (this.shown !== found) this.#draw(found);
+    [...this.faces.children].forEach((box, place) => {
+      const number = places.indexOf(place);
+      const used = place === chosen;
+      box.dataset.number = number;
+      box.disabled = linked;
+      box.tabIndex = used || (chosen === undefined && number === 0) ? 0 : -1;
+      box.classList.toggle("echovideo-chosen", used);
+      box.setAttribute("aria-checked", used);
+      box.setAttribute("aria-label", say(used ? "face_used" : "face", { number }));
+      box.title = box.ariaLabel ?? "";
+      box.firstChild.textContent = used ? `✓ ${number}` : `${number}`;
+    });
+    this.status.classList.toggle("echovideo-warning", known !== undefined && chosen === undefined);
+    this.status.textContent = sentence(known, chosen, index, found.faces.length, linked);
+    this.#beside(found, chosen, run, parser);
+  }
+
+  /** A button over each face; the positions are shares of the photo, so that it may be shown in any size. */
+  #draw(found) {
+    this.shown = undefined;
+    this.border = 0;
+    this.#fit(found.width, found.height);
+    this.shown = found;
+    const share = (pixels, whole) => `${(100 * pixels) / whole}%`;
+    this.faces.replaceChildren(
+      ...found.faces.map(({ box: [left, top, right, bottom], landmarks }, place) => {
+        const box = element("button", { type: "button", className: "echovideo-face", role: "radio" });
+        Object.assign(box.style, {
+          left: share(left, found.width),
+          top: share(top, found.height),
+          width: share(right - left, found.width),
+          height: share(bottom - top, found.height),
+        });
+        box.append(element("span", { className: "echovideo-number" }));
+        for (const [x, y] of landmarks) {
+          const dot = element("i", { className: "echovideo-landmark" });
+          dot.style.left = share(x - left, right - left);
+          dot.style.top = share(y - top, bottom - top);
+          box.append(dot);
+        }
+        box.addEventListener("click", () => this.#take(place));
+        return box;
+      }),
+    );
+  }
+
+  #take(place) {
+    const { order } = this.now;
+    const face_order = this.shown.orders[order] ? order : BY_HAND;
+    this.choose({ face_order, face_index: this.shown.orders[face_order].indexOf(place) });
+  }
+
+  /** The chosen face as it was aligned, and as the model sees it: from the route, or from the run. */
+  #beside(found, chosen, run, parser) {
+    if (chosen === undefined) {
+      this.aligned.clear();
+      this.picture.clear();
+    } else if (run) {
+      this.aligned.clear();
+      if (found.chosen === chosen && run.picture) this.picture.set(`/view?${new URLSearchParams(run.picture)}`);
+      else this.picture.clear();
+    } else {
+      const face = `/echovideo/face?${this.query}&number=${chosen}&v=${found.digest.slice(0, 16)}`;
+      this.aligned.set(face);
+      if (parser) this.picture.set(`${face}&${new URLSearchParams({ parser })}`);
+      else this.picture.clear();
+    }
+  }
+
+  /** Arrows move among the boxes in their numbers' order, Home and End to its ends; Enter and Space choose. */
+  #key(event) {
+    const boxes = [...this.faces.children].sort((one, other) => one.dataset.number - other.dataset.number);
+    const at = boxes.indexOf(document.activeElement);
+    const to = { Home: 0, End: boxes.length - 1 }[event.key] ?? at + (STEP[event.key] ?? 0);
+    const moving = event.key in STEP || event.key === "Home" || event.key === "End";
+    if (!moving && event.key !== "Enter" && event.key !== " ") return;
+    event.stopPropagation(); // or the canvas takes it
+    if (!moving) return;
+    event.preventDefault();
+    boxes[(to + boxes.length) % boxes.length]?.focus();
+  }
+
+  #turner(key, sign, by) {
+    const button = element("button", {
+      type: "button",
+      className: "echovideo-button",
+      textContent: sign,
+      title: say(key),
+      "aria-label": say(key),
+    });
+    button.addEventListener("click", () => {
+      this.page += by;
+      this.#render();
+    });
+    return button;
+  }
+}
+
+function sentence(known, chosen, index, count, linked) {
+  if (linked) return say("linked");
+  if (!known) return say("closest");
+  if (chosen === undefined) return say("absent", { number: index });
+  return count === 1 ? say("one") : say("used", { number: index, count });
+}
+
+/** A small picture with its caption; one that cannot be had says why. */
+function thumbnail(caption) {
+  const image = element("img", { alt: say(caption), draggable: false });
+  const figure = element("figure", {}, image, element("figcaption", { textContent: say(caption) }));
+  let wanted;
+  image.addEventListener("error", async () => {
+    const answer = await api.fetchApi(wanted).catch(() => null);
+    const body = await answer?.json().catch(() => null);
+    figure.title = body?.error?.message ?? "";
+    figure.classList.add("echovideo-failed");
+  });
+  const clear = () => {
+    wanted = undefined;
+    image.removeAttribute("src");
+    figure.title = "";
+    figure.classList.remove("echovideo-failed");
+  };
+  const set = (path) => {
+    if (path === wanted) return;
+    clear();
+    wanted = path;
+    image.src = api.apiURL(path);
+  };
+  return { figure, set, clear };
+}

@@ -1,0 +1,62 @@
+// EchoVideo Identity: the face picker.
+
+import { app } from "../../scripts/app.js";
+import { addLivePart, isLinked, reported, setWidgets, widgetOf } from "./dom.js";
+import { FacePicker } from "./face_picker.js";
+import { photosOf, upstreamValue } from "./photos.js";
+
+const HEIGHT = 260;
+const WIDTH = 420;
+
+app.registerExtension({
+  name: "EchoVideo.Identity",
+  nodeCreated(node) {
+    if (node.comfyClass !== "EchoVideoIdentity") return;
+    node.hideOutputImages = true; // the run's sheet shows what the picker shows
+    node.onDrawBackground = () => {}; // and on hosts that do not know that word
+    const picker = new FacePicker((values) => {
+      setWidgets(node, values);
+      look();
+    });
+    const look = addLivePart(node, "face_picker", picker.root, {
+      height: HEIGHT,
+      width: WIDTH,
+      watch: () => situation(node),
+      update: () => picker.show(situation(node)),
+      removed: () => picker.remove(),
+    });
+    const executed = node.onExecuted;
+    node.onExecuted = function (report, ...rest) {
+      node.echovideoReport = report;
+      node.echovideoSource = sourceOf(node);
+      look(true);
+      return executed?.call(this, report, ...rest);
+    };
+  },
+});
+
+/** Everything that decides what the picker shows, ready to be compared. */
+function situation(node) {
+  const value = (name) => widgetOf(node, name)?.value;
+  const found = photosOf(node, "photos");
+  return {
+    ...found,
+    order: value("face_order"),
+    index: Number(value("face_index") ?? 0),
+    padding: Number(value("padding") ?? 0),
+    linked: ["face_order", "face_index", "padding"].some((name) => isLinked(node, name)),
+    parser: upstreamValue(node, "face_encoders", "parser_name") ?? "",
+    run: found.connected ? lastRun(node, found) : null,
+  };
+}
+
+/** What the last run saw: shown while the photos are those it saw, or cannot be known without it. */
+function lastRun(node, { elsewhere }) {
+  const { echovideo_faces: faces, echovideo_face_picture: picture } = reported(node);
+  const same = elsewhere !== "" || node.echovideoSource === sourceOf(node);
+  return faces?.length && same ? { faces, picture: picture?.[0] } : null;
+}
+
+function sourceOf(node) {
+  return JSON.stringify([photosOf(node, "photos"), widgetOf(node, "padding")?.value]);
+}
