@@ -7,6 +7,7 @@ from typing import Any
 import comfy.conds
 import comfy.latent_formats
 import comfy.model_base
+import comfy.model_management
 import comfy.supported_models_base
 import torch
 import torch.nn.functional as F
@@ -88,14 +89,26 @@ class EchoVideoModel(comfy.model_base.BaseModel):
     def load_model_weights(
         self, sd: dict[str, Tensor], unet_prefix: str = "", **options: Any
     ) -> EchoVideoModel:
-        own = released_names(self.diffusion_model.sizes)
-        missing = [name for name in own if unet_prefix + name not in sd]
+        names = released_names(self.diffusion_model.sizes)
+        missing = [name for name in names if unet_prefix + name not in sd]
         if missing:
             raise WrongModelFile(
-                f"this EchoVideo file is not complete: {len(missing)} of {len(own)} weights are missing, the first is "
-                f"{missing[0]}; download it again"
+                f"this EchoVideo file is not complete: {len(missing)} of {len(names)} weights are missing, the first "
+                f"is {missing[0]}; download it again"
             )
+        if comfy.model_management.cpu_mode() and self._take_mapped(
+            {name: sd[unet_prefix + name] for name in names}
+        ):
+            return self
         return super().load_model_weights(sd, unet_prefix, **options)
+
+    def _take_mapped(self, state: dict[str, Tensor]) -> bool:
+        """On a CPU the file's own mapped memory serves as weights, where the types agree: no second copy of 11 GB."""
+        parameters = dict(self.diffusion_model.named_parameters())
+        if any(name not in parameters or parameters[name].dtype != state[name].dtype for name in state):
+            return False
+        self.diffusion_model.load_state_dict(state, assign=True)
+        return True
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         """Once per conditioning entry and run, before the first step: IITF runs here and nowhere else."""
