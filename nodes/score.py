@@ -66,4 +66,8 @@ class EchoVideoIdentityScore(io.ComfyNode):
         scores = score(watched(), identity.id_embedding, face_encoders.ready().detector)
         drawn = to_image(np.asarray(plot_scores(scores, "Identity score")))
         numbers = scores.mean or 0.0, scores.standard_deviation or 0.0, scores.minimum or 0.0
-        return io.NodeOutput(*numbers, drawn, frames, ui=ui.PreviewImage(drawn, cls=cls))
+        shown = {
+            **ui.PreviewImage(drawn, cls=cls).as_dict(),
+            "echovideo_scores": [scores.as_dict() | {"every": every}],  # drawn by the page
+        }
+        return io.NodeOutput(*numbers, drawn, frames, ui=shown)

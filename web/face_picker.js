@@ -110,8 +110,9 @@ export class FacePicker {
 
   /** Shows a picture of the host's, inside `padding` of black. */
   #view(photo, padding) {
-    const border = `${(100 * padding) / (1 + 2 * padding)}%`;
-    this.photo.style.inset = border;
+    const share = 100 / (1 + 2 * padding);
+    const [at, size] = [`${share * padding}%`, `${share}%`];
+    Object.assign(this.photo.style, { left: at, top: at, width: size, height: size });
     this.border = padding;
     this.photo.src = api.apiURL(`/view?${new URLSearchParams(photo)}`);
   }

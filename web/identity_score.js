@@ -1,0 +1,88 @@
+// EchoVideo Identity Score: the likeness of each frame as a curve, the worst frame marked.
+
+import { app } from "../../scripts/app.js";
+import { addLivePart, element, reported, svg } from "./dom.js";
+import { say } from "./words.js";
+
+const [WIDTH, HEIGHT] = [360, 150];
+const AXES = { left: 26, right: 350, top: 8, bottom: 132 };
+
+app.registerExtension({
+  name: "EchoVideo.IdentityScore",
+  nodeCreated(node) {
+    if (node.comfyClass !== "EchoVideoIdentityScore") return;
+    node.hideOutputImages = true; // the curve as a picture is for other nodes and for API clients
+    node.onDrawBackground = () => {};
+    const root = element("div", { className: "echovideo echovideo-score" });
+    const scores = () => reported(node).echovideo_scores?.[0] ?? null;
+    const look = addLivePart(node, "score_curve", root, {
+      height: 170,
+      width: 380,
+      watch: scores,
+      update: () => root.replaceChildren(...drawn(scores())),
+    });
+    const executed = node.onExecuted;
+    node.onExecuted = function (report, ...rest) {
+      node.echovideoReport = report;
+      look(true);
+      return executed?.call(this, report, ...rest);
+    };
+  },
+});
+
+function drawn(scores) {
+  if (!scores) return [element("p", { className: "echovideo-quiet", textContent: say("no_score") })];
+  const { frames, mean, minimum, standard_deviation: deviation, every } = scores;
+  if (mean === null) return [element("p", { textContent: say("no_faces", { count: frames }) })];
+  const figure = (key, values, className = "") => element("span", { className, textContent: say(key, values) });
+  const figures = [
+    figure("mean", { value: mean.toFixed(3), deviation: deviation.toFixed(3) }),
+    figure("worst", { value: minimum.toFixed(3), frame: scores.worst_frame * every }, "echovideo-least"),
+  ];
+  const faceless = scores.frames_without_face.length;
+  if (faceless) figures.push(figure("faceless", { count: faceless, frames }, "echovideo-quiet"));
+  return [curve(scores), element("div", { className: "echovideo-figures" }, ...figures)];
+}
+
+/** Scaled from 0 to 1, so that two videos can be compared, and below 0 where a frame is. */
+function curve({ per_frame: values, mean, minimum, worst_frame: worst, every }) {
+  const floor = Math.min(0, Math.floor(minimum * 5) / 5);
+  const last = Math.max(1, values.length - 1);
+  const x = (frame) => AXES.left + ((AXES.right - AXES.left) * (values.length > 1 ? frame : 0.5)) / last;
+  const y = (value) => AXES.bottom - ((AXES.bottom - AXES.top) * (value - floor)) / (1 - floor);
+  const level = (value, attributes = {}) =>
+    svg("line", { x1: AXES.left, x2: AXES.right, y1: y(value), y2: y(value), ...attributes });
+  const label = (text, attributes) => svg("text", attributes, text);
+  const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": say("curve") });
+  for (let value = floor; value < 1.01; value += floor < 0 ? 0.4 : 0.5) {
+    picture.append(level(value), label(value.toFixed(1), { x: AXES.left - 5, y: y(value) + 3, "text-anchor": "end" }));
+  }
+  picture.append(
+    label("0", { x: x(0), y: HEIGHT - 4 }),
+    label(`${(values.length - 1) * every}`, { x: x(last), y: HEIGHT - 4, "text-anchor": "end" }),
+    level(mean, { class: "echovideo-mean" }),
+  );
+  const half = (x(1) - x(0)) / 2;
+  for (const run of runs(values)) {
+    if (run.length > 1) picture.append(svg("polyline", { points: run.map((at) => `${x(at)},${y(values[at])}`).join(" ") }));
+    else picture.append(svg("circle", { cx: x(run[0]), cy: y(values[run[0]]), r: 3 }));
+  }
+  values.forEach((value, frame) => {
+    const said = value === null ? say("blank", { frame: frame * every }) : say("frame", { frame: frame * every, value: value.toFixed(3) });
+    const hit = { x: x(frame) - half, y: AXES.top, width: 2 * half, height: AXES.bottom - AXES.top };
+    picture.append(svg("rect", { ...hit, class: value === null ? "echovideo-gap" : "echovideo-hit" }, svg("title", {}, said)));
+  });
+  picture.append(svg("circle", { class: "echovideo-worst", cx: x(worst), cy: y(minimum), r: 5 }));
+  return picture;
+}
+
+/** Frames with a face, in unbroken rows: [[0, 1, 2], [5, 6]]. */
+function runs(values) {
+  const rows = [];
+  values.forEach((value, frame) => {
+    if (value === null) return;
+    if (frame > 0 && values[frame - 1] !== null) rows.at(-1).push(frame);
+    else rows.push([frame]);
+  });
+  return rows;
+}
