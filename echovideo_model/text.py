@@ -14,7 +14,7 @@ from torch import Tensor
 from .checkpoint import read_state
 from .errors import ModelFileMissing, WrongModelFile
 from .family import T5, Shapes, open_family, require_same, shapes_of
-from .tensorfile import OnBytes, TensorFile
+from .tensorfile import DOWNLOAD, OnBytes, TensorFile
 
 TOKENS = 226
 EMBEDDING = ("shared.weight", "encoder.embed_tokens.weight")
@@ -54,7 +54,9 @@ class TextEncoder:
         state = _with_both_embeddings(read_state(opened, dtype or _default_dtype(opened), on_bytes))
         network.load_state_dict(state, assign=True)
         network.encoder.set_input_embeddings(network.shared)  # one matrix again, not two that are equal
-        return cls(network.eval().requires_grad_(False), _load_tokenizer(Path(tokenizer)))
+        return cls(
+            network.eval().requires_grad_(False), _load_tokenizer(Path(tokenizer), network.config.vocab_size)
+        )
 
     def to(self, device: torch.device | str) -> TextEncoder:
         self.network.to(device)
@@ -126,18 +128,24 @@ def _t5_sizes(path: Path, shapes: Shapes) -> dict[str, Any]:
     }
 
 
-def _load_tokenizer(folder: Path) -> Any:
+def _load_tokenizer(folder: Path, words: int) -> Any:
+    """The tokenizer for a word embedding of that many rows: T5 rounds its vocabulary up to the next 128."""
     from transformers import T5Tokenizer
 
     if not (folder / "spiece.model").is_file() and not (folder / "tokenizer.json").is_file():
         raise ModelFileMissing(
-            f"no tokenizer in {folder} (looked for spiece.model and tokenizer.json): "
-            "fetch it with: echovideo models download"
+            f"no tokenizer in {folder} (looked for spiece.model and tokenizer.json): {DOWNLOAD}"
         )
     try:
-        return T5Tokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = T5Tokenizer.from_pretrained(folder, local_files_only=True)
+        known = len(tokenizer)  # transformers before 5 gives False for a damaged file
     except (OSError, ValueError, TypeError, RuntimeError) as error:
-        raise WrongModelFile(f"the tokenizer in {folder} cannot be read ({error}): fetch it again") from error
+        raise WrongModelFile(f"the tokenizer in {folder} cannot be read: fetch it again") from error
+    if not words - 128 < known <= words:
+        raise WrongModelFile(
+            f"the tokenizer in {folder} knows {known} pieces and the text encoder {words}: fetch it again"
+        )
+    return tokenizer
 
 
 def _shortened(text: str, limit: int = 200) -> str:
