@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from .host import folders
 from .host.clip import load_clip
 from .host.loading import WEIGHT_DTYPES, load_model
+from .host.rgb import learn_colours
 from .host.vae import load_vae
 from .schema import schema
 
@@ -103,4 +104,6 @@ class LoadEchoVideoVAE(io.ComfyNode):
 
     @classmethod
     def execute(cls, vae_name: str) -> io.NodeOutput:
-        return io.NodeOutput(load_vae(folders.resolve(folders.VAE, vae_name)))
+        vae = load_vae(folders.resolve(folders.VAE, vae_name))
+        learn_colours(vae)
+        return io.NodeOutput(vae)

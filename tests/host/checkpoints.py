@@ -24,6 +24,16 @@ PLACES = {
     "face_encoder/models/antelopev2": "insightface/models/antelopev2",
 }
 
+LAYERS = [
+    f"transformer_blocks.{block}.attn1.to_{part}" for block in range(2) for part in ("q", "k", "v", "out.0")
+]
+SPELLINGS = {
+    "diffusers": ("transformer.{path}", "lora_A.weight", "lora_B.weight"),
+    "peft": ("base_model.model.{path}", "lora_A.weight", "lora_B.weight"),
+    "comfy": ("diffusion_model.{path}", "lora_A.weight", "lora_B.weight"),
+    "kohya": ("lora_unet_{flat}", "lora_down.weight", "lora_up.weight"),
+}
+
 
 def write_checkpoints(base: Path, released: Path) -> None:
     """Fills `base` (a host's base directory) with the tiny set, made in `released`, and with two portraits."""
@@ -52,3 +62,19 @@ def write_text_encoder(path: Path) -> None:
     del state["encoder.embed_tokens.weight"]
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(state, path)
+
+
+def write_lora(base: Path, name: str, spelling: str, layers: list[str] = LAYERS, width: int = 128) -> None:
+    """A LoRA of rank 4 over `layers`, its keys spelled the way of one of SPELLINGS."""
+    import torch
+    from safetensors.torch import save_file
+
+    pattern, down, up = SPELLINGS[spelling]
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+    for path in layers:
+        layer = pattern.format(path=path, flat=path.replace(".", "_"))
+        state[f"{layer}.{down}"] = torch.randn(4, width, generator=generator) / width**0.5
+        state[f"{layer}.{up}"] = torch.randn(width, 4, generator=generator) / 2
+    (base / "models" / "loras").mkdir(exist_ok=True)
+    save_file(state, base / "models" / "loras" / name)

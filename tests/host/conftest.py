@@ -70,5 +70,5 @@ def base(folder: Path, released: Path, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="session")
 def host(folder: Path, base: Path) -> Iterator[Host]:
     """One running host with this pack, shared by all tests of a session."""
-    with Host.start(folder, base) as running:
+    with Host.start(folder, base, "--preview-method", "latent2rgb") as running:
         yield running

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import checkpoints
 import pytest
 import torch
+from checkpoints import LAYERS, SPELLINGS, write_lora
 from graphs import loaders, node, out, plain, sampled, saved, with_person
 from harness import Host
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-
-LAYERS = [
-    f"transformer_blocks.{block}.attn1.to_{part}" for block in range(2) for part in ("q", "k", "v", "out.0")
-]
-SPELLINGS = {
-    "diffusers": ("transformer.{path}", "lora_A.weight", "lora_B.weight"),
-    "peft": ("base_model.model.{path}", "lora_A.weight", "lora_B.weight"),
-    "comfy": ("diffusion_model.{path}", "lora_A.weight", "lora_B.weight"),
-    "kohya": ("lora_unet_{flat}", "lora_down.weight", "lora_up.weight"),
-}
 
 
 def difference(one: Tensor, other: Tensor) -> float:
@@ -32,18 +22,6 @@ def difference(one: Tensor, other: Tensor) -> float:
 @pytest.fixture(scope="module")
 def untouched(host: Host) -> Tensor:
     return host.run(plain()).latents()
-
-
-def write_lora(base: Path, name: str, spelling: str, layers: list[str] = LAYERS, width: int = 128) -> None:
-    pattern, down, up = SPELLINGS[spelling]
-    generator = torch.Generator().manual_seed(0)
-    state = {}
-    for path in layers:
-        layer = pattern.format(path=path, flat=path.replace(".", "_"))
-        state[f"{layer}.{down}"] = torch.randn(4, width, generator=generator) / width**0.5
-        state[f"{layer}.{up}"] = torch.randn(width, 4, generator=generator) / 2
-    (base / "models" / "loras").mkdir(exist_ok=True)
-    save_file(state, base / "models" / "loras" / name)
 
 
 def with_lora(name: str, strength: float = 1.0) -> dict[str, Any]:

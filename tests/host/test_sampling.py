@@ -150,6 +150,10 @@ def test_a_seed_gives_one_video_and_another_seed_another(host: Host) -> None:
     assert difference(other, first) > 0.1
 
 
+def test_the_page_sees_every_step_while_it_is_made(host: Host) -> None:
+    assert host.run(with_person(seed=9, steps=3)).previews >= 3
+
+
 def test_a_batch_holds_a_video_per_item(host: Host) -> None:
     graph = loaders() | prompts() | conditioning(batch_size=3) | sampled(steps=2)
     latents = host.run(graph).latents()

@@ -8,8 +8,8 @@ from typing import Any
 
 import av
 import pytest
+from checkpoints import write_lora
 from harness import PACK, Host
-from test_features import write_lora
 
 WORKFLOWS = sorted(path.stem for path in (PACK / "workflows").glob("*.json"))
 SMALLER = {
