@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="echovideo",
         description="One photo and a sentence become a video of that person.",
         epilog="`echovideo demo` shows all of it at work, with nothing to download. "
@@ -53,6 +54,13 @@ def _parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         command.register(subparsers)
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """One sentence about a wrong argument, as about everything else; the usage is what --help is for."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EchoVideoError.exit_code, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 class _Handler(logging.Handler):

@@ -101,8 +101,9 @@ class Pipeline:
 
     def check(self, faces: bool = True) -> None:
         """Raise what can be known before minutes of work: ModelFileMissing, naming all that is missing, and
-        WrongModelFile by the headers of the transformer and the VAE. `faces`: whether `identify` will be called."""
+        WrongModelFile by the headers of what will be loaded. `faces`: whether `identify` will be called."""
         self._require((*FACES, *VIDEOS) if faces else VIDEOS)
+        inspect(self._path("text_encoder"))
         for name, family in (("transformer", TRANSFORMER), ("vae", VAE)):
             found = inspect(self._path(name))
             if found.family != family or not found.complete:

@@ -115,7 +115,7 @@ def _number(name: str, value: Any, most: float) -> float:
 
 def _check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
     if not isinstance(value, str) or value not in allowed:
-        raise InvalidRequest(f"the {name} {value!r} is not known: choose {', '.join(allowed)}")
+        raise InvalidRequest(f"the {name} {value!r} is not known: choose {' or '.join(allowed)}")
 
 
 def _check_side(name: str, pixels: int) -> None:

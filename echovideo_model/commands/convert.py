@@ -33,8 +33,10 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Converts and names what was written."""
     from ..checkpoint import Layout, convert
+    from ..tensorfile import PICKLES
 
-    layout: Layout = args.layout or ("file" if args.target.suffix == ".safetensors" else "folder")
+    file_like = args.target.suffix in (".safetensors", *PICKLES)  # the latter are then refused as a file
+    layout: Layout = args.layout or ("file" if file_like else "folder")
     with Bars() as bars:
         written = convert(
             args.source,

@@ -41,17 +41,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _lines(found: Inspection) -> list[str]:
-    dtypes = ", ".join(f"{name} {count:,}" for name, count in found.dtypes.items())
-    lines = [
-        f"{found.path}",
-        f"  family      {found.family}",
-        f"  parameters  {found.parameters:,} in {found.bytes:,} bytes",
-        f"  stored as   {dtypes}",
+    rows = [
+        ("family", found.family),
+        ("parameters", f"{found.parameters:,} in {found.bytes:,} bytes"),
+        ("stored as", ", ".join(f"{name} {count:,}" for name, count in found.dtypes.items())),
     ]
     flat = {**found.sizes, **found.sizes.get("iitf", {})}
-    lines += [f"  {name:<10}  {value}" for name, value in flat.items() if not isinstance(value, dict)]
+    rows += [(name, str(value)) for name, value in flat.items() if not isinstance(value, dict)]
     for what, names in (("missing", found.missing), ("unexpected", found.unexpected)):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            lines.append(f"  {what:<10}  {', '.join(names[:3])}{more}")
-    return lines
+            rows.append((what, f"{', '.join(names[:3])}{more}"))
+    width = max(len(name) for name, _ in rows)
+    return [found.path, *(f"  {name.replace('_', ' '):<{width}}  {value}" for name, value in rows)]
