@@ -44,7 +44,8 @@ def _linear_by_onednn(input: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
     """F.linear as a 1 x 1 convolution, the public way to oneDNN; input [..., n] -> [..., m]."""
     rows = input.reshape(1, 1, -1, input.shape[-1]).permute(0, 3, 1, 2)  # [1, n, 1, rows], channels last
     out = F.conv2d(rows, weight[:, :, None, None], bias)  # [1, m, 1, rows], channels last
-    return out.permute(0, 2, 3, 1).reshape(*input.shape[:-1], -1).contiguous()  # copies only what was not so before
+    out = out.permute(0, 2, 3, 1).reshape(*input.shape[:-1], -1)  # [..., m]
+    return out.contiguous()  # it is already, where the input was
 
 
 class Conv2d(nn.Conv2d):
