@@ -14,7 +14,7 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..echovideo_model.errors import NoFaceFound
-from ..echovideo_model.face.align import FACE_SIZE
+from ..echovideo_model.face.align import FACE_SIZE, align_face
 from ..echovideo_model.face.detect import ORDERS, Face
 from ..echovideo_model.identity import ChosenFace, FaceEncoders, find_face, identity_of
 from ..echovideo_model.identity import Identity as IdentityData
@@ -187,6 +187,8 @@ def preview_of(
             with_faces(photo, [faces[place] for place in places], None if mine is None else faces[mine])
         )
         photos.append(described(photo, faces, like) | {"chosen": mine, "photo": saved(photo, cls)})
+        if mine is not None:
+            photos[-1]["aligned"] = saved(align_face(photo, faces[mine].landmarks), cls)
     return {
         "images": [saved(sheet([*sheets, face_picture]), cls)],
         "echovideo_faces": photos,

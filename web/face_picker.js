@@ -15,6 +15,7 @@ export class FacePicker {
     this.pages = [];
     this.photo = element("img", { className: "echovideo-photo", alt: say("photo"), draggable: false });
     this.photo.addEventListener("load", () => this.#fit());
+    this.photo.addEventListener("error", () => (this.photo.hidden = true));
     this.faces = element("div", { className: "echovideo-faces", role: "radiogroup", "aria-label": say("photo") });
     this.faces.addEventListener("keydown", (event) => this.#key(event));
     this.frame = element("div", { className: "echovideo-frame" }, this.photo, this.faces);
@@ -104,6 +105,7 @@ export class FacePicker {
     this.query = this.found = this.shown = undefined;
     this.faces.replaceChildren();
     this.photo.removeAttribute("src");
+    this.photo.hidden = true;
     this.aligned.clear();
     this.picture.clear();
   }
@@ -114,7 +116,8 @@ export class FacePicker {
     const [at, size] = [`${share * padding}%`, `${share}%`];
     Object.assign(this.photo.style, { left: at, top: at, width: size, height: size });
     this.border = padding;
-    this.photo.src = api.apiURL(`/view?${new URLSearchParams(photo)}`);
+    this.photo.hidden = false;
+    this.photo.src = api.apiURL(viewOf(photo));
   }
 
   #fit(width = this.photo.naturalWidth, height = this.photo.naturalHeight) {
@@ -205,14 +208,13 @@ export class FacePicker {
       this.aligned.clear();
       this.picture.clear();
     } else if (run) {
-      this.aligned.clear();
-      if (found.chosen === chosen && run.picture) this.picture.set(`/view?${new URLSearchParams(run.picture)}`);
-      else this.picture.clear();
+      const same = found.chosen === chosen; // another choice is shown by the next run
+      this.aligned.set(same && found.aligned && viewOf(found.aligned), say("by_run"));
+      this.picture.set(same && run.picture && viewOf(run.picture), say("by_run"));
     } else {
       const face = `/echovideo/face?${this.query}&number=${chosen}&v=${found.digest.slice(0, 16)}`;
       this.aligned.set(face);
-      if (parser) this.picture.set(`${face}&${new URLSearchParams({ parser })}`);
-      else this.picture.clear();
+      this.picture.set(parser && `${face}&${new URLSearchParams({ parser })}`);
     }
   }
 
@@ -252,27 +254,40 @@ function sentence(known, chosen, index, count, linked) {
   return count === 1 ? say("one") : say("used", { number: index, count });
 }
 
+/** Where the host shows a file of its folders. */
+function viewOf(file) {
+  return `/view?${new URLSearchParams(file)}`;
+}
+
 /** A small picture with its caption; one that cannot be had says why. */
 function thumbnail(caption) {
-  const image = element("img", { alt: say(caption), draggable: false });
-  const figure = element("figure", {}, image, element("figcaption", { textContent: say(caption) }));
+  const image = element("img", { alt: say(caption), draggable: false, hidden: true });
+  const box = element("div", { className: "echovideo-thumbnail" }, image);
+  const figure = element("figure", {}, box, element("figcaption", { textContent: say(caption) }));
   let wanted;
   image.addEventListener("error", async () => {
-    const answer = await api.fetchApi(wanted).catch(() => null);
+    const path = wanted;
+    const answer = await api.fetchApi(path).catch(() => null);
     const body = await answer?.json().catch(() => null);
-    figure.title = body?.error?.message ?? "";
+    if (path !== wanted) return;
+    image.hidden = true;
+    figure.title = body?.error?.message ?? say("no_answer", { reason: answer?.status ?? "" });
     figure.classList.add("echovideo-failed");
   });
-  const clear = () => {
+  const clear = (hint = "") => {
     wanted = undefined;
+    box.dataset.hint = hint;
     image.removeAttribute("src");
+    image.hidden = true;
     figure.title = "";
     figure.classList.remove("echovideo-failed");
   };
-  const set = (path) => {
-    if (path === wanted) return;
-    clear();
+  const set = (path, hint) => {
+    if (path && path === wanted) return;
+    clear(path ? "" : hint);
+    if (!path) return;
     wanted = path;
+    image.hidden = false;
     image.src = api.apiURL(path);
   };
   return { figure, set, clear };

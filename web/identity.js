@@ -50,10 +50,13 @@ function situation(node) {
   };
 }
 
-/** What the last run saw: shown while the photos are those it saw, or cannot be known without it. */
-function lastRun(node, { elsewhere }) {
+/**
+ * What the last run saw. Shown where the photos cannot be known without it, and for several photos (which Batch Images
+ * cuts to one size) as long as they are the ones that it saw; a single photo is searched by itself.
+ */
+function lastRun(node, { photos, elsewhere }) {
   const { echovideo_faces: faces, echovideo_face_picture: picture } = reported(node);
-  const same = elsewhere !== "" || node.echovideoSource === sourceOf(node);
+  const same = elsewhere !== "" || (photos.length > 1 && node.echovideoSource === sourceOf(node));
   return faces?.length && same ? { faces, picture: picture?.[0] } : null;
 }
 

@@ -13,7 +13,7 @@ import pytest
 HOST_TESTS = Path(__file__).parents[1] / "host"
 sys.path.insert(0, str(Path(__file__).parent))
 
-from page import CHROMIUM, SETTINGS, Browser, browser
+from page import CHROMIUM, SETTINGS, Browser, browser  # noqa: E402
 
 _spec = importlib.util.spec_from_file_location("host_fixtures", HOST_TESTS / "conftest.py")
 assert _spec is not None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from page import Browser
-from photos import TWO_PEOPLE
+from photos import NOBODY, TWO_PEOPLE
 
 PACK = Path(__file__).parents[2]
 IDENTITY = """([photo, at]) => {
@@ -58,3 +62,275 @@ def test_a_click_on_a_face_makes_it_the_identity(page: Browser, host: Any, relea
     np.testing.assert_allclose(saved.id_embedding, wanted.id_embedding, rtol=1e-3, atol=1e-3)
     assert saved.similarity(other.id_embedding) < 0.9
     np.testing.assert_array_equal(saved.face_picture, wanted.face_picture)
+
+
+def test_the_choice_survives_reload_copy_and_undo(page: Browser) -> None:
+    build(page)
+    page.wait_for_faces(2)
+    page.page.wait_for_timeout(500)  # the page notes states of the graph for undo
+    face(page, 1).click()
+    saved = page.workflow()
+
+    page.run_js("app.graph.clear()")
+    page.load(saved)
+    page.wait_for_faces(2)
+    assert chosen(page) == {"face_order": "largest", "face_index": 1}
+    assert face(page, 1).get_attribute("aria-checked") == "true"
+
+    identity = page.run_js("echo.only('EchoVideoIdentity').id")
+    page.run_js(
+        "(id) => { app.canvas.selectNode(app.graph.getNodeById(id)); app.canvas.copyToClipboard(); }",
+        identity,
+    )
+    page.run_js("app.canvas.pasteFromClipboard({connectInputs: true})")
+    page.page.wait_for_function("document.querySelectorAll('.echovideo-picker').length === 2")
+    assert chosen(page, 1) == {"face_order": "largest", "face_index": 1}
+    page.run_js("app.graph.remove(echo.all('EchoVideoIdentity')[1])")
+    page.page.wait_for_function("document.querySelectorAll('.echovideo-picker').length === 1")
+
+
+def test_a_click_can_be_undone_and_redone(page: Browser) -> None:
+    build(page)
+    page.load(page.workflow())  # a fresh history
+    page.wait_for_faces(2)
+    page.see_all()
+    face(page, 1).click()
+    assert chosen(page)["face_index"] == 1
+    page.run_js("app.extensionManager.command.execute('Comfy.Undo')")
+    page.page.wait_for_function("echo.widgets(echo.only('EchoVideoIdentity')).face_index === 0")
+    page.wait_for_faces(2)
+    assert face(page, 0).get_attribute("aria-checked") == "true"
+    page.run_js("app.extensionManager.command.execute('Comfy.Redo')")
+    page.page.wait_for_function("echo.widgets(echo.only('EchoVideoIdentity')).face_index === 1")
+
+
+def test_the_keyboard_chooses_a_face(page: Browser) -> None:
+    build(page)
+    page.wait_for_faces(2)
+    face(page, 0).focus()
+    page.page.keyboard.press("ArrowRight")
+    assert page.run_js("document.activeElement.dataset.number") == "1"
+    assert chosen(page)["face_index"] == 0  # moving is not choosing
+    page.page.keyboard.press("Enter")
+    assert chosen(page)["face_index"] == 1
+    assert page.run_js("document.activeElement.getAttribute('aria-label')") == "Face 1, used"
+    assert page.run_js("app.graph._nodes.length") == 4  # nothing moved, opened or was deleted by it
+
+
+def test_numbers_follow_the_order_and_a_number_that_is_not_there_is_said(page: Browser) -> None:
+    build(page)
+    page.wait_for_faces(2)
+    page.run_js("echo.set(echo.only('EchoVideoIdentity'), 'face_order', 'left to right')")
+    page.page.wait_for_function("document.querySelector('.echovideo-chosen').offsetLeft < 100")
+    page.run_js("echo.set(echo.only('EchoVideoIdentity'), 'face_index', 5)")
+    page.page.wait_for_selector(".echovideo-warning")
+    assert "no face 5" in page.picker().locator(".echovideo-status").text_content()
+    page.run_js("echo.set(echo.only('EchoVideoIdentity'), 'face_order', 'closest')")
+    page.page.wait_for_function("!document.querySelector('.echovideo-warning')")
+    face(page, 1).click()
+    assert chosen(page) == {"face_order": "left to right", "face_index": 1}
+
+
+def test_every_state_says_what_to_do(page: Browser, host: Any) -> None:
+    build(page, NOBODY)
+    page.wait_for_state("nobody")
+    assert "use a photo in which the face is upright" in page.picker().text_content()
+    page.picture("state_nobody")
+
+    insightface = host.base / "models" / "insightface"
+    insightface.rename(insightface.with_name("elsewhere"))
+    try:
+        shutil.copy(host.base / "input" / "portrait.png", host.base / "input" / "unseen.png")
+        page.run_js(
+            "echo.only('EchoVideoIdentity').widgets.find((one) => one.name === 'padding').value = 0.05"
+        )
+        page.run_js("echo.set(echo.only('LoadImage'), 'image', 'unseen.png')")
+        page.wait_for_state("error")
+        assert "put both into models/insightface/models/antelopev2" in page.picker().text_content()
+        page.picture("state_models_missing")
+    finally:
+        insightface.with_name("elsewhere").rename(insightface)
+    page.complaints.clear()  # the browser's own line about a 503
+    page.picker().get_by_text("Try again").click()
+    page.wait_for_faces(1)
+
+    page.run_js("echo.only('EchoVideoIdentity').disconnectInput(1)")
+    page.wait_for_state("empty")
+    assert "Connect a photo" in page.picker().text_content()
+    page.picture("state_no_photo")
+
+
+def test_a_photo_from_another_node_is_chosen_from_after_a_run(page: Browser) -> None:
+    build(page)
+    title = "<img src=x onerror=document.title='broken'>"
+    page.run_js(
+        """(title) => { const scale = echo.add("ImageInvert", 60, 560);
+          const back = echo.add("ImageInvert", 60, 640); back.title = title;
+          echo.only("LoadImage").connect(0, scale, 0); scale.connect(0, back, 0);
+          back.connect(0, echo.only("EchoVideoIdentity"), 1); }""",
+        title,
+    )
+    page.wait_for_state("empty")
+    assert title in page.picker().text_content()  # a user's words are words, never markup
+    assert page.run_js("document.title") != "broken"
+    page.run_workflow()
+    page.wait_for_faces(2)
+    face(page, 1).click()
+    assert chosen(page) == {"face_order": "largest", "face_index": 1}
+    page.picture("after_a_run")
+
+
+BATCH = """([one, other]) => {
+  const type = LiteGraph.registered_node_types.BatchImagesNode ? "BatchImagesNode" : "ImageBatch";
+  const batch = echo.add(type, 60, 700);
+  for (const [slot, name] of [one, other].entries()) {
+    const image = echo.add("LoadImage", -300, 240 + 340 * slot, {image: name});
+    image.connect(0, batch, slot);
+  }
+  batch.connect(0, echo.only("EchoVideoIdentity"), 1);
+  app.graph.remove(echo.all("LoadImage")[0]);
+}"""
+
+
+def test_several_photos_are_paged_through(page: Browser) -> None:
+    build(page)
+    page.run_js(BATCH, ["portrait.png", TWO_PEOPLE])
+    page.see_all()
+    page.wait_for_faces(1)
+    assert page.picker().locator(".echovideo-pager").text_content() == "‹1 of 2›"
+    page.picker().get_by_label("Next photo").click()
+    page.wait_for_faces(2)
+    face(page, 1).click()
+    assert chosen(page)["face_index"] == 1
+    page.picker().get_by_label("Previous photo").click()
+    page.wait_for_faces(1)
+    assert "no face 1" in page.picker().locator(".echovideo-status").text_content()
+    page.picture("several_photos")
+
+
+def test_a_removed_node_asks_nothing_any_more(page: Browser) -> None:
+    build(page)
+    page.wait_for_faces(2)
+    page.run_js("window.kept = echo.only('EchoVideoIdentity'); app.graph.remove(kept)")
+    page.requests.clear()
+    page.run_js("echo.set(echo.only('LoadImage'), 'image', 'portrait.png')")
+    page.page.wait_for_timeout(1200)
+    assert not [url for url in page.requests if "echovideo/face" in url]
+    assert page.page.locator(".echovideo-picker").count() == 0
+
+
+def contrast(page: Browser, selector: str) -> float:
+    """WCAG's ratio between the colour of an element's text and the first opaque background behind it."""
+    text, back = page.run_js(
+        """(selector) => { const node = document.querySelector(selector);
+          const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
+          let at = node; let back = [0, 0, 0, 0];
+          while (at && !(back.length === 3 || back[3] === 1)) {
+            back = numbers(getComputedStyle(at).backgroundColor); at = at.parentElement; }
+          return [numbers(getComputedStyle(node).color), back]; }""",
+        selector,
+    )
+
+    def luminance(colour: list[float]) -> float:
+        parts = [
+            c / 255 / 12.92 if c / 255 <= 0.03928 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour[:3]
+        ]
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+    dark, light = sorted((luminance(text), luminance(back)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_every_language_says_the_same(page: Browser) -> None:
+    words = page.run_js("import('/extensions/ComfyUI-EchoVideo/words.js').then((part) => part.WORDS)")
+    assert set(words) == {"en", "zh", "ko", "ja"}
+    for language, sentences in words.items():
+        assert sentences.keys() == words["en"].keys(), language
+        for key, sentence in sentences.items():
+            names = [sorted(re.findall(r"{(\w+)}", one)) for one in (sentence, words["en"][key])]
+            assert names[0] == names[1], f"{language}: {key}"
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_it_can_be_read_in_both_themes(page: Browser, theme: str) -> None:
+    page.setting("Comfy.ColorPalette", theme)
+    build(page)
+    page.run_js("echo.add('EchoVideoVideoSize', 940, 260); echo.add('EchoVideoIdentityScore', 60, 640)")
+    page.wait_for_faces(2)
+    page.see_all()
+    page.page.wait_for_selector(".echovideo-thumbnail img:not([hidden])")
+    page.picture(f"theme_{theme}")
+    for selector in (".echovideo-number", ".echovideo-size b", ".echovideo-size p", ".echovideo-score p"):
+        assert contrast(page, selector) >= 3, selector
+
+
+def test_the_video_size_is_drawn_as_it_is_set(page: Browser) -> None:
+    page.run_js("app.graph.clear(); echo.add('EchoVideoVideoSize', 60, 60)")
+    part = page.page.locator(".echovideo-size")
+    page.page.wait_for_function("document.querySelector('.echovideo-size b').textContent === '640 × 480'")
+    assert "49 frames, 3.06 s at 16 fps" in part.text_content()
+    page.run_js("echo.set(echo.only('EchoVideoVideoSize'), 'size', '480 x 848')")
+    page.page.wait_for_function("document.querySelector('.echovideo-size b').textContent === '480 × 848'")
+    width, height = (float(part.locator("rect").get_attribute(side)) for side in ("width", "height"))
+    assert width / height == pytest.approx(480 / 848, rel=0.01)
+    page.run_js("echo.set(echo.only('EchoVideoVideoSize'), 'size', 'free')")
+    page.run_js("echo.only('EchoVideoVideoSize').widgets[1].value = 650")  # as an API client may
+    page.page.wait_for_function("document.querySelector('.echovideo-size b').textContent === '640 × 480'")
+
+
+def test_the_page_rounds_lengths_as_the_node_does(page: Browser) -> None:
+    wanted = [quarter / 4 for quarter in range(0, 400)]
+    drawn = page.run_js(
+        """async (wanted) => { const part = await import("/extensions/ComfyUI-EchoVideo/video_size.js");
+          return wanted.map(part.framesOf); }""",
+        wanted,
+    )
+    assert drawn == [4 * max(0, round((one - 1) / 4)) + 1 for one in wanted]
+
+
+def test_the_score_is_drawn_with_its_worst_frame(page: Browser, host: Any) -> None:
+    build(page)
+    page.run_js(
+        """() => { const batch = echo.add("ImageBatch", 60, 760);
+          const names = ["portrait.png", "second_portrait.png"];
+          for (const [slot, name] of names.entries())
+            echo.add("LoadImage", -340, 240 + 340 * slot, {image: name}).connect(0, batch, slot);
+          const score = echo.add("EchoVideoIdentityScore", 940, 300, {every: 1});
+          batch.connect(0, score, 0);
+          echo.only("EchoVideoIdentity").connect(0, score, 1);
+          echo.only("EchoVideoLoadFaceEncoders").connect(0, score, 2); }"""
+    )
+    page.page.wait_for_selector(".echovideo-score p")
+    assert "Run to see" in page.page.locator(".echovideo-score").text_content()
+    page.run_workflow()
+    page.page.wait_for_selector(".echovideo-worst")
+    (history,) = [
+        run for run in host.get("/history").values() if "echovideo_scores" in json.dumps(run["outputs"])
+    ]
+    (scores,) = [output for output in history["outputs"].values() if "echovideo_scores" in output]
+    report = scores["echovideo_scores"][0]
+    assert report["frames"] == 2
+    assert report["worst_frame"] == 1  # the second portrait is not the person
+    text = page.page.locator(".echovideo-figures").text_content()
+    assert f"worst {report['minimum']:.3f}, frame 1" in text
+    page.see_all()
+    page.picture("score")
+
+
+def test_the_quick_start_opens_whole_and_makes_a_video(page: Browser, host: Any) -> None:
+    page.load(json.loads((PACK / "workflows" / "quick_start.json").read_text()))
+    page.wait_for_faces(1)
+    page.see_all()
+    page.picture("quick_start_opened")
+    bad = "app.graph._nodes.filter((node) => node.has_errors || !(node.type in LiteGraph.registered_node_types))"
+    assert page.run_js(f"{bad}.map((node) => node.type)") == []
+    page.run_js(
+        """() => { const size = echo.only("EchoVideoVideoSize"); const sampler = echo.only("KSampler");
+          for (const [name, value] of Object.entries({size: "free", free_width: 96, free_height: 64, frames: 9}))
+            echo.set(size, name, value);
+          echo.set(sampler, "steps", 2); }"""
+    )
+    page.run_workflow()
+    page.page.wait_for_timeout(1500)
+    page.picture("quick_start_run")
+    assert list((host.base / "output" / "video").glob("*.mp4"))
