@@ -62,6 +62,9 @@ class EchoVideoConfig(comfy.supported_models_base.BASE):
     def inpaint_model(self) -> bool:
         return False
 
+    def clip_target(self, state_dict: dict[str, Tensor] | None = None) -> None:
+        """No text encoder comes with our checkpoints."""
+
     def get_model(
         self, state_dict: dict[str, Tensor], prefix: str = "", device: Any = None
     ) -> EchoVideoModel:
@@ -99,6 +102,8 @@ class EchoVideoModel(comfy.model_base.BaseModel):
         if comfy.model_management.cpu_mode() and self._take_mapped(
             {name: sd[unet_prefix + name] for name in names}
         ):
+            for name in names:  # what stays in sd, the host reports as left over
+                del sd[unet_prefix + name]
             return self
         return super().load_model_weights(sd, unet_prefix, **options)
 

@@ -93,20 +93,22 @@ class Host:
 
     @classmethod
     @contextmanager
-    def start(cls, folder: Path, base: Path, *arguments: str, pack: bool = True) -> Iterator[Host]:
+    def start(
+        cls, folder: Path, base: Path, *arguments: str, environment: dict[str, str] | None = None
+    ) -> Iterator[Host]:
         """Starts the host in `folder` on a free port with base directory `base`, and stops it at the end."""
         for name in FOLDERS:
             (base / name).mkdir(parents=True, exist_ok=True)
         link = base / "custom_nodes" / PACK_FOLDER
-        if pack and not link.exists():
+        if not link.exists():
             link.symlink_to(PACK, target_is_directory=True)
         port = free_port()
         command = [sys.executable, str(Path(__file__).parent / "launch.py"), "--cpu", "--port", str(port)]
         command += ["--disable-auto-launch", "--base-directory", str(base)]
         command += ["--database-url", "sqlite:///:memory:", *arguments]
         with (base / "host.log").open("ab") as log:
-            environment = {**os.environ, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
-            process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment)
+            variables = {**os.environ, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", **(environment or {})}
+            process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=variables)
         host = cls(folder, base, port, process)
         try:
             host.wait_until_ready()

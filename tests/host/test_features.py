@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from typing import Any
 
 import checkpoints
@@ -51,17 +52,21 @@ def test_a_lora_for_another_model_is_refused_with_words(host: Host) -> None:
     assert "CogVideoX" in run.message
 
 
-def test_a_saved_model_with_its_lora_loads_in_the_stock_loader(host: Host) -> None:
+def test_a_saved_model_with_its_lora_loads_in_the_stock_loaders(host: Host) -> None:
     write_lora(host.base, "kept.safetensors", "diffusers")
     run = host.run(
         with_lora("kept.safetensors")
         | {"keep": node("ModelSave", model=out("lora"), filename_prefix="diffusion_models/baked")}
     )
-    baked = plain(model="stock") | {"stock": stock("baked_00001_.safetensors")}
-    del baked["model"]
-    again = host.run(baked)
-    assert again.status == "success", again.message
-    assert difference(again.latents(), run.latents()) < 1e-4
+    name = "baked_00001_.safetensors"
+    (host.base / "models" / "checkpoints").mkdir(exist_ok=True)
+    shutil.copy(host.base / "output" / "diffusion_models" / name, host.base / "models" / "checkpoints" / name)
+    for loader in (stock(name), node("CheckpointLoaderSimple", ckpt_name=name)):
+        baked = plain(model="stock") | {"stock": loader}
+        del baked["model"]
+        again = host.run(baked)
+        assert again.status == "success", again.message
+        assert difference(again.latents(), run.latents()) < 1e-4
 
 
 def test_merging_two_models_gives_a_third_between_them(host: Host, untouched: Tensor) -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import sys
+from pathlib import Path
+from types import ModuleType
 
-from harness import PACK_FOLDER, Host
+import pytest
+from graphs import identity
+from harness import PACK, PACK_FOLDER, Host
 
 
 def our_nodes(host: Host) -> dict[str, dict]:
@@ -36,3 +42,24 @@ def test_every_input_and_output_has_a_tooltip(host: Host) -> None:
             for id, (_, options) in about["input"].get(kind, {}).items():
                 assert options.get("tooltip"), f"{name}: {id}"
         assert all(about["output_tooltips"]), name
+
+
+def test_without_insightface_all_nodes_are_there_and_the_face_node_says_what_to_install(
+    folder: Path, base: Path, host: Host, tmp_path: Path
+) -> None:
+    (tmp_path / "insightface.py").write_text("raise ImportError('not installed')")
+    with Host.start(folder, base, environment={"PYTHONPATH": str(tmp_path)}) as bare:
+        assert our_nodes(bare).keys() == our_nodes(host).keys()
+        run = bare.run(identity())
+        assert run.status == "error"
+        assert "pip install" in run.message
+        assert "insightface" in run.message
+
+
+def test_a_host_that_is_too_old_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "folder_paths", ModuleType("folder_paths"))
+    spec = importlib.util.spec_from_file_location("too_old", PACK / "__init__.py")
+    assert spec is not None
+    assert spec.loader is not None
+    with pytest.raises(ImportError, match=r"needs ComfyUI 0\.3\.64 or newer"):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
