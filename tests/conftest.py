@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from echovideo_model.pipeline import Pipeline, Result
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """For tiny networks: several threads gain nothing, and on a busy machine they wait for each other."""
+    """Networks this small gain nothing from several threads, and lose tenfold where other work keeps them waiting for
+    each other; also, results are equal to the bit only for one number of threads."""
     import torch
 
     before = torch.get_num_threads()
