@@ -46,7 +46,8 @@ def _lines(found: Inspection) -> list[str]:
         ("parameters", f"{found.parameters:,} in {found.bytes:,} bytes"),
         ("stored as", ", ".join(f"{name} {count:,}" for name, count in found.dtypes.items())),
     ]
-    flat = {**found.sizes, **found.sizes.get("iitf", {})}
+    iitf = {f"IITF's {name}": value for name, value in found.sizes.get("iitf", {}).items()}
+    flat = found.sizes | iitf
     rows += [(name, str(value)) for name, value in flat.items() if not isinstance(value, dict)]
     for what, names in (("missing", found.missing), ("unexpected", found.unexpected)):
         if names:
