@@ -219,11 +219,11 @@ def node_changed() -> dict[str, Any]:
 
 
 def test_fifty_runs_in_a_row_need_no_more_memory_than_the_first_few(
-    host: Host, record_property: Callable[[str, object], None]
+    host: Host, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     used = []
     for seed in range(50):
         assert host.run(with_person(seed=100 + seed, steps=1) | video()).status == "success"
         used.append(host.memory())
-    record_property("MiB after run 1, 10 and 50", [round(used[at] / 2**20) for at in (0, 9, 49)])
+    record_testsuite_property("MiB after run 1, 10 and 50", [round(used[at] / 2**20) for at in (0, 9, 49)])
     assert used[-1] - used[9] < 64 * 2**20
