@@ -37,7 +37,7 @@ FORMATS = (
     "TIFF",
 )  # none that Pillow gives to other programs
 PICTURE_SIZE = 256  # pixels of a face picture on the page
-KEPT_PHOTOS, KEPT_PICTURES = 16, 128
+KEPT_PHOTOS, KEPT_PICTURES = 8, 128
 CLOSEST = "closest"
 ANNOTATED = re.compile(r"(.*?)\s*\[(input|output|temp)\]", re.DOTALL)  # the host's "name [folder]"
 
@@ -115,7 +115,7 @@ def input_file(name: str, subfolder: str = "", kind: str = "input") -> Path:
     if not name or "\0" in name + subfolder:
         raise NotServed(400, "a photo's name is needed, without zero bytes")
     asked = PurePath(subfolder, name)
-    outside = NotServed(403, f"{name} is not inside the input folder: copy the photo there")
+    outside = NotServed(403, f"{asked.name} is not inside the input folder: copy the photo there")
     if asked.anchor or PurePath(name).anchor or ".." in asked.parts:
         raise outside
     root = Path(folder_paths.get_input_directory()).resolve()

@@ -44,5 +44,6 @@ def base(folder: Path, released: Path, tmp_path_factory: pytest.TempPathFactory)
 def page(host) -> Iterator[Browser]:  # type: ignore[no-untyped-def]
     """A fresh page; at its end, nothing of ours may have gone wrong in it."""
     with browser(host.address) as opened:
+        opened.setting("Comfy.ColorPalette", "dark")  # settings are the host's, and outlive a page
         yield opened
         assert opened.complaints == []

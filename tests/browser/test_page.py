@@ -334,3 +334,35 @@ def test_the_quick_start_opens_whole_and_makes_a_video(page: Browser, host: Any)
     page.page.wait_for_timeout(1500)
     page.picture("quick_start_run")
     assert list((host.base / "output" / "video").glob("*.mp4"))
+
+
+def test_it_works_in_both_designs_of_nodes(page: Browser) -> None:
+    if not page.run_js("'vueNodesMode' in LiteGraph"):
+        pytest.skip("this host knows one design")
+    page.setting("Comfy.VueNodes.Enabled", True)
+    try:
+        build(page)
+        page.wait_for_faces(2)
+        face(page, 1).click()
+        assert chosen(page)["face_index"] == 1
+        page.page.wait_for_selector(".echovideo-thumbnail img:not([hidden])")
+        page.picture("vue_nodes")
+    finally:
+        page.setting("Comfy.VueNodes.Enabled", False)
+
+
+def test_the_wheel_zooms_over_the_picker_as_anywhere(page: Browser) -> None:
+    build(page)
+    page.wait_for_faces(2)
+    scale = page.run_js("app.canvas.ds.scale")
+    page.page.wait_for_timeout(600)
+    assert page.run_js("app.canvas.ds.scale") == scale
+    face(page, 0).hover()
+    page.page.mouse.wheel(0, 240)
+    page.page.wait_for_function(f"app.canvas.ds.scale < {scale}")
+    once = page.run_js("app.canvas.ds.scale")
+    page.run_js("(scale) => { app.canvas.ds.scale = scale; app.canvas.setDirty(true, true); }", scale)
+    page.page.mouse.move(700, 20 + page.page.viewport_size["height"] // 2 + 330)
+    page.page.mouse.wheel(0, 240)
+    page.page.wait_for_function(f"app.canvas.ds.scale < {scale}")
+    assert page.run_js("app.canvas.ds.scale") == pytest.approx(once, rel=1e-3)  # passed on once, not twice
