@@ -8,15 +8,16 @@ Derived kernels live for one call: weights may be patched or moved between two c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 Matrix = tuple[tuple[float, ...], ...]
+MINIMAL_PIXELS = 2048  # in smaller frames, deriving the kernels takes longer than they save
 
 
 @dataclass(frozen=True)
@@ -70,80 +71,96 @@ def rearranges(layer: Any, like: Tensor) -> bool:
 class TimeConvolution:
     """A 3 x 3 x 3 convolution, padded in space alone: n + 2 frames give n."""
 
-    def __init__(self, layer: nn.Module, like: Tensor) -> None:
-        self.layer: Any = layer
-        self.rearranged = rearranges(layer, like)
+    def __init__(self, layer: Any, frame: Tensor) -> None:
+        """`frame` is one of the frames to come, or like one in dtype, device and size."""
+        self.layer = layer
+        self.rearranged = rearranges(layer, frame)
         self.kernels: dict[int, list[Tensor]] = {}
 
     def runs(self, frames: int) -> Iterator[tuple[int, int]]:
-        """(start, stop) of the pieces to convolve at a time: a single frame if need be, then fours and twos."""
+        """(start, stop) of the pieces to convolve at a time: single frames, or fours and twos after an odd one."""
         start = 0
         while start < frames:
             left = frames - start
-            stop = start + (1 if left % 2 else 4 if self.rearranged and left >= 4 else 2)
+            stop = start + (1 if left % 2 or not self.rearranged else 4 if left >= 4 else 2)
             yield start, stop
             start = stop
 
     def __call__(self, frames: Sequence[Tensor], out: Tensor) -> None:
         """n + 2 frames [H, W, C] -> out [n, H, W, C out]."""
-        if self.rearranged and frames[0] is frames[1] is frames[-1]:
-            out[0] = convolve(frames[0], self.layer.weight.float().sum(2), self.layer.bias)
-        elif self.rearranged and len(out) in MINIMAL_FILTERS:
+        still = frames[0] is frames[1] is frames[-1]  # then one kernel, the sum over time, does it
+        if self.rearranged and still:
+            out[0] = convolve(frames[0], self._taps().sum(0), self.layer.bias)
+        elif self.rearranged and len(out) in MINIMAL_FILTERS and out[0, ..., 0].numel() >= MINIMAL_PIXELS:
             self._minimal(frames, out)
         else:
             clip = torch.stack(list(frames)).permute(3, 0, 1, 2)[None]  # [1, C, n + 2, H, W]
             out.copy_(self.layer(clip)[0].permute(1, 2, 3, 0))
 
     def _minimal(self, frames: Sequence[Tensor], out: Tensor) -> None:
-        """One 3 x 3 convolution per product: here `filter` is three kernels and an input is a frame."""
+        """One 3 x 3 convolution per product: what the filter calls a number is a frame here, or a kernel."""
         filters = MINIMAL_FILTERS[len(out)]
         if len(out) not in self.kernels:
-            taps = self.layer.weight.float().unbind(2)  # 3 x [C out, C, 3, 3]
+            taps = self._taps()
             self.kernels[len(out)] = [weighted_sum(row, taps) for row in filters.taps]
         for product, (row, kernel) in enumerate(zip(filters.spread, self.kernels[len(out)], strict=True)):
-            bias = self.layer.bias if product == 1 else None
-            image = convolve(weighted_sum(row, frames), kernel, bias)
-            for frame, shares in zip(out, filters.combine, strict=True):
-                if product == next(i for i, share in enumerate(shares) if share):
-                    torch.mul(image, shares[product], out=frame)
+            image = convolve(weighted_sum(row, frames), kernel, self.layer.bias if product == 1 else None)
+            for target, shares in zip(out, filters.combine, strict=True):
+                if not any(shares[:product]):
+                    torch.mul(image, shares[product], out=target)
                 elif shares[product]:
-                    frame.add_(image, alpha=shares[product])
+                    target.add_(image, alpha=shares[product])
+
+    def _taps(self) -> Tensor:
+        """The layer's kernel as one spatial kernel per tap in time, [3, C out, 3, 3, C]."""
+        return self.layer.weight.float().permute(2, 0, 3, 4, 1).contiguous()
 
 
-def weighted_sum(weights: Sequence[float], tensors: Sequence[Tensor]) -> Tensor:
-    terms = [(weight, tensor) for weight, tensor in zip(weights, tensors, strict=True) if weight]
-    total = terms[0][1] * terms[0][0]
-    for weight, tensor in terms[1:]:
-        total.add_(tensor, alpha=weight)
+class EnlargedConvolution:
+    """A frame, doubled in height and width (nearest neighbour), through a 3 x 3 convolution.
+
+    An output pixel sees no more than 2 x 2 different input pixels, and its row and column being even or odd says
+    how the 3 x 3 kernel falls on them: four 2 x 2 kernels on the small frame, 16 products instead of 36.
+    """
+
+    def __init__(self, layer: Any, frame: Tensor) -> None:
+        """`frame` is one of the frames to come, or like one in dtype and device."""
+        self.layer = layer
+        self.kernels: list[tuple[int, int, Tensor]] = []
+        if rearranges(layer, frame):
+            taps = self.layer.weight.float().permute(2, 3, 0, 1)  # [3, 3, C out, C]
+            for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+                kernel = _fold(_fold(taps, row).transpose(0, 1), column)  # columns, rows, C out, C
+                self.kernels.append((row, column, kernel.permute(2, 1, 0, 3).contiguous()))
+
+    def __call__(self, frame: Tensor, out: Tensor) -> None:
+        """frame [H, W, C] -> out [2H, 2W, C out]."""
+        height, width, _ = frame.shape
+        for row, column, kernel in self.kernels:  # each for one in four of the output's pixels
+            phase = convolve(frame, kernel, self.layer.bias)  # [H + 1, W + 1, C out]
+            out[row::2, column::2] = phase[row : row + height, column : column + width]
+        if not self.kernels:
+            image = F.interpolate(frame.permute(2, 0, 1)[None], scale_factor=2.0)  # [1, C, 2H, 2W]
+            out.copy_(self.layer(image)[0].permute(1, 2, 0))
+
+
+def _fold(taps: Tensor, odd: int) -> Tensor:
+    """[3, ...] -> [2, ...]: at an even pixel the last two taps meet the same input, at an odd one the first two."""
+    first, middle, last = taps
+    return torch.stack([first + middle, last] if odd else [first, middle + last])
+
+
+def weighted_sum(weights: Sequence[float], tensors: Iterable[Tensor]) -> Tensor:
+    """The sum of weight x tensor over all weights but zero."""
+    (first, a), *rest = ((weight, x) for weight, x in zip(weights, tensors, strict=True) if weight)
+    total = a * first
+    for weight, x in rest:
+        total.add_(x, alpha=weight)
     return total
 
 
 def convolve(frame: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
-    """frame [H, W, C], kernel [C out, C, 3, 3] -> [H, W, C out], zeros beyond the edges."""
+    """frame [H, W, C], kernel [C out, k, k, C] -> [H', W', C out]; one row and column of zeros on every side."""
     bias = None if bias is None else bias.to(frame.dtype)
-    return F.conv2d(frame.permute(2, 0, 1)[None], kernel, bias, padding=1)[0].permute(1, 2, 0)
-
-
-def convolve_enlarged(layer: Any, frame: Tensor, out: Tensor) -> None:
-    """frame [H, W, C], doubled in height and width (nearest), through a 3 x 3 layer -> out [2H, 2W, C out].
-
-    An output pixel sees only 2 x 2 different input pixels, and there are four ways in which its 3 x 3 kernel
-    falls on them, by its row and column being even or odd: four 2 x 2 kernels, 16 products instead of 36.
-    """
-    image = frame.permute(2, 0, 1)[None]  # [1, C, H, W]
-    if not rearranges(layer, frame):
-        out.copy_(layer(F.interpolate(image, scale_factor=2.0))[0].permute(1, 2, 0))
-        return
-    height, width, _ = frame.shape
-    for row in (0, 1):
-        kernel_rows = _fold(layer.weight.float(), row, dim=2)
-        for column in (0, 1):
-            kernel = _fold(kernel_rows, column, dim=3)  # [C out, C, 2, 2]
-            phase = F.conv2d(image, kernel, layer.bias.float(), padding=1)[0].permute(1, 2, 0)
-            out[row::2, column::2] = phase[row : row + height, column : column + width]
-
-
-def _fold(kernel: Tensor, odd: int, dim: int) -> Tensor:
-    """Three taps to two along `dim`: at an even pixel the last two meet the same input, at an odd one the first."""
-    first, middle, last = kernel.unbind(dim)
-    return torch.stack([first + middle, last] if odd else [first, middle + last], dim)
+    image, kernel = frame.permute(2, 0, 1)[None], kernel.permute(0, 3, 1, 2)
+    return F.conv2d(image, kernel, bias, padding=1)[0].permute(1, 2, 0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from types import ModuleType
 from typing import Any
 
@@ -73,39 +74,25 @@ class VAESizes:
 
 
 class Level(nn.Module):
-    """Residual blocks at one resolution, then the step to the next one."""
+    """Residual blocks at one resolution, then the step to the next, if there is one.
 
-    def __init__(self, resnets: list[ResnetBlock]) -> None:
+    A level is walked through, not called: the loop that does it then holds the only reference to what passes
+    through, and a tensor is freed as soon as the next one is there.
+    """
+
+    def __init__(
+        self, resnets: list[ResnetBlock], down: Downsample | None = None, up: Upsample | None = None
+    ) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(resnets)
+        if down is not None:
+            self.downsamplers = nn.ModuleList([down])
+        if up is not None:
+            self.upsamplers = nn.ModuleList([up])
 
-    def forward(self, x: Tensor, stream: Stream) -> Tensor:
-        for resnet in self.resnets:
-            x = resnet(x, stream)
-        return self.step(x, stream)
-
-    def step(self, x: Tensor, stream: Stream) -> Tensor:
-        return x
-
-
-class DownLevel(Level):
-    def __init__(self, resnets: list[ResnetBlock], downsample: Downsample | None) -> None:
-        super().__init__(resnets)
-        if downsample is not None:
-            self.downsamplers = nn.ModuleList([downsample])
-
-    def step(self, x: Tensor, stream: Stream) -> Tensor:
-        return self.downsamplers[0](x, stream) if hasattr(self, "downsamplers") else x
-
-
-class UpLevel(Level):
-    def __init__(self, resnets: list[ResnetBlock], upsample: Upsample | None) -> None:
-        super().__init__(resnets)
-        if upsample is not None:
-            self.upsamplers = nn.ModuleList([upsample])
-
-    def step(self, x: Tensor, stream: Stream) -> Tensor:
-        return self.upsamplers[0](x, stream) if hasattr(self, "upsamplers") else x
+    def __iter__(self) -> Iterator[nn.Module]:
+        for layers in self.children():
+            yield from layers  # type: ignore[misc]
 
 
 class Encoder(nn.Module):
@@ -122,7 +109,7 @@ class Encoder(nn.Module):
             c_in = channels[max(level - 1, 0)]
             resnets = [resnet(c_in if layer == 0 else c_out, c_out) for layer in range(sizes.layers)]
             down = Downsample(c_out, level < TIME_LEVELS, operations, **kwargs) if level < last else None
-            self.down_blocks.append(DownLevel(resnets, down))
+            self.down_blocks.append(Level(resnets, down=down))
         self.mid_block = Level([resnet(channels[-1], channels[-1]) for _ in range(2)])
         self.norm_out = make_norm(channels[-1], sizes.groups, None, operations, **kwargs)
         self.conv_out = CausalConv3d(channels[-1], 2 * sizes.latent_channels, operations, **kwargs)
@@ -130,9 +117,8 @@ class Encoder(nn.Module):
     def forward(self, stream: Stream) -> Tensor:
         """The stream's chunk of pixels [T, H, W, 3] -> mean and log variance [t, h, w, 2 x 16]."""
         x = self.conv_in(stream.chunk, stream)
-        for level in self.down_blocks:
-            x = level(x, stream)
-        x = self.mid_block(x, stream)
+        for layer in chain(*self.down_blocks, self.mid_block):
+            x = layer(x, stream)
         return self.conv_out(Activated(x, self.norm_out, stream), stream)
 
 
@@ -151,15 +137,15 @@ class Decoder(nn.Module):
             c_in = channels[max(level - 1, 0)]
             resnets = [resnet(c_in if layer == 0 else c_out, c_out) for layer in range(sizes.layers + 1)]
             up = Upsample(c_out, level < TIME_LEVELS, operations, **kwargs) if level < last else None
-            self.up_blocks.append(UpLevel(resnets, up))
+            self.up_blocks.append(Level(resnets, up=up))
         self.norm_out = make_norm(channels[-1], sizes.groups, sizes.latent_channels, operations, **kwargs)
         self.conv_out = CausalConv3d(channels[-1], sizes.pixel_channels, operations, **kwargs)
 
     def forward(self, stream: Stream) -> Tensor:
         """The stream's chunk of latents [t, h, w, 16] -> pixels [T, H, W, 3]."""
-        x = self.mid_block(self.conv_in(stream.chunk, stream), stream)
-        for level in self.up_blocks:
-            x = level(x, stream)
+        x = self.conv_in(stream.chunk, stream)
+        for layer in chain(self.mid_block, *self.up_blocks):
+            x = layer(x, stream)
         return self.conv_out(Activated(x, self.norm_out, stream), stream)
 
 
@@ -202,15 +188,16 @@ class CogVideoXVAE(nn.Module):
         return _through(self.decoder, latents, LATENT_FRAMES_PER_CHUNK, on_chunk)
 
 
-def _through(network: nn.Module, clips: Tensor, chunk: int, on_chunk: OnChunk | None) -> Tensor:
+def _through(network: nn.Module, clips: Tensor, size: int, on_chunk: OnChunk | None) -> Tensor:
     """clips [B, C, T, H, W] through the encoder or decoder, clip by clip, chunk by chunk."""
-    cuts = list(_chunks(clips.shape[2], chunk))
+    cuts = list(_chunks(clips.shape[2], size))
     done, results = 0, []
     for clip in clips.permute(0, 2, 3, 4, 1):  # [T, H, W, C]
         parts: list[Tensor] = []
-        history: dict[nn.Module, list[Tensor]] = {}
+        history: dict[nn.Module, Tensor] = {}
         for start, stop in cuts:
-            stream = Stream(clip[start:stop].contiguous(), first=start == 0, history=history)
+            chunk = clip[start:stop].contiguous()
+            stream = Stream(chunk, first=start == 0, last=stop == len(clip), history=history)
             parts.append(network(stream).permute(3, 0, 1, 2))  # [C, T, H, W]
             done += 1
             if on_chunk is not None:

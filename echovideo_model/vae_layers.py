@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .convolution import TimeConvolution, convolve_enlarged
+from .convolution import EnlargedConvolution, TimeConvolution
 
 NORM_EPSILON = 1e-6
 
@@ -29,8 +29,10 @@ class Stream:
     """What enters the network now: pixels [T, H, W, 3], or latents [t, h, w, 16], which also steer the norms."""
     first: bool = True
     """Whether this is the clip's first chunk: its first frame stands alone, all others go in pairs."""
-    history: dict[nn.Module, list[Tensor]] = field(default_factory=dict)
-    """The last two frames that each causal convolution has seen."""
+    last: bool = True
+    """Whether no chunk follows, so that nothing need be remembered."""
+    history: dict[nn.Module, Tensor] = field(default_factory=dict)
+    """The last two frames [2, H, W, C] that each causal convolution has seen."""
 
 
 class CausalConv3d(nn.Module):
@@ -46,16 +48,18 @@ class CausalConv3d(nn.Module):
         Each frame is asked for once, shortly before it is needed. The result is written to `into` where that is
         given; it may be what the frames are made from, since a frame is overwritten only after it was asked for.
         """
-        convolution = TimeConvolution(self.conv, stream.chunk)
-        past, result = stream.history.pop(self, []), into
+        convolution, result = TimeConvolution(self.conv, stream.chunk), into
+        seen = list(stream.history.pop(self, []))
         for start, stop in convolution.runs(len(frames)):
-            new = [frames[t] for t in range(start, stop)]
-            seen = [*(past or [new[0], new[0]]), *new]
+            seen += [frames[t] for t in range(start, stop)]
+            if len(seen) == stop - start:  # nothing comes before
+                seen[:0] = [seen[0], seen[0]]
             if result is None:
-                result = new[0].new_empty(len(frames), *new[0].shape[:2], self.conv.out_channels)
+                result = seen[0].new_empty(len(frames), *seen[0].shape[:2], self.conv.out_channels)
             convolution(seen, result[start:stop])
-            past = seen[-2:]
-        stream.history[self] = past
+            del seen[:-2]
+        if not stream.last:
+            stream.history[self] = torch.stack(seen)
         assert result is not None
         return result
 
@@ -216,7 +220,8 @@ class Upsample(nn.Module):
             copies[0] = 1
         _, height, width, channels = x.shape
         larger = x.new_empty(sum(copies), 2 * height, 2 * width, channels)
+        convolution = EnlargedConvolution(self.conv, x)
         for frame, targets in zip(x, larger.split(copies), strict=True):
-            convolve_enlarged(self.conv, frame, out=targets[0])
+            convolution(frame, targets[0])
             targets[1:] = targets[0]
         return larger
