@@ -168,7 +168,7 @@ def _fetch(target: Path, offer: Offer) -> Path:
             stale.unlink()
     except OSError as error:
         raise InvalidRequest(
-            f"cannot write {target}: {error.strerror or error}; free some space or name another folder with --models"
+            f"cannot write {target}: {error.strerror or error}; free some space or name another folder"
         ) from error
     return target
 
@@ -294,7 +294,7 @@ def _refuse_without_space(folder: Path, offers: Sequence[Offer]) -> None:
     if needed > free:
         raise InvalidRequest(
             f"{needed / 1e9:.2f} GB are needed, but only {free / 1e9:.2f} GB are free in {folder}; "
-            "free some space or name another folder with --models"
+            "free some space or name another folder"
         )
 
 

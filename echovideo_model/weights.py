@@ -10,9 +10,9 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 from .errors import InvalidRequest, ModelFileMissing
 
@@ -168,6 +168,40 @@ _READ = {
 }
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 
+# ComfyUI's layout: the path inside its own models folder, under the name that the shipped workflows choose. ComfyUI
+# brings the tokenizer, and takes T5 as one file.
+_AT_HOST = {
+    "transformer/diffusion_pytorch_model-00001-of-00002.safetensors": (
+        "diffusion_models/echovideo-00001-of-00002.safetensors"
+    ),
+    "transformer/diffusion_pytorch_model-00002-of-00002.safetensors": (
+        "diffusion_models/echovideo-00002-of-00002.safetensors"
+    ),
+    "vae/diffusion_pytorch_model.safetensors": "vae/cogvideox_vae.safetensors",
+    "clip_visual_encoder/model.safetensors": "clip_vision/siglip-base-patch16-224.safetensors",
+    "face_encoder/models/antelopev2/scrfd_10g_bnkps.onnx": (
+        "insightface/models/antelopev2/scrfd_10g_bnkps.onnx"
+    ),
+    "face_encoder/models/antelopev2/glintr100.onnx": "insightface/models/antelopev2/glintr100.onnx",
+    "face_encoder/parsing_bisenet.pth": "facemodels/parsing_bisenet.pth",
+}
+_HOST_TEXT_ENCODER = """
+    t5xxl_fp16.safetensors  9787841024  6e480b09fae049a72d2a8c5fbccb8d3e92febeb233bbe9dfe7256958a9167635
+"""
+_HOST_SHARES = {"diffusion_models": "unet", "text_encoders": "clip"}  # both are searched, as if they were one
+
+HOST: tuple[ModelFile, ...] = (
+    *(replace(file, path=_AT_HOST[file.path]) for file in TABLE if file.path in _AT_HOST),
+    *_files(
+        "text_encoder",
+        _APACHE,
+        "comfyanonymous/flux_text_encoders@main",
+        _HOST_TEXT_ENCODER,
+        folder="text_encoders",
+        flat=True,
+    ),
+)
+
 
 def cache_folder() -> Path:
     """The folder for what this package may lose and make again: per user, where the system keeps such things."""
@@ -188,14 +222,50 @@ def default_folder() -> Path:
 
 def select(groups: Sequence[str] | None = None) -> tuple[ModelFile, ...]:
     """The files of `groups`; of all that this package needs when None. Raises InvalidRequest for an unknown group."""
-    if groups is None:
-        return NEEDED
+    return NEEDED if groups is None else _of_groups(TABLE, groups)
+
+
+def select_for_host(models: Path, groups: Sequence[str] | None = None) -> tuple[ModelFile, ...]:
+    """What the nodes need of `groups` (of all when None), each with its path inside ComfyUI's folder `models`.
+
+    Files that are read together stay together, and what was begun in another folder that ComfyUI searches (the older
+    names of its folders; any folder below `insightface`) is completed there.
+    Raises InvalidRequest for a group of which the nodes read no file.
+    """
+    chosen = HOST if groups is None else _of_groups(HOST, groups)
+    settled = []
+    for folder in dict.fromkeys(str(PurePosixPath(file.path).parent) for file in chosen):
+        rows = {
+            path.name: file for file in chosen if str((path := PurePosixPath(file.path)).parent) == folder
+        }
+        places = {
+            place: sum(os.path.isfile(models / place / name) for name in rows)
+            for place in _host_places(models, folder, rows)
+        }
+        place = max(places, key=lambda place: places[place])
+        settled += [replace(file, path=f"{place}/{name}") for name, file in rows.items()]
+    return tuple(settled)
+
+
+def _host_places(models: Path, folder: str, names: Iterable[str]) -> Iterator[str]:
+    """Where ComfyUI, or our detector, finds files meant for `folder`; relative to `models`, that folder first."""
+    yield folder
+    if folder in _HOST_SHARES:
+        yield _HOST_SHARES[folder]
+    elif folder.startswith("insightface/"):
+        for name in names:
+            for found in sorted((models / "insightface").rglob(name)):
+                yield found.parent.relative_to(models).as_posix()
+
+
+def _of_groups(table: Sequence[ModelFile], groups: Sequence[str]) -> tuple[ModelFile, ...]:
+    known = dict.fromkeys(file.group for file in table)
     for group in groups:
-        if group not in GROUPS:
+        if group not in known:
             raise InvalidRequest(
-                f'there is no group "{group}" of model files; choose from {", ".join(GROUPS)}'
+                f'there is no group "{group}" of model files; choose from {", ".join(known)}'
             )
-    return tuple(file for file in TABLE if file.group in groups)
+    return tuple(file for file in table if file.group in groups)
 
 
 def require(folders: str | Path | Sequence[str | Path], group: str) -> Path:

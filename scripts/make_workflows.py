@@ -23,28 +23,15 @@ sys.path.insert(0, str(ROOT))
 from graphs import Graph, node, out  # noqa: E402
 from harness import Host  # noqa: E402
 
+from echovideo_model.weights import HOST  # noqa: E402
+
 HUB = "https://huggingface.co"
-MODELS = {  # file name -> folder, address
-    "echovideo-00001-of-00002.safetensors": (
-        "diffusion_models",
-        f"{HUB}/bytedance-research/EchoVideo/resolve/main/transformer/diffusion_pytorch_model-00001-of-00002.safetensors",
-    ),
-    "t5xxl_fp16.safetensors": (
-        "text_encoders",
-        f"{HUB}/comfyanonymous/flux_text_encoders/resolve/main/t5xxl_fp16.safetensors",
-    ),
-    "cogvideox_vae.safetensors": (
-        "vae",
-        f"{HUB}/zai-org/CogVideoX-5b/resolve/main/vae/diffusion_pytorch_model.safetensors",
-    ),
-    "siglip-base-patch16-224.safetensors": (
-        "clip_vision",
-        f"{HUB}/google/siglip-base-patch16-224/resolve/main/model.safetensors",
-    ),
-    "parsing_bisenet.pth": (
-        "facemodels",
-        f"{HUB}/BestWishYsh/ConsisID-preview/resolve/main/face_encoder/parsing_bisenet.pth",
-    ),
+MODELS = {  # file name -> folder, address: as `echovideo models install` writes them
+    Path(file.path).name: (
+        str(Path(file.path).parent),
+        f"{HUB}/{file.repository}/resolve/main/{file.source}",
+    )
+    for file in HOST
 }
 PROMPT = (
     "A woman with curly hair and golden earrings sits at a cafe table by the window, lifts a cup of coffee, takes a "

@@ -228,7 +228,7 @@ def test_a_disk_that_fills_up_meanwhile_is_said_at_once_and_not_tried_again(tmp_
     with serving(Served(BYTES)) as hub:
         stderr = child(hub, tmp_path, BYTES, beforehand=limit).communicate(timeout=20)[1]
         assert "InvalidRequest: cannot write" in stderr
-        assert "--models" in stderr
+        assert "name another folder" in stderr
         assert len(hub.gets()) == 1
     assert not (tmp_path / "vae/model.bin").exists()
 

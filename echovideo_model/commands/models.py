@@ -1,4 +1,4 @@
-"""`echovideo models list / download / verify`: the weight files, what is there of them, and getting the rest."""
+"""`echovideo models list / download / install / verify`: the weight files, what is there, and getting the rest."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +18,41 @@ from .arguments import add_json, add_models, models_folder
 
 
 def register(subparsers: Any) -> None:
-    """Adds `models` and its three actions to the parser of `echovideo`."""
-    models = subparsers.add_parser("models", help="list, download and verify the weight files")
+    """Adds `models` and its four actions to the parser of `echovideo`."""
+    models = subparsers.add_parser("models", help="list, download, install and verify the weight files")
     actions = models.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="what is needed and what is there")
     getting = actions.add_parser("download", help="get what is missing or wrong")
+    installing = actions.add_parser("install", help="put what the nodes need where a ComfyUI looks")
     checking = actions.add_parser("verify", help="check sizes and hashes of what is there")
     for parser, act in ((listing, _list), (getting, _download), (checking, _verify)):
         add_models(parser)
         parser.set_defaults(run=run, act=act)
     for parser in (listing, checking):
         add_json(parser)
-    getting.add_argument(
+    installing.add_argument(
+        "--comfyui", type=Path, required=True, metavar="PATH", help="ComfyUI's folder, or its base directory"
+    )
+    installing.set_defaults(run=run, act=_install)
+    _add_fetching(getting, weights.TABLE)
+    _add_fetching(installing, weights.HOST)
+
+
+def _add_fetching(parser: argparse.ArgumentParser, table: Sequence[ModelFile]) -> None:
+    groups = ", ".join(dict.fromkeys(file.group for file in table))
+    parser.add_argument(
         "--accept-licenses",
         action="store_true",
         help="accept the licences that forbid commercial use, without asking",
     )
-    getting.add_argument(
-        "--only", nargs="+", metavar="GROUP", help=f"only these groups of files: {', '.join(weights.GROUPS)}"
-    )
-    getting.add_argument("--endpoint", metavar="URL", help="a mirror of the Hub")
+    parser.add_argument("--only", nargs="+", metavar="GROUP", help=f"only these groups of files: {groups}")
+    parser.add_argument("--endpoint", metavar="URL", help="a mirror of the Hub")
 
 
 def run(args: argparse.Namespace) -> int:
     """Does the chosen action; 0 when all is well, 3 when `verify` finds files missing or wrong."""
-    result: int = args.act(models_folder(args), args)
+    folder = _host_models(args.comfyui) if args.act is _install else models_folder(args)
+    result: int = args.act(folder, args)
     return result
 
 
@@ -91,18 +102,53 @@ def _download(folder: Path, args: argparse.Namespace) -> int:
     absent = [
         check.file for check in download.verify(folder, files, hashing=False) if check.status != "unchecked"
     ]
+    _get(folder, files, absent, args)
+    say(f"All {len(files)} files are there and right: {folder}")
+    return 0
+
+
+def _install(models: Path, args: argparse.Namespace) -> int:
+    """Gets what is missing and replaces nothing: a models folder of ComfyUI is the user's, other packs read it too."""
+    files = weights.select_for_host(models, args.only)
+    checks = download.verify(models, files)
+    absent = [check.file for check in checks if check.status == "missing"]
+    _get(models, absent, absent, args)
+    say(f"All {len(files)} files are where ComfyUI looks; press R in its page if it is running: {models}")
+    for check in checks:
+        if check.status in ("wrong size", "wrong hash"):
+            say(
+                f"Kept as it was: {check.file.path} is not the published file ({check.detail}). "
+                "If it does not load, move it away and run this again."
+            )
+    return 0
+
+
+def _host_models(comfyui: Path) -> Path:
+    """The models folder of a ComfyUI, or of the base directory that it was started with. Raises InvalidRequest."""
+    folder = comfyui.expanduser()
+    if not (folder / "models").is_dir():
+        missing = "models/" if (folder / "main.py").is_file() else "main.py and models/"
+        raise InvalidRequest(
+            f'"{folder}" is not a ComfyUI folder, it lacks {missing}: name the one that contains main.py '
+            "and models/, or the base directory that contains models/"
+        )
+    return folder / "models"
+
+
+def _get(
+    folder: Path, files: Sequence[ModelFile], absent: Iterable[ModelFile], args: argparse.Namespace
+) -> None:
+    """Plans and fetches `files`, after consent for those that are `absent`."""
     if not args.accept_licenses:
         _ask_for_consent(absent)
     try:
         offers = download.plan(folder, files, endpoint=args.endpoint)
         if offers:
-            size = _amount(sum(offer.size or 0 for offer in offers))
+            size = _total([replace(offer.file, size=offer.size) for offer in offers])
             say(f"{len(offers)} of {len(files)} files are to be fetched into {folder}, {size}")
             download.fetch(folder, offers)
     except KeyboardInterrupt as error:
         raise Cancelled("cancelled; what has arrived is kept, the same command goes on from there") from error
-    say(f"All {len(files)} files are there and right: {folder}")
-    return 0
 
 
 def _ask_for_consent(files: Iterable[ModelFile]) -> None:
