@@ -100,5 +100,7 @@ export function setWidgets(node, values) {
 
 /** What the node's last run reported for the page, if it ran: also after the workflow was loaded or undone. */
 export function reported(node) {
-  return node.echovideoReport ?? app.nodeOutputs?.[String(node.id)] ?? {};
+  if (node.echovideoReport) return node.echovideoReport;
+  const known = node.graph?.isRootGraph === false ? undefined : app.nodeOutputs?.[String(node.id)];
+  return known ?? {}; // inside subgraphs, numbers of nodes are not unique
 }

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import graphs
 import numpy as np
 import pytest
 from checkpoints import PARSER, PHOTOS
@@ -93,6 +94,22 @@ def test_it_finds_what_the_library_finds(host: Host, inside: Path, released: Pat
     faces = detector.detect(np.asarray(Image.open(inside / "route_two.png")))
     boxes = [face["box"] for face in found(host, filename="route_two.png")["faces"]]
     np.testing.assert_allclose(boxes, [face.box for face in faces], atol=0.6)
+
+
+def test_a_run_sees_and_reports_the_same_faces(host: Host, inside: Path) -> None:
+    choice = {"face_order": "left to right", "face_index": 0, "padding": 0.1}
+    run = host.run(graphs.identity("route_two.png", **choice))
+    (reported,) = run.outputs["identity"]["echovideo_faces"]
+    answer = found(host, filename="route_two.png", padding=0.1)
+    for face, same in zip(reported["faces"], answer["faces"], strict=True):
+        np.testing.assert_allclose(face["box"], same["box"], atol=1)
+    assert reported["orders"] == answer["orders"]
+    assert reported["chosen"] == answer["orders"]["left to right"][0]
+    names = [reported["photo"], reported["aligned"], *run.outputs["identity"]["echovideo_face_picture"]]
+    sizes = [
+        Image.open(host.base / file["type"] / file["subfolder"] / file["filename"]).size for file in names
+    ]
+    assert sizes == [(1200, 768), (512, 512), (512, 512)]
 
 
 def test_padding_moves_the_faces_in_a_larger_photo(host: Host, inside: Path) -> None:
