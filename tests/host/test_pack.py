@@ -1,16 +1,15 @@
-"""The pack as the host sees it: it loads, quickly and quietly, and every node describes itself."""
+"""The pack as the host sees it: it loads quietly, and every node describes itself."""
 
 from __future__ import annotations
 
 import importlib.util
-import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from graphs import identity
-from harness import PACK, PACK_FOLDER, Host
+from harness import PACK, Host
 
 
 def our_nodes(host: Host) -> dict[str, dict]:
@@ -22,11 +21,6 @@ def test_it_loads_and_says_so_in_one_line(host: Host) -> None:
     assert len(lines) == 1
     assert f"{len(our_nodes(host))} nodes" in lines[0]
     assert "IMPORT FAILED" not in host.log()
-
-
-def test_it_takes_under_half_a_second_to_import(host: Host) -> None:
-    (seconds,) = re.findall(rf"([\d.]+) seconds: \S*{PACK_FOLDER}", host.log())
-    assert float(seconds) <= 0.5
 
 
 def test_every_node_says_what_it_is_for(host: Host) -> None:
