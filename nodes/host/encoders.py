@@ -17,7 +17,7 @@ from ...echovideo_model.face.detect import DETECTOR, RECOGNISER, Face, FaceDetec
 from ...echovideo_model.face.parse import FaceParser
 from ...echovideo_model.face.siglip import SiglipEncoder
 from ...echovideo_model.identity import FaceEncoders
-from .folders import INSIGHTFACE
+from .folders import INSIGHTFACE, install
 
 SEARCHING = threading.Lock()  # insightface sets its input size, and redirects what it prints, as it goes
 
@@ -62,7 +62,7 @@ def find_detector() -> FaceDetector:
     searched = ", ".join(map(str, places))
     raise ModelFileMissing(
         f"{DETECTOR} and {RECOGNISER} of antelopev2 are not in the folders searched ({searched}): put both into "
-        "models/insightface/models/antelopev2"
+        f"models/insightface/models/antelopev2, or run {install()}"
     )
 
 

@@ -194,7 +194,8 @@ class FaceSearch:
         if name not in folders.listed(folders.FACE_PARSERS):
             places = ", ".join(folder_paths.get_folder_paths(folders.FACE_PARSERS))
             raise ModelFileMissing(
-                f"{name or 'parsing_bisenet.pth'} is in none of the folders searched ({places})"
+                f"{name or 'parsing_bisenet.pth'} is in none of the folders searched ({places}): put it there, or run "
+                f"{folders.install()}"
             )
         path = folders.resolve(folders.FACE_PARSERS, name)
         key = (path, path.stat().st_mtime_ns)

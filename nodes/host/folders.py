@@ -49,6 +49,11 @@ def resolve(folder: str, name: str) -> Path:
     return Path(path)
 
 
+def install() -> str:
+    """The command that gets everything that is missing, for messages."""
+    return f"`echovideo models install --comfyui {Path(folder_paths.models_dir).parent}`"
+
+
 def load_state(path: Path) -> tuple[dict[str, Any], dict[str, str] | None]:
     """Tensors by name and the metadata of a file; of a file in several parts, all of them together.
 

@@ -296,6 +296,7 @@ def test_missing_models_are_named_with_the_folder(host: Host, inside: Path) -> N
     finally:
         folder.with_name("away").rename(folder)
     assert "models/insightface/models/antelopev2" in message
+    assert f"echovideo models install --comfyui {host.base}" in message
     assert len(found(host, filename="unseen.png")["faces"]) == 1  # no restart needed
 
 
