@@ -71,10 +71,10 @@ def rearranges(layer: Any, like: Tensor) -> bool:
 class TimeConvolution:
     """A 3 x 3 x 3 convolution, padded in space alone: n + 2 frames give n."""
 
-    def __init__(self, layer: Any, frame: Tensor) -> None:
-        """`frame` is one of the frames to come, or like one in dtype, device and size."""
+    def __init__(self, layer: Any, like: Tensor) -> None:
+        """`like` has the dtype and device of the frames to come."""
         self.layer = layer
-        self.rearranged = rearranges(layer, frame)
+        self.rearranged = rearranges(layer, like)
         self.kernels: dict[int, list[Tensor]] = {}
 
     def runs(self, frames: int) -> Iterator[tuple[int, int]]:
@@ -123,12 +123,12 @@ class EnlargedConvolution:
     how the 3 x 3 kernel falls on them: four 2 x 2 kernels on the small frame, 16 products instead of 36.
     """
 
-    def __init__(self, layer: Any, frame: Tensor) -> None:
-        """`frame` is one of the frames to come, or like one in dtype and device."""
+    def __init__(self, layer: Any, like: Tensor) -> None:
+        """`like` has the dtype and device of the frames to come."""
         self.layer = layer
         self.kernels: list[tuple[int, int, Tensor]] = []
-        if rearranges(layer, frame):
-            taps = self.layer.weight.float().permute(2, 3, 0, 1)  # [3, 3, C out, C]
+        if rearranges(layer, like):
+            taps = layer.weight.float().permute(2, 3, 0, 1)  # [3, 3, C out, C]
             for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
                 kernel = _fold(_fold(taps, row).transpose(0, 1), column)  # columns, rows, C out, C
                 self.kernels.append((row, column, kernel.permute(2, 1, 0, 3).contiguous()))

@@ -38,9 +38,9 @@ class Stream:
 class CausalConv3d(nn.Module):
     """3 x 3 x 3 convolution over the frame itself and the two before it; before the first stands the first."""
 
-    def __init__(self, channels_in: int, channels_out: int, operations: Any, **kwargs: Any) -> None:
+    def __init__(self, c_in: int, c_out: int, operations: Any, **kwargs: Any) -> None:
         super().__init__()
-        self.conv = operations.Conv3d(channels_in, channels_out, 3, padding=(0, 1, 1), **kwargs)
+        self.conv = operations.Conv3d(c_in, c_out, 3, padding=(0, 1, 1), **kwargs)
 
     def forward(self, frames: Sequence[Tensor], stream: Stream, into: Tensor | None = None) -> Tensor:
         """T frames [H, W, C] -> [T, H, W, C out].
@@ -83,9 +83,9 @@ class SpatialNorm(nn.Module):
 class PointwiseConv3d(nn.Module):
     """1 x 1 x 1 convolution, [T, H, W, C] -> [T, H, W, C out]."""
 
-    def __init__(self, channels_in: int, channels_out: int, operations: Any, **kwargs: Any) -> None:
+    def __init__(self, c_in: int, c_out: int, operations: Any, **kwargs: Any) -> None:
         super().__init__()
-        self.conv = operations.Conv3d(channels_in, channels_out, 1, **kwargs)
+        self.conv = operations.Conv3d(c_in, c_out, 1, **kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
         return convolve_pointwise(self.conv, x)
@@ -114,13 +114,13 @@ class Activated(Sequence[Tensor]):
     def __len__(self) -> int:
         return len(self.x)
 
-    def __getitem__(self, index: Any) -> Any:
-        """Frame `index` [H, W, C]."""
+    def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]
+        """Frame `index` [H, W, C], in float32 until the last step."""
         source = self._source(index)
         rows, columns, _ = self.scale[source].shape
         tiles = self.x[index].unflatten(1, (columns, -1)).unflatten(0, (rows, -1))  # [h, H/h, w, W/w, C]
         scale, shift = (v[source][:, None, :, None] for v in (self.scale, self.shift))  # [h, 1, w, 1, C]
-        activated = F.silu(torch.addcmul(shift, tiles, scale), inplace=True)
+        activated = F.silu((tiles * scale).add_(shift), inplace=True)
         return activated.flatten(2, 3).flatten(0, 1).to(self.x.dtype)
 
     def _source(self, index: int) -> int:
@@ -133,25 +133,21 @@ class Activated(Sequence[Tensor]):
 
 def standardisation(x: Tensor, norm: Any) -> tuple[Tensor, Tensor]:
     """Scale and shift [C], float32, that make `norm`'s group norm of the whole chunk x [T, H, W, C]."""
-    means, variances = (torch.stack(v) for v in zip(*map(_moments, x), strict=True))  # [T, C] each
-    means, variances = (
-        v.unflatten(1, (norm.num_groups, -1)) for v in (means, variances)
-    )  # [T, groups, C/groups]
-    # all parts are of one size, so the whole's variance is the mean within them plus the variance between them
-    variance = variances.mean((0, 2)) + means.var((0, 2), correction=0)
-    scale = (variance + norm.eps).rsqrt()[:, None] * norm.weight.to(variance).unflatten(
-        0, (norm.num_groups, -1)
-    )
-    shift = norm.bias.to(variance).unflatten(0, scale.shape) - means.mean((0, 2))[:, None] * scale
-    return scale.flatten(), shift.flatten()
+    groups = (norm.num_groups, -1)
+    moments = (torch.stack(v).unflatten(1, groups) for v in zip(*map(_moments, x), strict=True))
+    means, variances = moments  # [T, groups, C / groups] each
+    # all parts are of one size: the whole's variance is the mean of theirs plus the variance of their means
+    variance = variances.mean((0, 2)) + means.var((0, 2), correction=0)  # [groups]
+    weight, bias = (v.to(variance).unflatten(0, groups) for v in (norm.weight, norm.bias))
+    scale = weight * (variance + norm.eps).rsqrt()[:, None]  # [groups, C / groups]
+    return scale.flatten(), (bias - scale * means.mean((0, 2))[:, None]).flatten()
 
 
 def _moments(frame: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance [C], float32, of a frame [H, W, C]; the mean goes first, for precision's sake."""
     frame = frame.float()
     mean = frame.mean((0, 1))
-    centred = frame - mean
-    return mean, centred.square_().mean((0, 1))
+    return mean, (frame - mean).square_().mean((0, 1))
 
 
 class ResnetBlock(nn.Module):

@@ -90,6 +90,11 @@ def test_every_width_depth_and_group_count_equals_the_reference(sizes: VAESizes)
     assert_encodes_alike(sizes, noise(1, 3, 17, 24, 16))
 
 
+def test_frames_large_enough_for_rearranged_convolutions_equal_the_reference() -> None:
+    assert_decodes_alike(TINY, noise(1, 16, 5, 8, 7))
+    assert_encodes_alike(TINY, noise(1, 3, 17, 64, 56))
+
+
 def test_the_clips_of_a_batch_do_not_touch_each_other() -> None:
     assert_decodes_alike(TINY, noise(2, 16, 5, 3, 4))
     assert_encodes_alike(TINY, noise(2, 3, 17, 24, 16))
@@ -186,8 +191,9 @@ def test_half_precision_is_as_near_to_float32_as_the_references(dtype: torch.dty
     assert (ours.float() - exact).abs().mean() <= 1.2 * (judge.float() - exact).abs().mean()
 
 
-def test_weights_narrower_than_the_computation_are_widened_on_use() -> None:
-    vae = CogVideoXVAE(TINY, dtype=torch.float16)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float8_e4m3fn])
+def test_weights_narrower_than_the_computation_are_widened_on_use(dtype: torch.dtype) -> None:
+    vae = CogVideoXVAE(TINY, dtype=dtype)
     vae.load_state_dict(seeded_state(vae))
     wide = CogVideoXVAE(TINY)
     wide.load_state_dict(vae.state_dict())
