@@ -151,8 +151,10 @@ def frame_rate(fps: float) -> Fraction:
 
 
 def _h264_stream(av: ModuleType, container: Any, rate: Fraction, height: int, width: int) -> VideoStream:
+    # By itself x264 writes one of several files for the same frames; cpu-independent makes it the same one anywhere.
+    options = {"crf": "18", "preset": "medium", "x264-params": "cpu-independent=1"}
     try:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "medium"})
+        stream = container.add_stream("libx264", rate=rate, options=options)
     except ValueError as error:
         raise DependencyMissing(
             'this PyAV has no H.264 encoder: pip install --force-reinstall --only-binary av "av>=12"'
