@@ -4,6 +4,7 @@ those that saved workflows know."""
 from __future__ import annotations
 
 import json
+import re
 import sys
 import urllib.error
 import urllib.request
@@ -55,3 +56,10 @@ def test_the_host_gives_its_page_our_translations(host: Host, language: str) -> 
 
 def test_english_needs_no_translation_because_the_page_shows_the_schema(host: Host) -> None:
     assert "nodeDefs" not in host.get("/i18n").get("en", {})
+
+
+def test_the_host_has_the_nodes_of_its_own_that_help_speaks_of(host: Host) -> None:
+    listed = (PACK / "locales" / "README.md").read_text(encoding="utf-8").split("## Nodes of the host")[1]
+    ids = re.findall(r"^\| (\w+) \|", listed, re.MULTILINE)[1:]  # without the table's head
+    assert ids
+    assert set(ids) <= host.get("/object_info").keys()
