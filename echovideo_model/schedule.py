@@ -26,7 +26,9 @@ def alphas_cumprod() -> tuple[float, ...]:
     Betas are linear in their square roots ("scaled linear"), in float64; the square root of a is then shifted
     and stretched so that the last step holds no signal at all (Lin et al. 2023, algorithm 1).
     """
-    betas = torch.linspace(BETA_START**0.5, BETA_END**0.5, TRAIN_STEPS, dtype=torch.float64, device="cpu") ** 2
+    betas = (
+        torch.linspace(BETA_START**0.5, BETA_END**0.5, TRAIN_STEPS, dtype=torch.float64, device="cpu") ** 2
+    )
     signal = (1 - betas).cumprod(0).sqrt()
     signal = (signal - signal[-1]) * (signal[0] / (signal[0] - signal[-1]))
     return tuple((signal**2).tolist())
@@ -35,7 +37,9 @@ def alphas_cumprod() -> tuple[float, ...]:
 def timesteps(steps: int) -> list[int]:
     """The trailing timesteps of a run, noisiest first: 999, 979, ..., 19 for 50 steps. steps is 1..1000."""
     if not 1 <= steps <= TRAIN_STEPS:
-        raise InvalidRequest(f"{steps} sampling steps are not possible: choose 1 to {TRAIN_STEPS} (50 is usual).")
+        raise InvalidRequest(
+            f"{steps} sampling steps are not possible: choose 1 to {TRAIN_STEPS} (50 is usual)."
+        )
     return [round(TRAIN_STEPS - i * TRAIN_STEPS / steps) - 1 for i in range(steps)]
 
 

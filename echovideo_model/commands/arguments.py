@@ -73,7 +73,9 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
 
     for output in outputs:
         if any(os.path.realpath(output) == os.path.realpath(path) for path in inputs):
-            raise InvalidRequest(f'writing "{output}" would replace a file that was given: choose another name')
+            raise InvalidRequest(
+                f'writing "{output}" would replace a file that was given: choose another name'
+            )
         check_writable(output)
 
 
