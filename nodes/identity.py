@@ -13,7 +13,7 @@ from comfy.utils import ProgressBar
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..echovideo_model.errors import NoFaceFound
+from ..echovideo_model.errors import FaceIndexOutOfRange, NoFaceFound
 from ..echovideo_model.face.align import FACE_SIZE, align_face
 from ..echovideo_model.face.detect import ORDERS, Face
 from ..echovideo_model.identity import ChosenFace, FaceEncoders, find_face, identity_of
@@ -153,6 +153,8 @@ class EchoVideoIdentity(io.ComfyNode):
         for number, photo in enumerate(pictures, start=1):
             try:
                 chosen.append(find_face(photo, detector, face_order, face_index, like, padding))  # type: ignore[arg-type]
+            except FaceIndexOutOfRange as error:
+                raise FaceIndexOutOfRange(f"photo {number} of {len(pictures)}: {error}") from error
             except NoFaceFound as error:
                 if on_no_face == ERROR:
                     raise NoFaceFound(f"photo {number} of {len(pictures)}: {error}") from error
@@ -162,8 +164,7 @@ class EchoVideoIdentity(io.ComfyNode):
             raise NoFaceFound(
                 f"none of the {len(pictures)} photos shows a face: use others, or allow no identity"
             )
-        nobody = on_no_face == NOBODY and len(chosen) < len(pictures)
-        identity = identity_of_nobody(encoders) if nobody else identity_of(chosen, encoders)
+        identity = identity_of(chosen, encoders) if chosen else identity_of_nobody(encoders)
         bar.update(1)
         picture = to_image(identity.face_picture)
         preview = preview_of(detector.seen, chosen, face_order, like, identity.face_picture, cls)

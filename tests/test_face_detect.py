@@ -280,7 +280,7 @@ def test_a_missing_package_is_named_with_the_one_command(
     write_detection_models(tmp_path)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(
-        DependencyMissing, match=rf'{package.split(".")[0]}.*pip install "comfyui-echovideo\[face\]"'
+        DependencyMissing, match=rf'{package.split(".")[0]}.* -m pip install "insightface>=1.0" onnxruntime'
     ):
         FaceDetector(tmp_path)
 

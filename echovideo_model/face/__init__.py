@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pickle
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def needs(package: str) -> Any:
     except ImportError as error:
         raise DependencyMissing(
             f"the face pipeline needs {package.partition('.')[0]}, which cannot be imported ({error}): "
-            'pip install "comfyui-echovideo[face]"'
+            f'"{sys.executable}" -m pip install "insightface>=1.0" onnxruntime'
         ) from error
 
 

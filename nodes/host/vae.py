@@ -128,6 +128,6 @@ def load_vae(path: Path) -> EchoVideoVAE:
     if "encoder.down_blocks.0.resnets.0.conv1.conv.weight" not in state:
         raise WrongModelFile(
             f"{path.name} is not the CogVideoX VAE (it holds {next(iter(state), 'nothing')}): choose the one of "
-            "THUDM/CogVideoX-5b, diffusion_pytorch_model.safetensors in vae/"
+            "zai-org/CogVideoX-5b, diffusion_pytorch_model.safetensors in vae/"
         )
     return EchoVideoVAE(state)
