@@ -147,6 +147,7 @@ class Pipeline:
         def on_step(step: Step, steps: int, x: Tensor, x0: Tensor) -> None:
             report(step.index + 1, steps)
 
+        report(0, request.steps)
         latents = self.denoise(identity, request, prompts, noise, face_latent, generator, on_step)
         clock.lap("sampling")
         frames = self.decode(latents, self._reporter("decoding"))

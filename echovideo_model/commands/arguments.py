@@ -14,6 +14,7 @@ from tqdm import tqdm
 from ..errors import InvalidRequest
 from ..weights import default_folder
 
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
 ORDERS = ("largest", "left-to-right", "top-to-bottom", "confidence")
 
 
@@ -96,9 +97,11 @@ class Bars:
         self.bars.clear()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        if total == 1:  # there is no way between nothing and all
+            return
         if stage not in self.bars:
             in_bytes = {"unit": "B", "unit_scale": True} if stage.startswith("loading") else {}
-            self.bars[stage] = tqdm(total=total, desc=stage, disable=None, **in_bytes)
+            self.bars[stage] = tqdm(total=total, desc=stage, disable=None, bar_format=BAR, **in_bytes)
         bar = self.bars[stage]
         bar.update(done - bar.n)
         if done >= total:
