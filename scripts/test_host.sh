@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs tests/host against real ComfyUI hosts, each in a virtual environment of its own.
+# Runs tests/host and tests/browser (where there is a Chromium) against real ComfyUI hosts, each in a virtual environment of its own.
 #
 #   scripts/test_host.sh [HOST_FOLDER ...] [-- PYTEST_ARGUMENTS]
 #
@@ -49,7 +49,7 @@ prepare() { # host folder, environment folder
     # Their compiled parts may need CUDA. A CPU host uses none of torchaudio's, and launch.py stands in for torchvision's.
     "$venv/bin/python" -c "import torchaudio" 2>/dev/null || rm -f "$venv"/lib/python*/site-packages/torchaudio/lib/*.so
     "${pip[@]}" -r <(grep -vxE 'torch|torchvision|torchaudio' "$host/requirements.txt")
-    "${pip[@]}" -r "$repo/requirements.txt" "insightface>=1.0" onnxruntime onnx pytest
+    "${pip[@]}" -r "$repo/requirements.txt" "insightface>=1.0" onnxruntime onnx pytest playwright
     echo "$stamp" >"$venv/ready"
 }
 
@@ -59,6 +59,6 @@ for host in "${hosts[@]}"; do
     echo "== $(sed -n 's/^__version__ *= *//p' "$host/comfyui_version.py") in $host"
     prepare "$host" "$venv"
     [[ -n "${ECHOVIDEO_SETUP_ONLY:-}" ]] && continue
-    (cd "$repo" && COMFYUI_PATH="$host" "$venv/bin/python" -m pytest tests/host "$@") || failed=1
+    (cd "$repo" && COMFYUI_PATH="$host" "$venv/bin/python" -m pytest tests/host tests/browser "$@") || failed=1
 done
 exit $failed

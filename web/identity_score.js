@@ -4,8 +4,7 @@ import { app } from "../../scripts/app.js";
 import { addLivePart, element, reported, svg } from "./dom.js";
 import { say } from "./words.js";
 
-const [WIDTH, HEIGHT] = [360, 150];
-const AXES = { left: 26, right: 350, top: 8, bottom: 132 };
+const MARGIN = { left: 28, right: 10, top: 8, bottom: 18 }; // pixels around the axes, for their numbers
 
 app.registerExtension({
   name: "EchoVideo.IdentityScore",
@@ -15,11 +14,15 @@ app.registerExtension({
     node.onDrawBackground = () => {};
     const root = element("div", { className: "echovideo echovideo-score" });
     const scores = () => reported(node).echovideo_scores?.[0] ?? null;
+    const draw = () => fill(root, scores());
+    const sized = new ResizeObserver(draw);
+    sized.observe(root);
     const look = addLivePart(node, "score_curve", root, {
       height: 170,
       width: 380,
       watch: scores,
-      update: () => root.replaceChildren(...drawn(scores())),
+      update: draw,
+      removed: () => sized.disconnect(),
     });
     const executed = node.onExecuted;
     node.onExecuted = function (report, ...rest) {
@@ -30,10 +33,16 @@ app.registerExtension({
   },
 });
 
-function drawn(scores) {
-  if (!scores) return [element("p", { className: "echovideo-quiet", textContent: say("no_score") })];
+function fill(root, scores) {
+  if (!scores) {
+    root.replaceChildren(element("p", { className: "echovideo-quiet", textContent: say("no_score") }));
+    return;
+  }
   const { frames, mean, minimum, standard_deviation: deviation, every } = scores;
-  if (mean === null) return [element("p", { textContent: say("no_faces", { count: frames }) })];
+  if (mean === null) {
+    root.replaceChildren(element("p", { textContent: say("no_faces", { count: frames }) }));
+    return;
+  }
   const figure = (key, values, className = "") => element("span", { className, textContent: say(key, values) });
   const figures = [
     figure("mean", { value: mean.toFixed(3), deviation: deviation.toFixed(3) }),
@@ -41,35 +50,36 @@ function drawn(scores) {
   ];
   const faceless = scores.frames_without_face.length;
   if (faceless) figures.push(figure("faceless", { count: faceless, frames }, "echovideo-quiet"));
-  return [curve(scores), element("div", { className: "echovideo-figures" }, ...figures)];
+  const chart = element("div", { className: "echovideo-chart" });
+  root.replaceChildren(chart, element("div", { className: "echovideo-figures" }, ...figures));
+  if (chart.clientWidth && chart.clientHeight) chart.append(curve(scores, chart.clientWidth, chart.clientHeight));
 }
 
 /** Scaled from 0 to 1, so that two videos can be compared, and below 0 where a frame is. */
-function curve({ per_frame: values, mean, minimum, worst_frame: worst, every }) {
+function curve({ per_frame: values, mean, minimum, worst_frame: worst, every }, width, height) {
+  const [left, right, top, bottom] = [MARGIN.left, width - MARGIN.right, MARGIN.top, height - MARGIN.bottom];
   const floor = Math.min(0, Math.floor(minimum * 5) / 5);
   const last = Math.max(1, values.length - 1);
-  const x = (frame) => AXES.left + ((AXES.right - AXES.left) * (values.length > 1 ? frame : 0.5)) / last;
-  const y = (value) => AXES.bottom - ((AXES.bottom - AXES.top) * (value - floor)) / (1 - floor);
+  const x = (frame) => left + ((right - left) * (values.length > 1 ? frame : 0.5)) / last;
+  const y = (value) => bottom - ((bottom - top) * (value - floor)) / (1 - floor);
   const level = (value, attributes = {}) =>
-    svg("line", { x1: AXES.left, x2: AXES.right, y1: y(value), y2: y(value), ...attributes });
+    svg("line", { x1: left, x2: right, y1: y(value), y2: y(value), ...attributes });
   const label = (text, attributes) => svg("text", attributes, text);
-  const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": say("curve") });
+  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": say("curve") });
   for (let value = floor; value < 1.01; value += floor < 0 ? 0.4 : 0.5) {
-    picture.append(level(value), label(value.toFixed(1), { x: AXES.left - 5, y: y(value) + 3, "text-anchor": "end" }));
+    picture.append(level(value), label(value.toFixed(1), { x: left - 5, y: y(value) + 3, "text-anchor": "end" }));
   }
-  picture.append(
-    label("0", { x: x(0), y: HEIGHT - 4 }),
-    label(`${(values.length - 1) * every}`, { x: x(last), y: HEIGHT - 4, "text-anchor": "end" }),
-    level(mean, { class: "echovideo-mean" }),
-  );
-  const half = (x(1) - x(0)) / 2;
+  const ends = values.length > 1 ? [0, last] : [0];
+  for (const frame of ends) picture.append(label(`${frame * every}`, { x: x(frame), y: height - 4, "text-anchor": "middle" }));
+  picture.append(level(mean, { class: "echovideo-mean" }));
+  const half = (right - left) / last / 2;
   for (const run of runs(values)) {
     if (run.length > 1) picture.append(svg("polyline", { points: run.map((at) => `${x(at)},${y(values[at])}`).join(" ") }));
     else picture.append(svg("circle", { cx: x(run[0]), cy: y(values[run[0]]), r: 3 }));
   }
   values.forEach((value, frame) => {
     const said = value === null ? say("blank", { frame: frame * every }) : say("frame", { frame: frame * every, value: value.toFixed(3) });
-    const hit = { x: x(frame) - half, y: AXES.top, width: 2 * half, height: AXES.bottom - AXES.top };
+    const hit = { x: x(frame) - half, y: top, width: 2 * half, height: bottom - top };
     picture.append(svg("rect", { ...hit, class: value === null ? "echovideo-gap" : "echovideo-hit" }, svg("title", {}, said)));
   });
   picture.append(svg("circle", { class: "echovideo-worst", cx: x(worst), cy: y(minimum), r: 5 }));
