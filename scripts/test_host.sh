@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs tests/host and tests/browser (where there is a Chromium) against real ComfyUI hosts, each in a virtual environment of its own.
+# Runs tests/host, and tests/browser where there is a Chromium, against real ComfyUI hosts, each in a virtual
+# environment of its own.
 #
 #   scripts/test_host.sh [HOST_FOLDER ...] [-- PYTEST_ARGUMENTS]
 #
