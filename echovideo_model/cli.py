@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        return _fail("out of memory: choose a smaller size or fewer frames", EchoVideoError.exit_code)
+        remedy = "choose a smaller --size, fewer --frames or, on a GPU, --weights fp8_e4m3fn"
+        return _fail(f"out of memory: {remedy}", EchoVideoError.exit_code)
 
 
 def _parser() -> argparse.ArgumentParser:

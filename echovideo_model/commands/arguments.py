@@ -16,6 +16,7 @@ from ..weights import default_folder
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
 ORDERS = ("largest", "left-to-right", "top-to-bottom", "confidence")
+NO_CHOICE = {"order": "largest", "index": 0, "padding": 0.0}
 
 
 def add_models(parser: argparse.ArgumentParser) -> None:
@@ -41,21 +42,29 @@ def add_face_choice(parser: argparse.ArgumentParser) -> None:
     """Which face of a photo is meant."""
     group = parser.add_argument_group("which face, where a photo shows several")
     group.add_argument(
-        "--face-order", choices=ORDERS, default="largest", help="how faces are counted (default: largest)"
+        "--face-order",
+        choices=ORDERS,
+        default=NO_CHOICE["order"],
+        help="how faces are counted (default: largest)",
     )
     group.add_argument(
-        "--face-index", type=int, default=0, metavar="N", help="which one, from 0 (default: 0)"
+        "--face-index",
+        type=int,
+        default=NO_CHOICE["index"],
+        metavar="N",
+        help="which one, from 0 (default: 0)",
     )
     group.add_argument(
         "--padding",
         type=float,
-        default=0.0,
+        default=NO_CHOICE["padding"],
         metavar="SHARE",
         help="black around the photo, as a share of its size, for a face that fills it (default: 0)",
     )
 
 
 def face_choice(args: argparse.Namespace) -> dict[str, Any]:
+    """What was chosen, as the library takes it; NO_CHOICE if nothing was."""
     return {"order": args.face_order.replace("-", " "), "index": args.face_index, "padding": args.padding}
 
 
@@ -100,7 +109,9 @@ class Bars:
         if total == 1:  # there is no way between nothing and all
             return
         if stage not in self.bars:
-            in_bytes = {"unit": "B", "unit_scale": True} if stage.startswith("loading") else {}
+            in_bytes = (
+                {"unit": "B", "unit_scale": True} if stage.startswith(("loading", "converting")) else {}
+            )
             self.bars[stage] = tqdm(total=total, desc=stage, disable=None, bar_format=BAR, **in_bytes)
         bar = self.bars[stage]
         bar.update(done - bar.n)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InvalidRequest
 from . import say, say_json
 from .arguments import (
+    NO_CHOICE,
     Bars,
     add_face_choice,
     add_json,
@@ -205,5 +206,9 @@ def _person(args: argparse.Namespace, pipeline: Pipeline) -> tuple[Identity, np.
     if len(args.photos) > 1:
         raise InvalidRequest(
             f"{identities[0]} is an identity, which stands alone: give it by itself, or photos alone"
+        )
+    if face_choice(args) != NO_CHOICE:
+        raise InvalidRequest(
+            f"{identities[0]} is an identity, in which there is no face to choose: leave out --face-... and --padding"
         )
     return Identity.load(identities[0]), None
