@@ -347,10 +347,18 @@ def test_a_transformer_that_is_none_or_is_damaged_is_one_sentence(
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that nobody can write to")
-def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(echovideo: Run, models: Path) -> None:
-    done = echovideo(*make, "--output", "/proc/self/new/video.mp4")
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [(make, "video.mp4"), (("identity", PHOTO), "person.safetensors"), (("demo",), "new")],
+)
+def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(
+    echovideo: Run, models: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[object, ...], name: str
+) -> None:
+    monkeypatch.setattr(Pipeline, "__init__", lambda *_, **__: pytest.fail("work has begun"))
+    done = echovideo(*command, "--output", f"/proc/self/new/{name}")
     assert (done.status, done.error) == (2, InvalidRequest)
-    assert done.err.startswith('echovideo: cannot write "/proc/self/new/video.mp4"')
+    assert done.err.startswith(f'echovideo: cannot write "/proc/self/new/{name}')
+    assert done.out == ""
 
 
 @pytest.mark.parametrize("limit", [6_000, 200_000])
