@@ -59,8 +59,13 @@ def page(host: Host) -> Iterator[Any]:
 
 
 def test_quick_start_from_drop_to_video(host: Host, page: Any) -> None:
-    broken: list[str] = []
-    page.on("pageerror", lambda error: broken.append(str(error)))
+    broken: list[str] = []  # by this pack; the oldest host's own page has faults, too
+
+    def see(error: Any) -> None:
+        if "/extensions/ComfyUI-EchoVideo/" in (error.stack or ""):
+            broken.append(error.stack)
+
+    page.on("pageerror", see)
     page.goto(f"http://{host.address}/")
     page.wait_for_function(READY)
     page.wait_for_timeout(4000)  # a first visit is greeted with templates
