@@ -8,7 +8,7 @@ Derived kernels live for one call: weights may be patched or moved between two c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,41 +75,39 @@ class TimeConvolution:
         """`like` has the dtype and device of the frames to come."""
         self.layer = layer
         self.rearranged = rearranges(layer, like)
-        self.kernels: dict[int, list[Tensor]] = {}
+        self.kernels: dict[MinimalFilter, list[Tensor]] = {}
 
-    def runs(self, frames: int) -> Iterator[tuple[int, int]]:
-        """(start, stop) of the pieces to convolve at a time: single frames, or fours and twos after an odd one."""
-        start = 0
-        while start < frames:
-            left = frames - start
-            stop = start + (1 if left % 2 or not self.rearranged else 4 if left >= 4 else 2)
-            yield start, stop
-            start = stop
+    def runs(self, frames: int) -> list[int]:
+        """The pieces in which to convolve so many frames: ones, or where that is less work, fours and twos."""
+        if not self.rearranged:
+            return [1] * frames
+        return [1] * (frames % 2) + [4] * (frames // 4) + [2] * (frames % 4 // 2)
 
-    def __call__(self, frames: Sequence[Tensor], out: Tensor) -> None:
-        """n + 2 frames [H, W, C] -> out [n, H, W, C out]."""
-        still = frames[0] is frames[1] is frames[-1]  # then one kernel, the sum over time, does it
-        if self.rearranged and still:
-            out[0] = convolve(frames[0], self._taps().sum(0), self.layer.bias)
-        elif self.rearranged and len(out) in MINIMAL_FILTERS and out[0, ..., 0].numel() >= MINIMAL_PIXELS:
-            self._minimal(frames, out)
-        else:
-            clip = torch.stack(list(frames)).permute(3, 0, 1, 2)[None]  # [1, C, n + 2, H, W]
-            out.copy_(self.layer(clip)[0].permute(1, 2, 3, 0))
+    def __call__(self, frames: list[Tensor]) -> list[Tensor]:
+        """n + 2 frames [H, W, C] -> n frames [H, W, C out]."""
+        outputs, (height, width, _) = len(frames) - 2, frames[0].shape
+        still = frames[0] is frames[1] is frames[-1]
+        if self.rearranged and still:  # one kernel does it, the sum over time
+            return [convolve(frames[0], self._taps().sum(0), self.layer.bias)]
+        if self.rearranged and outputs in MINIMAL_FILTERS and height * width >= MINIMAL_PIXELS:
+            return self._minimal(frames, MINIMAL_FILTERS[outputs])
+        clip = torch.stack(frames).permute(3, 0, 1, 2)[None]  # [1, C, n + 2, H, W]
+        return list(self.layer(clip)[0].permute(1, 2, 3, 0))
 
-    def _minimal(self, frames: Sequence[Tensor], out: Tensor) -> None:
+    def _minimal(self, frames: list[Tensor], filters: MinimalFilter) -> list[Tensor]:
         """One 3 x 3 convolution per product: what the filter calls a number is a frame here, or a kernel."""
-        filters = MINIMAL_FILTERS[len(out)]
-        if len(out) not in self.kernels:
+        if filters not in self.kernels:
             taps = self._taps()
-            self.kernels[len(out)] = [weighted_sum(row, taps) for row in filters.taps]
-        for product, (row, kernel) in enumerate(zip(filters.spread, self.kernels[len(out)], strict=True)):
+            self.kernels[filters] = [weighted_sum(row, taps) for row in filters.taps]
+        results: dict[int, Tensor] = {}
+        for product, (row, kernel) in enumerate(zip(filters.spread, self.kernels[filters], strict=True)):
             image = convolve(weighted_sum(row, frames), kernel, self.layer.bias if product == 1 else None)
-            for target, shares in zip(out, filters.combine, strict=True):
-                if not any(shares[:product]):
-                    torch.mul(image, shares[product], out=target)
+            for output, shares in enumerate(filters.combine):
+                if shares[product] and output in results:
+                    results[output].add_(image, alpha=shares[product])
                 elif shares[product]:
-                    target.add_(image, alpha=shares[product])
+                    results[output] = image * shares[product]
+        return [results[output] for output in range(len(filters.combine))]
 
     def _taps(self) -> Tensor:
         """The layer's kernel as one spatial kernel per tap in time, [3, C out, 3, 3, C]."""
@@ -133,15 +131,17 @@ class EnlargedConvolution:
                 kernel = _fold(_fold(taps, row).transpose(0, 1), column)  # columns, rows, C out, C
                 self.kernels.append((row, column, kernel.permute(2, 1, 0, 3).contiguous()))
 
-    def __call__(self, frame: Tensor, out: Tensor) -> None:
-        """frame [H, W, C] -> out [2H, 2W, C out]."""
+    def __call__(self, frame: Tensor) -> Tensor:
+        """frame [H, W, C] -> [2H, 2W, C out]."""
         height, width, _ = frame.shape
-        for row, column, kernel in self.kernels:  # each for one in four of the output's pixels
-            phase = convolve(frame, kernel, self.layer.bias)  # [H + 1, W + 1, C out]
-            out[row::2, column::2] = phase[row : row + height, column : column + width]
         if not self.kernels:
             image = F.interpolate(frame.permute(2, 0, 1)[None], scale_factor=2.0)  # [1, C, 2H, 2W]
-            out.copy_(self.layer(image)[0].permute(1, 2, 0))
+            return self.layer(image)[0].permute(1, 2, 0)
+        enlarged = frame.new_empty(2 * height, 2 * width, self.layer.out_channels)
+        for row, column, kernel in self.kernels:  # each for one in four of the output's pixels
+            phase = convolve(frame, kernel, self.layer.bias)  # [H + 1, W + 1, C out]
+            enlarged[row::2, column::2] = phase[row : row + height, column : column + width]
+        return enlarged
 
 
 def _fold(taps: Tensor, odd: int) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from . import operations as plain_operations
 from .errors import InvalidRequest
-from .vae_layers import Activated, CausalConv3d, Downsample, ResnetBlock, Stream, Upsample, make_norm
+from .vae_layers import Activated, CausalConv3d, Downsample, Frames, ResnetBlock, Stream, Upsample, make_norm
 
 LATENT_SCALE = 0.7
 """What the transformer sees is LATENT_SCALE x the latents of `encode` and `decode`."""
@@ -76,8 +76,7 @@ class VAESizes:
 class Level(nn.Module):
     """Residual blocks at one resolution, then the step to the next, if there is one.
 
-    A level is walked through, not called: the loop that does it then holds the only reference to what passes
-    through, and a tensor is freed as soon as the next one is there.
+    A level is walked through, not called, so that what passes through has one owner.
     """
 
     def __init__(
@@ -114,9 +113,9 @@ class Encoder(nn.Module):
         self.norm_out = make_norm(channels[-1], sizes.groups, None, operations, **kwargs)
         self.conv_out = CausalConv3d(channels[-1], 2 * sizes.latent_channels, operations, **kwargs)
 
-    def forward(self, stream: Stream) -> Tensor:
-        """The stream's chunk of pixels [T, H, W, 3] -> mean and log variance [t, h, w, 2 x 16]."""
-        x = self.conv_in(stream.chunk, stream)
+    def forward(self, stream: Stream) -> Frames:
+        """The stream's chunk of pixels [T, H, W, 3] -> t frames of mean and log variance [h, w, 2 x 16]."""
+        x = self.conv_in(list(stream.chunk), stream)
         for layer in chain(*self.down_blocks, self.mid_block):
             x = layer(x, stream)
         return self.conv_out(Activated(x, self.norm_out, stream), stream)
@@ -141,9 +140,9 @@ class Decoder(nn.Module):
         self.norm_out = make_norm(channels[-1], sizes.groups, sizes.latent_channels, operations, **kwargs)
         self.conv_out = CausalConv3d(channels[-1], sizes.pixel_channels, operations, **kwargs)
 
-    def forward(self, stream: Stream) -> Tensor:
-        """The stream's chunk of latents [t, h, w, 16] -> pixels [T, H, W, 3]."""
-        x = self.conv_in(stream.chunk, stream)
+    def forward(self, stream: Stream) -> Frames:
+        """The stream's chunk of latents [t, h, w, 16] -> T frames of pixels [H, W, 3]."""
+        x = self.conv_in(list(stream.chunk), stream)
         for layer in chain(self.mid_block, *self.up_blocks):
             x = layer(x, stream)
         return self.conv_out(Activated(x, self.norm_out, stream), stream)
@@ -193,17 +192,17 @@ def _through(network: nn.Module, clips: Tensor, size: int, on_chunk: OnChunk | N
     cuts = list(_chunks(clips.shape[2], size))
     done, results = 0, []
     for clip in clips.permute(0, 2, 3, 4, 1):  # [T, H, W, C]
-        parts: list[Tensor] = []
-        history: dict[nn.Module, Tensor] = {}
+        frames = Frames()
+        history: dict[nn.Module, Frames] = {}
         for start, stop in cuts:
             chunk = clip[start:stop].contiguous()
             stream = Stream(chunk, first=start == 0, last=stop == len(clip), history=history)
-            parts.append(network(stream).permute(3, 0, 1, 2))  # [C, T, H, W]
+            frames += network(stream)
             done += 1
             if on_chunk is not None:
                 on_chunk(done, len(cuts) * len(clips))
-        results.append(torch.cat(parts, dim=1))
-    return torch.stack(results)
+        results.append(torch.stack(frames).permute(3, 0, 1, 2))  # [C, T, H, W]
+    return torch.stack(results).contiguous()
 
 
 def _chunks(frames: int, size: int) -> Iterator[tuple[int, int]]:

@@ -1,15 +1,16 @@
 """The layers of the CogVideoX video autoencoder.
 
-Inside the autoencoder a clip is [T, H, W, C]: one clip at a time, channels last, so that a frame or a run of
-frames is one contiguous piece of memory, in the layout that the fast convolutions of CPUs and GPUs want.
+Inside the autoencoder a clip is a list of frames [H, W, C]: channels last, as the fast convolutions of CPUs and
+GPUs want it, and one tensor per frame, which is freed as soon as nothing needs that frame any more. A layer takes
+over the list that it is given. Normalised activations exist only for the frames that a convolution is looking at.
 A clip passes through in chunks of a few frames; what one chunk leaves for the next stands in a `Stream`.
-Normalised activations exist for the few frames that a convolution is looking at, never for a whole chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from .convolution import EnlargedConvolution, TimeConvolution
 
 NORM_EPSILON = 1e-6
+Frames = list[Tensor]
 
 
 @dataclass
@@ -31,8 +33,8 @@ class Stream:
     """Whether this is the clip's first chunk: its first frame stands alone, all others go in pairs."""
     last: bool = True
     """Whether no chunk follows, so that nothing need be remembered."""
-    history: dict[nn.Module, Tensor] = field(default_factory=dict)
-    """The last two frames [2, H, W, C] that each causal convolution has seen."""
+    history: dict[nn.Module, Frames] = field(default_factory=dict)
+    """The last two frames that each causal convolution has seen."""
 
 
 class CausalConv3d(nn.Module):
@@ -42,26 +44,19 @@ class CausalConv3d(nn.Module):
         super().__init__()
         self.conv = operations.Conv3d(c_in, c_out, 3, padding=(0, 1, 1), **kwargs)
 
-    def forward(self, frames: Sequence[Tensor], stream: Stream, into: Tensor | None = None) -> Tensor:
-        """T frames [H, W, C] -> [T, H, W, C out].
-
-        Each frame is asked for once, shortly before it is needed. The result is written to `into` where that is
-        given; it may be what the frames are made from, since a frame is overwritten only after it was asked for.
-        """
-        convolution, result = TimeConvolution(self.conv, stream.chunk), into
-        seen = list(stream.history.pop(self, []))
-        for start, stop in convolution.runs(len(frames)):
-            seen += [frames[t] for t in range(start, stop)]
-            if len(seen) == stop - start:  # nothing comes before
+    def forward(self, frames: Frames | Activated, stream: Stream) -> Frames:
+        """T frames [H, W, C] -> T frames [H, W, C out]; each is asked for shortly before it is needed."""
+        convolution, coming = TimeConvolution(self.conv, stream.chunk), iter(frames)
+        seen, results = stream.history.pop(self, []), []
+        for length in convolution.runs(len(frames)):
+            seen += islice(coming, length)
+            if len(seen) == length:  # nothing comes before
                 seen[:0] = [seen[0], seen[0]]
-            if result is None:
-                result = seen[0].new_empty(len(frames), *seen[0].shape[:2], self.conv.out_channels)
-            convolution(seen, result[start:stop])
+            results += convolution(seen)
             del seen[:-2]
         if not stream.last:
-            stream.history[self] = torch.stack(seen)
-        assert result is not None
-        return result
+            stream.history[self] = seen
+        return results
 
 
 class SpatialNorm(nn.Module):
@@ -95,15 +90,18 @@ def convolve_pointwise(conv: nn.Module, x: Tensor) -> Tensor:
     return conv(x.permute(3, 0, 1, 2)[None])[0].permute(1, 2, 3, 0)
 
 
-class Activated(Sequence[Tensor]):
-    """The frames of SiLU(norm(x)), each computed when it is asked for.
+class Activated:
+    """The frames of SiLU(norm(x)), each computed as the iteration comes to it.
 
-    Every norm comes down to x * scale + shift. The spatial norm's two are computed at the latents' resolution
-    and spread over the frame as they are used, which is the same as enlarging the latents first.
+    In x it then gives way to left(frame): to nothing, unless something of it will be needed again. Every norm
+    comes down to x * scale + shift. The spatial norm's two are computed at the latents' resolution and spread
+    over the frame as they are used, which is the same as enlarging the latents first.
     """
 
-    def __init__(self, x: Tensor, norm: nn.Module, stream: Stream) -> None:
-        self.x, self.first = x, stream.first
+    def __init__(
+        self, x: Frames, norm: nn.Module, stream: Stream, left: Callable[[Tensor], Any] = lambda frame: None
+    ) -> None:
+        self.x, self.left, self.first = x, left, stream.first
         if isinstance(norm, SpatialNorm):
             scale, shift = standardisation(x, norm.norm_layer)  # [C] each
             gain, bias = norm(stream.chunk)
@@ -114,14 +112,18 @@ class Activated(Sequence[Tensor]):
     def __len__(self) -> int:
         return len(self.x)
 
-    def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]
-        """Frame `index` [H, W, C], in float32 until the last step."""
-        source = self._source(index)
+    def __iter__(self) -> Iterator[Tensor]:
+        return map(self.take, range(len(self.x)))
+
+    def take(self, index: int) -> Tensor:
+        """Frame `index` [H, W, C]; float32 until the last step."""
+        frame, source = self.x[index], self._source(index)
+        self.x[index] = self.left(frame)
         rows, columns, _ = self.scale[source].shape
-        tiles = self.x[index].unflatten(1, (columns, -1)).unflatten(0, (rows, -1))  # [h, H/h, w, W/w, C]
+        tiles = frame.unflatten(1, (columns, -1)).unflatten(0, (rows, -1))  # [h, H/h, w, W/w, C]
         scale, shift = (v[source][:, None, :, None] for v in (self.scale, self.shift))  # [h, 1, w, 1, C]
         activated = F.silu((tiles * scale).add_(shift), inplace=True)
-        return activated.flatten(2, 3).flatten(0, 1).to(self.x.dtype)
+        return activated.flatten(2, 3).flatten(0, 1).to(frame.dtype)
 
     def _source(self, index: int) -> int:
         """The latent frame that steers frame `index`: the clip's first frame has the first one to itself."""
@@ -131,8 +133,8 @@ class Activated(Sequence[Tensor]):
         return 0 if self.first else index * latents // frames
 
 
-def standardisation(x: Tensor, norm: Any) -> tuple[Tensor, Tensor]:
-    """Scale and shift [C], float32, that make `norm`'s group norm of the whole chunk x [T, H, W, C]."""
+def standardisation(x: Frames, norm: Any) -> tuple[Tensor, Tensor]:
+    """Scale and shift [C], float32, that make `norm`'s group norm of the whole chunk x."""
     groups = (norm.num_groups, -1)
     moments = (torch.stack(v).unflatten(1, groups) for v in zip(*map(_moments, x), strict=True))
     means, variances = moments  # [T, groups, C / groups] each
@@ -164,15 +166,18 @@ class ResnetBlock(nn.Module):
         if c_in != c_out:
             self.conv_shortcut = operations.Conv3d(c_in, c_out, 1, **kwargs)
 
-    def forward(self, x: Tensor, stream: Stream) -> Tensor:
-        """[T, H, W, C in] -> [T, H, W, C out]. Besides x, one tensor of the result's size exists at a time."""
-        hidden = self.conv1(Activated(x, self.norm1, stream), stream)
-        hidden = self.conv2(Activated(hidden, self.norm2, stream), stream, into=hidden)
-        if not hasattr(self, "conv_shortcut"):
-            return hidden.add_(x)
-        for frame, source in zip(hidden.split(1), x.split(1), strict=True):
-            frame.add_(convolve_pointwise(self.conv_shortcut, source))
-        return hidden
+    def forward(self, x: Frames, stream: Stream) -> Frames:
+        """Frames [H, W, C in] -> frames [H, W, C out]."""
+        hidden = self.conv1(Activated(x, self.norm1, stream, left=self.shortcut), stream)
+        hidden = self.conv2(Activated(hidden, self.norm2, stream), stream)
+        return [frame.add_(short) for frame, short in zip(hidden, x, strict=True)]
+
+    def shortcut(self, frame: Tensor) -> Tensor:
+        return (
+            convolve_pointwise(self.conv_shortcut, frame[None])[0]
+            if hasattr(self, "conv_shortcut")
+            else frame
+        )
 
 
 def make_norm(
@@ -191,14 +196,16 @@ class Downsample(nn.Module):
         self.time = time
         self.conv = operations.Conv2d(channels, channels, 3, stride=2, **kwargs)
 
-    def forward(self, x: Tensor, stream: Stream) -> Tensor:
-        """[T, H, W, C] -> [T/2, H/2, W/2, C], the clip's first frame kept alone; without `time`, T stays."""
+    def forward(self, x: Frames, stream: Stream) -> Frames:
+        """T frames -> T/2 of half the size, the clip's first frame kept alone; without `time`, T stays."""
         if self.time:
             alone = 1 if stream.first else 0
-            pairs = x[alone:].unflatten(0, (-1, 2)).mean(1)
-            x = torch.cat([x[:alone], pairs])
-        frames = F.pad(x.permute(0, 3, 1, 2), (0, 1, 0, 1))  # [T, C, H + 1, W + 1]
-        return self.conv(frames).permute(0, 2, 3, 1)
+            x[alone:] = [(a + b).div_(2) for a, b in zip(x[alone::2], x[alone + 1 :: 2], strict=True)]
+        return [self.halve(frame) for frame in x]
+
+    def halve(self, frame: Tensor) -> Tensor:
+        image = F.pad(frame.permute(2, 0, 1)[None], (0, 1, 0, 1))  # [1, C, H + 1, W + 1]
+        return self.conv(image)[0].permute(1, 2, 0)
 
 
 class Upsample(nn.Module):
@@ -209,15 +216,10 @@ class Upsample(nn.Module):
         self.time = time
         self.conv = operations.Conv2d(channels, channels, 3, padding=1, **kwargs)
 
-    def forward(self, x: Tensor, stream: Stream) -> Tensor:
-        """[T, H, W, C] -> [2T, 2H, 2W, C], the clip's first frame never doubled; without `time`, T stays."""
-        copies = [2 if self.time else 1] * len(x)
-        if stream.first:
-            copies[0] = 1
-        _, height, width, channels = x.shape
-        larger = x.new_empty(sum(copies), 2 * height, 2 * width, channels)
-        convolution = EnlargedConvolution(self.conv, x)
-        for frame, targets in zip(x, larger.split(copies), strict=True):
-            convolution(frame, targets[0])
-            targets[1:] = targets[0]
+    def forward(self, x: Frames, stream: Stream) -> Frames:
+        """T frames -> 2T of twice the size, the clip's first frame never doubled; without `time`, T stays."""
+        convolution, larger = EnlargedConvolution(self.conv, stream.chunk), Frames()
+        for index, frame in enumerate(x):
+            alone = stream.first and index == 0
+            larger += [convolution(frame)] * (2 if self.time and not alone else 1)
         return larger

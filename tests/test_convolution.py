@@ -60,8 +60,7 @@ def test_minimal_filters_are_filters_exactly(outputs: int) -> None:
 @pytest.mark.parametrize(("height", "width"), [(64, 33), (46, 45), (3, 5), (1, 1)])
 def test_a_run_of_frames_is_convolved_as_by_the_layer(frames: int, height: int, width: int) -> None:
     layer, clip = layer3d(), noise(frames + 2, height, width, 5)
-    out = torch.empty(frames, height, width, 4)
-    TimeConvolution(layer, clip)(list(clip), out)
+    out = torch.stack(TimeConvolution(layer, clip)(list(clip)))
     assert_equal(out, judge3d(layer, clip))
 
 
@@ -71,11 +70,11 @@ def test_chunks_of_any_length_join_to_one_causal_convolution(first: int, then: i
     layer = CausalConv3d(3, 4, nn)
     layer.conv = layer3d(3)
     clip = noise(first + then, *((4, 3) if small else (50, 41)), 3)
-    history: dict[nn.Module, Tensor] = {}
-    start = layer(clip[:first], Stream(clip, last=False, history=history))
-    end = layer(clip[first:], Stream(clip, first=False, history=history))
+    history: dict[nn.Module, list[Tensor]] = {}
+    start = layer(list(clip[:first]), Stream(clip, last=False, history=history))
+    end = layer(list(clip[first:]), Stream(clip, first=False, history=history))
     whole = judge3d(layer.conv, torch.cat([clip[:1], clip[:1], clip]))
-    assert_equal(torch.cat([start, end]), whole)
+    assert_equal(torch.stack(start + end), whole)
     assert not history
 
 
@@ -83,7 +82,9 @@ def test_a_lone_picture_is_convolved_as_a_still() -> None:
     layer = CausalConv3d(5, 4, nn)
     layer.conv = layer3d()
     picture = noise(1, 50, 44, 5)
-    assert_equal(layer(picture, Stream(picture)), judge3d(layer.conv, picture.expand(3, -1, -1, -1)))
+    assert_equal(
+        layer(list(picture), Stream(picture))[0][None], judge3d(layer.conv, picture.expand(3, -1, -1, -1))
+    )
     assert layer.conv.calls == 0
 
 
@@ -91,8 +92,8 @@ def test_a_lone_picture_is_convolved_as_a_still() -> None:
 @settings(max_examples=25, deadline=None)
 def test_an_enlarged_frame_is_convolved_as_by_the_layer(height: int, width: int, channels: int) -> None:
     layer = nn.Conv2d(channels, 3, 3, padding=1).requires_grad_(False)
-    frame, out = noise(height, width, channels), torch.empty(2 * height, 2 * width, 3)
-    EnlargedConvolution(layer, frame)(frame, out)
+    frame = noise(height, width, channels)
+    out = EnlargedConvolution(layer, frame)(frame)
     enlarged = frame.repeat_interleave(2, 0).repeat_interleave(2, 1)
     assert_equal(out, layer(enlarged.permute(2, 0, 1)[None])[0].permute(1, 2, 0))
 
@@ -101,32 +102,29 @@ def test_weights_changed_between_two_calls_are_seen() -> None:
     layer = CausalConv3d(5, 4, nn)
     layer.conv = layer3d()
     clip = noise(4, 50, 44, 5)
-    before = layer(clip, Stream(clip))
+    before = torch.stack(layer(list(clip), Stream(clip)))
     layer.conv.weight.mul_(2)
     layer.conv.bias.mul_(2)
-    assert_equal(layer(clip, Stream(clip)), 2 * before)
+    assert_equal(torch.stack(layer(list(clip), Stream(clip))), 2 * before)
 
 
 @pytest.mark.parametrize("patched", ["weight_function", "bias_function"])
 def test_a_layer_whose_weights_the_host_patches_on_the_way_is_called_itself(patched: str) -> None:
     layer, clip = layer3d(), noise(6, 50, 44, 5)
     setattr(layer, patched, [lambda weight: weight])
-    out = torch.empty(4, 50, 44, 4)
-    TimeConvolution(layer, clip)(list(clip), out)
+    out = torch.stack(TimeConvolution(layer, clip)(list(clip)))
     assert_equal(out, judge3d(layer, clip))
     assert layer.calls == 1
 
 
 def test_half_precision_is_left_to_the_layer() -> None:
     layer, clip = layer3d(dtype=torch.bfloat16), noise(3, 50, 44, 5).bfloat16()
-    out = torch.empty(1, 50, 44, 4, dtype=torch.bfloat16)
-    TimeConvolution(layer, clip)(list(clip), out)
+    out = torch.stack(TimeConvolution(layer, clip)(list(clip)))
     assert torch.equal(out, judge3d(layer, clip))
     assert layer.calls == 1
 
 
 def test_kernels_narrower_than_the_frames_are_widened() -> None:
     layer, clip = layer3d(dtype=torch.bfloat16), noise(4, 50, 44, 5)
-    out = torch.empty(2, 50, 44, 4)
-    TimeConvolution(layer, clip)(list(clip), out)
+    out = torch.stack(TimeConvolution(layer, clip)(list(clip)))
     assert_equal(out, judge3d(layer.float(), clip))
