@@ -11,10 +11,8 @@ from comfy.ldm.modules import attention
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 from torch import Tensor
 
+from ...echovideo_model.checkpoint import BULK, NARROW
 from ...echovideo_model.transformer import Block, EchoVideoTransformer, Rotate, TransformerSizes
-
-NARROW = (torch.float8_e4m3fn, torch.float8_e5m2)
-BULK = (".attn1.to_", ".ff.net.")  # 85 % of the weights, and the ones that 8 bits hardly hurt
 
 
 class HostTransformer(EchoVideoTransformer):
