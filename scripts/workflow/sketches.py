@@ -1,0 +1,182 @@
+"""What every shipped workflow is: its title, what it is for, and its graph, with only the inputs that matter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphs import Graph, node, out
+
+TRANSFORMER = "echovideo-00001-of-00002.safetensors"
+PROMPT = (
+    "A woman with curly hair and golden earrings sits at a cafe table by the window, lifts a cup of coffee, takes a "
+    "sip and smiles. Warm morning light, shallow depth of field, slow camera movement, realistic."
+)
+NEGATIVE = "blurry, distorted face, deformed hands, low quality, static"
+TITLES = {"prompt": "Prompt", "negative": "Negative prompt"}
+
+
+def loaders(weight_dtype: str = "default", raw_prompt: bool = False) -> Graph:
+    return {
+        "model": node("EchoVideoLoadModel", model_name=TRANSFORMER, weight_dtype=weight_dtype),
+        "clip": node(
+            "EchoVideoLoadTextEncoder", text_encoder_name="t5xxl_fp16.safetensors", raw_prompt=raw_prompt
+        ),
+        "vae": node("EchoVideoLoadVAE", vae_name="cogvideox_vae.safetensors"),
+        "faces": node(
+            "EchoVideoLoadFaceEncoders",
+            parser_name="parsing_bisenet.pth",
+            siglip_name="siglip-base-patch16-224.safetensors",
+        ),
+        "prompt": node("CLIPTextEncode", clip=out("clip"), text=PROMPT),
+        "negative": node("CLIPTextEncode", clip=out("clip"), text=NEGATIVE),
+        "photo": node("LoadImage", image="portrait.png"),
+    }
+
+
+def person(photos: str = "photo") -> Graph:
+    return {"identity": node("EchoVideoIdentity", face_encoders=out("faces"), photos=out(photos))}
+
+
+def size(frames: int = 49) -> Graph:
+    return {"size": node("EchoVideoVideoSize", size="640 x 480", frames=frames)}
+
+
+def cond(name: str = "cond", **changed: Any) -> Graph:
+    links = {
+        "positive": out("prompt"),
+        "negative": out("negative"),
+        "identity": out("identity"),
+        "vae": out("vae"),
+    }
+    sizes = {"width": out("size", 0), "height": out("size", 1), "length": out("size", 2)}
+    inputs = {**links, **sizes, **changed}
+    return {
+        name: node(
+            "EchoVideoConditioning", **{key: value for key, value in inputs.items() if value is not None}
+        )
+    }
+
+
+def ksampler(
+    model: str = "model", conditioning: str = "cond", name: str = "latents", steps: int = 25
+) -> Graph:
+    links = {
+        "positive": out(conditioning, 0),
+        "negative": out(conditioning, 1),
+        "latent_image": out(conditioning, 2),
+    }
+    settings = {"seed": 42, "steps": steps, "cfg": 6.0, "sampler_name": "euler", "scheduler": "simple"}
+    return {name: node("KSampler", model=out(model), **links, **settings)}
+
+
+def film(latents: str = "latents", tail: str = "") -> Graph:
+    return {
+        f"frames{tail}": node("VAEDecode", samples=out(latents), vae=out("vae")),
+        f"film{tail}": node("CreateVideo", images=out(f"frames{tail}"), fps=out("size", 3)),
+        f"save{tail}": node("SaveVideo", video=out(f"film{tail}"), filename_prefix=f"video/EchoVideo{tail}"),
+    }
+
+
+def reference() -> Graph:
+    guider = {"model": out("guided"), "positive": out("cond", 0), "negative": out("cond", 1), "cfg": 6.0}
+    return {
+        "guided": node("EchoVideoDynamicGuidance", model=out("model"), form="reference", steps=0),
+        "noise": node("EchoVideoNoise", noise_seed=42),
+        "guider": node("CFGGuider", **guider),
+        "sampler": node("EchoVideoSampler", sampler="reference DPM"),
+        "sigmas": node("EchoVideoScheduler", model=out("model"), steps=50, denoise=1.0),
+        "latents": node(
+            "SamplerCustomAdvanced",
+            noise=out("noise"),
+            guider=out("guider"),
+            sampler=out("sampler"),
+            sigmas=out("sigmas"),
+            latent_image=out("cond", 2),
+        ),
+    }
+
+
+def low_memory() -> Graph:
+    tiled = {"tile_size": 256, "overlap": 64, "temporal_size": 64, "temporal_overlap": 8}
+    graph = loaders("fp8_e4m3fn") | person() | size() | cond() | ksampler() | film()
+    graph["keep"] = node("SaveLatent", samples=out("latents"), filename_prefix="latents/EchoVideo")
+    return graph | {"frames": node("VAEDecodeTiled", samples=out("latents"), vae=out("vae"), **tiled)}
+
+
+def several_photos() -> Graph:
+    photos = {
+        "second": node("LoadImage", image="second_portrait.png"),
+        "photos": node("ImageBatch", image1=out("photo"), image2=out("second")),
+        "keep": node("EchoVideoSaveIdentity", identity=out("identity"), filename_prefix="person"),
+    }
+    return loaders() | photos | person("photos") | size() | cond() | ksampler() | film()
+
+
+def compare() -> Graph:
+    without = cond("cond_without", vae=None) | ksampler(conditioning="cond_without", name="latents_without")
+    both = loaders() | person() | size() | cond() | ksampler() | without
+    return both | film(tail="_with_face_latent") | film("latents_without", tail="_without_face_latent")
+
+
+def lora() -> Graph:
+    name, strength = "cogvideox_lora.safetensors", 1.0
+    adapted = node("LoraLoaderModelOnly", model=out("model"), lora_name=name, strength_model=strength)
+    return loaders() | {"adapted": adapted} | person() | size() | cond() | ksampler("adapted") | film()
+
+
+def identity_score() -> Graph:
+    score = {"frames": out("frames"), "identity": out("identity"), "face_encoders": out("faces"), "every": 4}
+    graph = loaders() | person() | size() | cond() | ksampler() | film()
+    graph["score"] = node("EchoVideoIdentityScore", **score)
+    return graph | {"mean": node("PreviewAny", source=out("score", 0))}
+
+
+def long_video() -> Graph:
+    window = {"context_length": 13, "context_overlap": 4, "context_schedule": "standard_static", "dim": 2}
+    windows = node("ContextWindowsManual", model=out("model"), **window)
+    return loaders() | {"windows": windows} | person() | size(97) | cond() | ksampler("windows") | film()
+
+
+WORKFLOWS = {  # name -> title, what it is for, graph
+    "quick_start": (
+        "EchoVideo: quick start",
+        "Load a photo, write what the person does, press Run. Three seconds at 16 fps.",
+        loaders() | person() | size() | cond() | ksampler() | film(),
+    ),
+    "reference_settings": (
+        "EchoVideo: reference settings",
+        "ByteDance's own: 50 steps, DPM, dynamic guidance 6, noise in their order. A seed gives the same video as the "
+        "command line.",
+        loaders(raw_prompt=True) | person() | size() | cond() | reference() | film(),
+    ),
+    "low_memory": (
+        "EchoVideo: low memory",
+        "fp8 weights and tiled decoding. The latents are kept in a file before they are decoded.",
+        low_memory(),
+    ),
+    "several_photos": (
+        "EchoVideo: several photos of one person",
+        "Embeddings are averaged, the picture comes from the best photo. The identity is kept in a file.",
+        several_photos(),
+    ),
+    "compare_face_latent": (
+        "EchoVideo: with and without the face latent",
+        "The same seed twice: the face picture in frame 0 raises likeness, its absence frees the motion.",
+        compare(),
+    ),
+    "lora": (
+        "EchoVideo: with a LoRA",
+        "Any LoRA for CogVideoX-5b, in models/loras; the log says how many of its layers fit.",
+        lora(),
+    ),
+    "identity_score": (
+        "EchoVideo: identity score",
+        "How alike the person in the video and the photo are, frame by frame.",
+        identity_score(),
+    ),
+    "long_video": (
+        "EchoVideo: long video (experimental)",
+        "97 frames in windows of 49, which overlap by 13. Batches of one only.",
+        long_video(),
+    ),
+}
