@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Writes tests/nodes.json: every node with its inputs and outputs, as a host describes them to its page.
+"""Writes tests/nodes.json: every node with its inputs and outputs, as a host describes them to its page; and
+locales/en, the same words in the form of a translation, from which translators start.
 
     COMFYUI_PATH=... python scripts/node_schemas.py       (in that host's environment, see test_host.sh)
 
-The file is a contract: saved workflows hold node ids, socket types, and inputs by name and by order. tests/test_help.py
-holds the help pages and translations to it, tests/host/test_help.py holds every host to it.
+The first is a contract: saved workflows hold node ids, socket types, and inputs by name and by order.
+tests/test_help.py holds the help pages and translations to it, tests/host/test_help.py holds every host to it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 CONTRACT = ROOT / "tests" / "nodes.json"
+ENGLISH = ROOT / "locales" / "en"
 OPTIONS = ("default", "min", "max", "step", "control_after_generate", "options", "tooltip")
 
 
@@ -47,6 +49,24 @@ def input_of(id: str, type_: str, options: dict[str, Any], optional: bool) -> di
     return {"id": id, "type": type_, "optional": optional, **kept}
 
 
+def english(nodes: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The contents of locales/en by file name."""
+    definitions = {
+        id: {
+            "display_name": node["display_name"],
+            "description": node["description"],
+            "inputs": {one["id"]: {"name": one["id"], "tooltip": one["tooltip"]} for one in node["inputs"]},
+            "outputs": {
+                str(number): {"name": one["name"], "tooltip": one["tooltip"]}
+                for number, one in enumerate(node["outputs"])
+            },
+        }
+        for id, node in nodes.items()
+    }
+    categories = {part: part for node in nodes.values() for part in node["category"].split("/")}
+    return {"nodeDefs.json": definitions, "main.json": {"nodeCategories": categories}}
+
+
 def main() -> None:
     sys.path.insert(0, str(ROOT / "tests" / "host"))
     from harness import Host
@@ -57,6 +77,10 @@ def main() -> None:
     ):
         nodes = nodes_of(host.get("/object_info"))
     CONTRACT.write_text(json.dumps(nodes, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    ENGLISH.mkdir(exist_ok=True)
+    for name, content in english(nodes).items():
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+        (ENGLISH / name).write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

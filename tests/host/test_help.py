@@ -14,7 +14,7 @@ from harness import PACK, Host
 
 sys.path.insert(0, str(PACK / "scripts"))
 
-from node_schemas import CONTRACT, nodes_of
+from node_schemas import CONTRACT, english, nodes_of
 
 NODES = json.loads(CONTRACT.read_text(encoding="utf-8"))
 LANGUAGES = ("ja", "ko", "zh")
@@ -46,7 +46,7 @@ def test_a_language_without_help_gets_the_english_one(host: Host) -> None:
         text(host, "/extensions/ComfyUI-EchoVideo/docs/EchoVideoIdentity/fr.md")
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("language", ["en", *LANGUAGES])
 def test_the_host_gives_its_page_our_translations(host: Host, language: str) -> None:
     given = host.get("/i18n")[language]
     own = json.loads((PACK / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
@@ -54,8 +54,9 @@ def test_the_host_gives_its_page_our_translations(host: Host, language: str) -> 
     assert given["nodeCategories"]["EchoVideo"]
 
 
-def test_english_needs_no_translation_because_the_page_shows_the_schema(host: Host) -> None:
-    assert "nodeDefs" not in host.get("/i18n").get("en", {})
+def test_the_english_template_is_what_the_page_shows_of_the_schema(host: Host) -> None:
+    for name, content in english(nodes_of(host.get("/object_info"))).items():
+        assert content == json.loads((PACK / "locales" / "en" / name).read_text(encoding="utf-8"))
 
 
 def test_the_host_has_the_nodes_of_its_own_that_help_speaks_of(host: Host) -> None:
