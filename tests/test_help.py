@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from echovideo_model import errors
+from echovideo_model.checkpoint import storage_dtype
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "web" / "docs"
@@ -97,15 +100,25 @@ def same_numbers(english: str, translated: str) -> bool:
 
 
 def test_there_are_translations_into_the_languages_that_the_tests_know() -> None:
-    assert {path.parent.name for path in (ROOT / "locales").glob("*/*.json")} == set(LANGUAGES)
+    assert {path.parent.name for path in (ROOT / "locales").glob("*/*.json")} == {"en", *LANGUAGES}
 
 
-@every_translation
+@every_node
+def test_the_english_template_says_what_the_nodes_say(id: str) -> None:
+    for where, schema, template in pairs(id, "en"):
+        assert template == schema, f"{where}: run scripts/node_schemas.py"
+    template = translations("en")[id]
+    assert template["display_name"] == NODES[id]["display_name"]
+    shown = [one["name"] for kind in ("inputs", "outputs") for one in template[kind].values()]
+    assert shown == [one["id"] for one in NODES[id]["inputs"]] + [one["name"] for one in NODES[id]["outputs"]]
+
+
+@every_language
 def test_every_node_is_translated_and_no_other(language: str) -> None:
     assert translations(language).keys() == NODES.keys()
 
 
-@every_translation
+@every_language
 @every_node
 def test_every_input_and_output_has_a_translated_name_and_tooltip_and_no_other_has(
     id: str, language: str
@@ -140,21 +153,34 @@ def test_choices_that_a_tooltip_explains_keep_the_names_that_workflows_hold(id: 
                 assert choice in translated[one["id"]]["tooltip"]
 
 
-@every_translation
+@every_language
+@pytest.mark.parametrize("where", ["tooltip", "help page"])
+def test_the_memory_that_the_transformer_takes_is_said_as_it_is(where: str, language: str) -> None:
+    """Counted from the released parameters; the figures are in all languages the same."""
+    shapes = json.loads((ROOT / "tests" / "golden" / "transformer_keys.json").read_text(encoding="utf-8"))
+    said = page("EchoVideoLoadModel", language)
+    if where == "tooltip":
+        said = translations(language)["EchoVideoLoadModel"]["inputs"]["weight_dtype"]["tooltip"]
+    for dtype in (torch.bfloat16, torch.float8_e4m3fn):
+        stored = (storage_dtype(name, dtype).itemsize * math.prod(shape) for name, shape in shapes.items())
+        assert f"{sum(stored) / 1e9:.2f} GB" in said
+
+
+@every_language
 def test_names_can_be_told_apart_and_found_under_echovideo(language: str) -> None:
     shown = [one["display_name"] for one in translations(language).values()]
     assert len(set(shown)) == len(shown)
     assert all("EchoVideo" in name for name in shown)
 
 
-@every_translation
+@every_language
 def test_categories_are_translated(language: str) -> None:
     own = json.loads((ROOT / "locales" / language / "main.json").read_text(encoding="utf-8"))
     parts = {part for node in NODES.values() for part in node["category"].split("/")}
     assert own["nodeCategories"].keys() == parts
 
 
-@every_translation
+@every_language
 def test_no_message_holds_a_sign_that_the_page_would_read_as_its_own(language: str) -> None:
     for path in (ROOT / "locales" / language).glob("*.json"):
         text = json.dumps(list(strings(json.loads(path.read_text(encoding="utf-8")))), ensure_ascii=False)
