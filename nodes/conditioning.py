@@ -104,7 +104,8 @@ class EchoVideoConditioning(io.ComfyNode):
     ) -> io.NodeOutput:
         width, height = width // 16 * 16, height // 16 * 16
         face_latent = None
-        if identity is not None and vae is not None and face_latent_strength > 0:
+        shows_a_face = identity is not None and identity.face_picture.any()  # nobody's picture is black
+        if shows_a_face and vae is not None and face_latent_strength > 0:
             face_latent = encode_face_latent(vae, identity, height, width)
         strengths = Strengths(id_strength, face_strength, face_latent_strength)
         both = condition(positive, negative, identity, face_latent, strengths, start_percent, end_percent)

@@ -13,8 +13,17 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+from ...echovideo_model.errors import InvalidRequest
 from ...echovideo_model.samplers import Sampler, cpu_noise, ddim_step, dpm_step, log_snr
-from ...echovideo_model.schedule import Guidance, Step, denoised, guidance_scale, steps_of, timesteps
+from ...echovideo_model.schedule import (
+    TRAIN_STEPS,
+    Guidance,
+    Step,
+    denoised,
+    guidance_scale,
+    steps_of,
+    timesteps,
+)
 from .model import FACE_LATENT, after_initial_noise
 
 
@@ -22,8 +31,14 @@ def sigmas_of(model: Any, steps: int, denoise: float = 1.0) -> Tensor:
     """SIGMAS [steps + 1] of the trailing timesteps, ending in 0; of `denoise` below 1, the last part of more steps."""
     if denoise <= 0:
         return torch.zeros(0)
+    total = max(steps, int(steps / denoise))
+    if total > TRAIN_STEPS:
+        raise InvalidRequest(
+            f"{steps} steps at denoise {denoise:g} are the last ones of {total}, and there are only {TRAIN_STEPS}: "
+            f"take fewer steps, or a denoise of at least {steps / TRAIN_STEPS:g}"
+        )
     table = model.get_model_object("model_sampling").sigmas.cpu()
-    levels = timesteps(max(steps, int(steps / denoise)))[-steps:]
+    levels = timesteps(total)[-steps:]
     return torch.cat(
         [table[levels], torch.zeros(1)]
     )  # the table's own entries: the model sees whole timesteps

@@ -10,8 +10,9 @@ import checkpoints
 import pytest
 import torch
 from checkpoints import LAYERS, SPELLINGS, write_lora
-from graphs import loaders, node, out, plain, sampled, saved, with_person
+from graphs import identity, loaders, node, out, plain, sampled, saved, with_person
 from harness import Host
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -219,6 +220,16 @@ def test_each_strength_matters_by_itself(host: Host) -> None:
     full = host.run(strengths()).latents()
     for name in ("id_strength", "face_strength", "face_latent_strength"):
         assert difference(host.run(strengths(**{name: 0.0})).latents(), full) > 1e-4, name
+
+
+def test_nobody_has_no_face_latent(host: Host) -> None:
+    """The identity of nobody shows a black picture, which is not a face for the first frame."""
+    Image.new("RGB", (64, 64), "teal").save(host.base / "input" / "nobody.png")
+    graph = with_person(steps=2) | identity("nobody.png", on_no_face="no identity")
+    connected = host.run(graph)
+    assert connected.status == "success", connected.message
+    del graph["cond"]["inputs"]["vae"]
+    assert torch.equal(host.run(graph).latents(), connected.latents())
 
 
 def test_a_patched_model_leaves_the_one_it_came_from_as_it_was(host: Host, untouched: Tensor) -> None:

@@ -134,6 +134,18 @@ def test_a_face_that_is_not_there_lists_those_that_are(host: Host) -> None:
     assert "0: box" in message
 
 
+def test_more_steps_than_there_are_name_the_denoise_that_asked_for_them(host: Host) -> None:
+    graph = plain() | {
+        "sigmas": node("EchoVideoScheduler", model=out("model"), steps=50, denoise=0.04),
+        "shown": node("PreviewAny", source=out("sigmas")),
+    }
+    message = failing(host, graph)
+    for said in ("50 steps", "denoise 0.04", "1250", "only 1000", "at least 0.05"):
+        assert said in message
+    graph["sigmas"]["inputs"]["denoise"] = 0.05
+    assert host.run(graph).status == "success"
+
+
 def test_the_order_closest_asks_for_somebody_to_be_close_to(host: Host) -> None:
     assert "closest" in failing(host, loaders() | identity(face_order="closest"))
 
