@@ -66,6 +66,10 @@ class LoadEchoVideoFaceEncoders(io.ComfyNode):
         parser = folders.resolve(folders.FACE_PARSERS, parser_name)
         return io.NodeOutput(load_face_encoders(parser, folders.resolve(folders.CLIP_VISION, siglip_name)))
 
+    @classmethod
+    def validate_inputs(cls, parser_name: str | None = None, siglip_name: str | None = None) -> bool | str:
+        return folders.check({folders.FACE_PARSERS: parser_name, folders.CLIP_VISION: siglip_name})
+
 
 class EchoVideoIdentity(io.ComfyNode):
     @classmethod
@@ -267,6 +271,10 @@ class LoadEchoVideoIdentity(io.ComfyNode):
     def execute(cls, identity_name: str) -> io.NodeOutput:
         identity = IdentityData.load(folders.resolve(folders.IDENTITIES, identity_name))
         return io.NodeOutput(identity, to_image(identity.face_picture))
+
+    @classmethod
+    def validate_inputs(cls, identity_name: str | None = None) -> bool | str:
+        return folders.check({folders.IDENTITIES: identity_name})
 
     @classmethod
     def fingerprint_inputs(cls, identity_name: str) -> Any:

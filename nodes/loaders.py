@@ -48,6 +48,10 @@ class LoadEchoVideoModel(io.ComfyNode):
     def execute(cls, model_name: str, weight_dtype: str) -> io.NodeOutput:
         return io.NodeOutput(load_model(folders.resolve(folders.DIFFUSION_MODELS, model_name), weight_dtype))
 
+    @classmethod
+    def validate_inputs(cls, model_name: str | None = None) -> bool | str:
+        return folders.check({folders.DIFFUSION_MODELS: model_name})
+
 
 class LoadEchoVideoTextEncoder(io.ComfyNode):
     @classmethod
@@ -80,6 +84,10 @@ class LoadEchoVideoTextEncoder(io.ComfyNode):
     def execute(cls, text_encoder_name: str, raw_prompt: bool) -> io.NodeOutput:
         return io.NodeOutput(load_clip(folders.resolve(folders.TEXT_ENCODERS, text_encoder_name), raw_prompt))
 
+    @classmethod
+    def validate_inputs(cls, text_encoder_name: str | None = None) -> bool | str:
+        return folders.check({folders.TEXT_ENCODERS: text_encoder_name})
+
 
 class LoadEchoVideoVAE(io.ComfyNode):
     @classmethod
@@ -107,3 +115,7 @@ class LoadEchoVideoVAE(io.ComfyNode):
         vae = load_vae(folders.resolve(folders.VAE, vae_name))
         learn_colours(vae)
         return io.NodeOutput(vae)
+
+    @classmethod
+    def validate_inputs(cls, vae_name: str | None = None) -> bool | str:
+        return folders.check({folders.VAE: vae_name})

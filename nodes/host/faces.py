@@ -15,7 +15,7 @@ import folder_paths
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ...echovideo_model.errors import InvalidRequest, ModelFileMissing, NoFaceFound
+from ...echovideo_model.errors import InvalidRequest, NoFaceFound
 from ...echovideo_model.face.align import align_face
 from ...echovideo_model.face.detect import ORDERS, Face, FaceDetector, choose_face
 from ...echovideo_model.face.parse import FaceParser
@@ -192,11 +192,7 @@ class FaceSearch:
 
     def parser(self, name: str) -> FaceParser:
         if name not in folders.listed(folders.FACE_PARSERS):
-            places = ", ".join(folder_paths.get_folder_paths(folders.FACE_PARSERS))
-            raise ModelFileMissing(
-                f"{name or 'parsing_bisenet.pth'} is in none of the folders searched ({places}): put it there, or run "
-                f"{folders.install()}"
-            )
+            raise folders.absent(folders.FACE_PARSERS, name or "parsing_bisenet.pth")
         path = folders.resolve(folders.FACE_PARSERS, name)
         key = (path, path.stat().st_mtime_ns)
         return remembered(self.parsers, key, 1, lambda: FaceParser.load(path))

@@ -18,6 +18,7 @@ DIFFUSION_MODELS, TEXT_ENCODERS, VAE, CLIP_VISION = "diffusion_models", "text_en
 FACE_PARSERS, INSIGHTFACE, IDENTITIES = "facemodels", "insightface", "echovideo_identities"
 OWN_FOLDERS = {FACE_PARSERS: {".pth", ".safetensors"}, INSIGHTFACE: {".onnx"}, IDENTITIES: {".safetensors"}}
 UNREADABLE = (SafetensorError, ValueError, OSError, EOFError, RuntimeError, UnpicklingError)
+GGUF = b"GGUF"
 SHARD = re.compile(r"-(\d{5})-of-(\d{5})(\.\w+)$")
 
 
@@ -42,11 +43,31 @@ def resolve(folder: str, name: str) -> Path:
     """The file that a node's choice means. Raises ModelFileMissing with every place searched."""
     path = folder_paths.get_full_path(folder, name)
     if path is None:
-        places = ", ".join(folder_paths.get_folder_paths(folder))
-        raise ModelFileMissing(
-            f"{name} is in none of the folders searched ({places}): put it there and press R"
-        )
+        raise absent(folder, name)
     return Path(path)
+
+
+def absent(folder: str, name: str) -> ModelFileMissing:
+    """The error about a file that is not there: every place searched, and the command that gets what is published."""
+    places = ", ".join(folder_paths.get_folder_paths(folder))
+    published = "" if folder == IDENTITIES else f", or get the published file with {install()}"
+    return ModelFileMissing(
+        f"{name} is in none of the folders searched ({places}): put it there and press R{published}"
+    )
+
+
+def check(chosen: dict[str, str | None]) -> bool | str:
+    """For a node's validate_inputs: True, or why a choice {folder: name} cannot be met (None is not known yet).
+
+    Without it, newer hosts say only that the name is not in a list, and older ones say nothing before the run.
+    """
+    try:
+        for folder, name in chosen.items():
+            if name is not None:
+                resolve(folder, name)
+    except ModelFileMissing as error:
+        return str(error)
+    return True
 
 
 def install() -> str:
@@ -63,15 +84,24 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, str] | None]:
     metadata: dict[str, str] | None = None
     for part in shards(path):
         try:
+            if first_bytes(part) == GGUF:
+                raise WrongModelFile(
+                    f"{part.name} is a GGUF file, which is not read here: choose a .safetensors file in bf16 or fp8"
+                )
             tensors, about = comfy.utils.load_torch_file(str(part), safe_load=True, return_metadata=True)
         except UNREADABLE as error:
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            reason = str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
             raise WrongModelFile(
                 f"{part.name} cannot be read, it is truncated or damaged: download it again ({reason})"
             ) from error
         state.update(tensors)
         metadata = metadata or about
     return state, metadata
+
+
+def first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(GGUF))
 
 
 def shards(path: Path) -> list[Path]:
@@ -84,6 +114,7 @@ def shards(path: Path) -> list[Path]:
     for one in parts:
         if not one.is_file():
             raise ModelFileMissing(
-                f"{one.name} is missing beside {path.name}: the model is in {count} parts, get all"
+                f"{one.name} is missing in {path.parent}: the model is in {count} parts; put it there, or get the "
+                f"published ones with {install()}"
             )
     return parts

@@ -9,6 +9,7 @@ import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
 import comfy.supported_models_base
+import comfy.utils
 import torch
 import torch.nn.functional as F
 from comfy.utils import repeat_to_batch_size
@@ -99,6 +100,12 @@ class EchoVideoModel(comfy.model_base.BaseModel):
                 f"this EchoVideo file is not complete: {len(missing)} of {len(names)} weights are missing, the first "
                 f"is {missing[0]}; download it again"
             )
+        packed = next((name for name in names if not readable(sd, unet_prefix + name)), None)
+        if packed is not None:
+            raise WrongModelFile(
+                "this file is quantised in a way that is not read here "
+                f"({packed} is {sd[unet_prefix + packed].dtype}): choose one in bf16 or fp8"
+            )
         if comfy.model_management.cpu_mode() and self._take_mapped(
             {name: sd[unet_prefix + name] for name in names}
         ):
@@ -176,6 +183,14 @@ def released_names(sizes: TransformerSizes) -> list[str]:
     """Every parameter's name, asked of the plain network: the host's quantised layers are empty before loading."""
     with torch.device("meta"):
         return list(EchoVideoTransformer(sizes).state_dict())
+
+
+def readable(state: dict[str, Tensor], name: str) -> bool:
+    """Whether a weight is made of numbers as they are, or is quantised in the form that this host writes itself."""
+    known = (
+        hasattr(comfy.utils, "convert_old_quants") and name.removesuffix("weight") + "comfy_quant" in state
+    )
+    return known or state[name].is_floating_point()
 
 
 def after_initial_noise(seed: int, shape: tuple[int, ...]) -> torch.Generator:

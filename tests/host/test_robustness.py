@@ -59,7 +59,9 @@ def test_a_model_with_a_missing_part_names_the_part(host: Host) -> None:
         lambda path: shutil.copy(folder / checkpoints.TRANSFORMER, path),
     )
     graph = plain() | {"model": node("EchoVideoLoadModel", model_name=name, weight_dtype="default")}
-    assert "lonely-00002-of-00002.safetensors" in failing(host, graph)
+    message = failing(host, graph)
+    assert f"lonely-00002-of-00002.safetensors is missing in {folder}" in message
+    assert f"`echovideo models install --comfyui {host.base}`" in message
 
 
 def test_a_model_that_lacks_weights_names_the_first(host: Host) -> None:
@@ -91,11 +93,83 @@ def test_other_kinds_of_vae_and_text_encoder_are_named(host: Host) -> None:
     assert "is not a T5-XXL encoder" in failing(host, plain() | {"clip": loader})
 
 
-def test_a_file_that_is_not_there_is_named(host: Host) -> None:
-    graph = plain() | {
-        "model": node("EchoVideoLoadModel", model_name="no.safetensors", weight_dtype="default")
-    }
-    assert "no.safetensors" in failing(host, graph)
+MISSING = {
+    "model": (node("EchoVideoLoadModel", model_name="no.pth", weight_dtype="default"), "diffusion_models"),
+    "clip": (node("EchoVideoLoadTextEncoder", text_encoder_name="no.pth", raw_prompt=False), "text_encoders"),
+    "vae": (node("EchoVideoLoadVAE", vae_name="no.pth"), "vae"),
+    "parser": (
+        node("EchoVideoLoadFaceEncoders", parser_name="no.pth", siglip_name=checkpoints.SIGLIP),
+        "facemodels",
+    ),
+    "siglip": (
+        node("EchoVideoLoadFaceEncoders", parser_name=checkpoints.PARSER, siglip_name="no.pth"),
+        "clip_vision",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MISSING)
+def test_a_file_that_is_not_there_is_named_with_its_folder_and_the_command_that_gets_it(
+    host: Host, what: str
+) -> None:
+    loader, folder = MISSING[what]
+    if what in ("parser", "siglip"):
+        graph = identity() | {"faces": loader}
+    else:
+        graph = plain(steps=1) | video() | {what: loader}
+        del graph["latents_saved"]  # hosts do run what needs nothing that is missing
+    message = failing(host, graph)
+    assert "no.pth is in none of the folders searched" in message
+    assert str(host.base / "models" / folder) in message
+    assert f"`echovideo models install --comfyui {host.base}`" in message
+
+
+def test_antelopev2_that_is_not_there_is_named_with_its_folder_and_the_command_that_gets_it(
+    host: Host,
+) -> None:
+    models = host.base / "models"
+    shutil.copy(models / "clip_vision" / checkpoints.SIGLIP, models / "clip_vision" / "again.safetensors")
+    graph = loaders() | identity()
+    graph["faces"]["inputs"]["siglip_name"] = "again.safetensors"  # not in the host's cache
+    (models / "insightface").rename(models / "elsewhere")
+    try:
+        message = failing(host, graph)
+    finally:
+        (models / "elsewhere").rename(models / "insightface")
+    assert str(models / "insightface") in message
+    assert f"`echovideo models install --comfyui {host.base}`" in message
+
+
+def test_an_identity_that_is_not_there_is_named_with_its_folders(host: Host) -> None:
+    read = {"identity": node("EchoVideoLoadIdentity", identity_name="nobody.safetensors")}
+    message = failing(host, with_person(steps=1) | read)
+    for root in ("models", "output"):
+        assert str(host.base / root / "echovideo_identities") in message
+    assert "models install" not in message  # identities are the user's own
+
+
+def test_files_that_are_quantised_in_other_ways_say_what_to_choose(host: Host) -> None:
+    """GGUF, and 4 bits packed in bytes without the marks by which a host knows its own such files."""
+    folder = host.base / "models" / "diffusion_models"
+    (folder / "q8.gguf").write_bytes(b"GGUF\x03\0\0\0" + bytes(64))
+    shutil.copy(folder / "q8.gguf", folder / "renamed.safetensors")
+    state = load_file(folder / checkpoints.TRANSFORMER) | load_file(folder / checkpoints.TRANSFORMER_PART_2)
+    packed = state | {name: pack(state[name]) for name in state if ".ff.net." in name and "weight" in name}
+    save_file(packed, folder / "nf4.safetensors")
+    for name, said in (
+        ("q8.gguf", "is a GGUF file"),
+        ("renamed.safetensors", "is a GGUF file"),
+        ("nf4.safetensors", "is quantised in a way that is not read here"),
+    ):
+        graph = plain() | {"model": node("EchoVideoLoadModel", model_name=name, weight_dtype="default")}
+        message = failing(host, graph)
+        assert said in message
+        assert "bf16 or fp8" in message
+
+
+def pack(weight: torch.Tensor) -> torch.Tensor:
+    """Two numbers a byte, as 4-bit formats have them."""
+    return torch.zeros(weight.shape[0], weight.shape[1] // 2, dtype=torch.uint8)
 
 
 def photo_without_a_face(host: Host) -> str:
