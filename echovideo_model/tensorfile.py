@@ -11,10 +11,11 @@ import math
 import mmap
 import os
 import pickle
+import re
 import struct
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 NAMES_OF_DTYPES = {dtype: name for name, dtype in DTYPES.items()}
+SHARD = re.compile(r"-(\d{5})-of-(\d{5})(\.\w+)$")
 PICKLES = (".pth", ".pt", ".bin", ".ckpt")
 FOLDER_PATTERNS = ("*.safetensors.index.json", "*.safetensors", "*.bin.index.json", "*.bin", "*.pth")
 DOWNLOAD = "fetch them with: echovideo models download"
@@ -98,7 +100,7 @@ class TensorFile:
 
 def open_tensors(path: str | Path) -> TensorFile:
     """What is at `path`: a .safetensors, a pickle (.pth .pt .bin .ckpt), an index .json or a folder with one of
-    them.
+    them; one of several shards (NAME-00001-of-00002.safetensors) stands for all of them, which lie beside it.
 
     Raises ModelFileMissing (nothing there, or a shard is missing) and WrongModelFile (truncated, not weights).
     """
@@ -109,7 +111,17 @@ def open_tensors(path: str | Path) -> TensorFile:
         raise ModelFileMissing(f"no weights at {path}: check the path, or {DOWNLOAD}")
     if path.suffix == ".json":
         return _open_shards(path)
-    return _open_one(path)
+    shards = shards_of(path)
+    return _open_one(path) if shards == [path] else _open_together(path, shards, {})
+
+
+def shards_of(path: Path) -> list[Path]:
+    """Every shard of the model of which the file `path` is one, in order, there or not; else the file alone."""
+    found = SHARD.search(path.name)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        return [path]
+    stem, count, suffix = path.name[: found.start()], found[2], found[3]
+    return [path.with_name(f"{stem}-{number:05}-of-{count}{suffix}") for number in range(1, int(count) + 1)]
 
 
 def _main_file(folder: Path) -> Path:
@@ -135,26 +147,30 @@ def _open_one(file: Path) -> TensorFile:
 
 def _open_shards(index: Path) -> TensorFile:
     weight_map = _weight_map(index)
-    files = {name: index.parent / name for name in sorted(set(weight_map.values()))}
-    missing = [name for name, file in files.items() if not os.path.isfile(file)]
+    return _open_together(
+        index, [index.parent / name for name in sorted(set(weight_map.values()))], weight_map
+    )
+
+
+def _open_together(path: Path, files: Sequence[Path], weight_map: Mapping[str, str]) -> TensorFile:
+    """Several files as one model; `path` is what was asked for, `weight_map` what an index says of them."""
+    missing = [file.name for file in files if not os.path.isfile(file)]
     if missing:
-        raise ModelFileMissing(
-            f"{index.parent} lacks {', '.join(missing)} of {len(files)} shards: {DOWNLOAD}"
-        )
+        raise ModelFileMissing(f"{path.parent} lacks {', '.join(missing)} of {len(files)} shards: {DOWNLOAD}")
     entries: dict[str, Entry] = {}
     metadata: dict[str, str] = {}
-    for shard, file in files.items():
-        opened = _open_one(file)
+    for file in files:
+        opened, shard = _open_one(file), file.name
         # Of a name that several shards hold the index says which one counts.
         entries |= {n: entry for n, entry in opened.entries.items() if weight_map.get(n, shard) == shard}
         metadata |= opened.metadata
     absent = sorted(name for name in weight_map if name not in entries)
     if absent:
         raise WrongModelFile(
-            f"{index} says that {absent[0]} is in {weight_map[absent[0]]}, which does not hold it: "
+            f"{path} says that {absent[0]} is in {weight_map[absent[0]]}, which does not hold it: "
             "the shards belong to another index; fetch them again"
         )
-    return TensorFile(index, entries, metadata)
+    return TensorFile(path, entries, metadata)
 
 
 def _weight_map(index: Path) -> dict[str, str]:

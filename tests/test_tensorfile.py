@@ -394,6 +394,27 @@ def test_a_folder_holds_config_shards_and_index_under_the_released_names(tmp_pat
         assert same(safetensors.torch.load_file(index.parent / shard)[name], STATE[name])
 
 
+@pytest.mark.usefixtures("small_shards")
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_any_shard_stands_for_all_of_them_where_there_is_no_index(tmp_path: Path, number: int) -> None:
+    write_folder(tmp_path, "model", planned(STATE), reader(STATE), {}).unlink()
+    shard = tmp_path / f"model-{number:05}-of-00003.safetensors"
+    opened = open_tensors(shard)
+    assert opened.path == shard
+    for name, tensor in opened.tensors(STATE):
+        assert same(tensor, STATE[name])
+    other = tmp_path / f"model-{number % 3 + 1:05}-of-00003.safetensors"
+    other.unlink()
+    with pytest.raises(ModelFileMissing, match=other.name):
+        open_tensors(shard)
+
+
+@pytest.mark.parametrize("name", ["model-00002-of-00001.safetensors", "model-00001-of-00001.safetensors"])
+def test_a_name_that_only_looks_like_a_shard_s_is_one_file(tmp_path: Path, name: str) -> None:
+    safetensors.torch.save_file(STATE, tmp_path / name)
+    assert open_tensors(tmp_path / name).shapes.keys() == STATE.keys()
+
+
 @in_a_folder
 @given(sizes=st.lists(st.integers(0, 40), min_size=1, max_size=12))
 def test_no_shard_exceeds_the_limit_unless_one_tensor_does(sizes: list[int]) -> None:
