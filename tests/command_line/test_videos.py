@@ -1,0 +1,167 @@
+"""Photos of every kind, identities and prompts become videos; the demonstration shows it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from echovideo_model.identity import Identity
+from echovideo_model.pipeline import Pipeline
+from echovideo_model.tiny import checkpoints
+from echovideo_model.video import read_mp4
+from tests.command_line.command import PHOTO, SMALL, Run
+
+
+def test_a_photo_and_a_prompt_become_a_video_that_remembers_them_and_a_contact_sheet(
+    echovideo: Run, models: Path, workplace: Path
+) -> None:
+    done = echovideo("generate", PHOTO, "--prompt", "A man waves.", *SMALL, "--seed", 7, "--fps", 8)
+    assert (done.status, done.out) == (0, "output/video.mp4\noutput/video.png\n")
+    frames, fps, metadata = read_mp4(workplace / "output" / "video.mp4")
+    assert frames.shape == (5, 64, 64, 3)
+    assert fps == 8
+    assert metadata["prompt"] == "A man waves."
+    assert (metadata["seed"], metadata["steps"], metadata["guidance_scale"]) == ("7", "2", "6.0")
+    with Image.open(workplace / "output" / "video.png") as sheet:
+        assert sheet.format == "PNG"
+    assert "warning: 64x64 is not one of the sizes" in done.err
+
+
+def test_an_identity_file_gives_the_same_video_as_the_photo_it_came_from(
+    echovideo: Run, models: Path, workplace: Path
+) -> None:
+    assert echovideo("identity", PHOTO, "--output", "person.safetensors").out == "person.safetensors\n"
+    for given, video in ((PHOTO, "photo.mp4"), ("person.safetensors", "file.mp4")):
+        assert echovideo("generate", given, "--prompt", "Rain.", *SMALL, "--output", video).status == 0
+    assert (workplace / "photo.mp4").read_bytes() == (workplace / "file.mp4").read_bytes()
+
+
+def test_several_prompts_give_several_files_each_as_if_made_alone(
+    echovideo: Run, models: Path, face: Path, workplace: Path
+) -> None:
+    prompts = ("--prompt", "Rain.", "--prompt", "")  # an empty one is a prompt, too
+    many = echovideo("generate", face, *prompts, *SMALL, "--output", "a/many.mp4", "--no-contact-sheet")
+    assert many.out == "a/many-1.mp4\na/many-2.mp4\n"
+    assert echovideo("generate", face, "--prompt", "", *SMALL, "--output", "one.mp4").status == 0
+    assert sorted(path.name for path in (workplace / "a").iterdir()) == ["many-1.mp4", "many-2.mp4"]
+    assert (workplace / "a" / "many-2.mp4").read_bytes() == (workplace / "one.mp4").read_bytes()
+    assert (workplace / "a" / "many-1.mp4").read_bytes() != (workplace / "one.mp4").read_bytes()
+
+
+def test_json_is_one_value_with_all_that_was_made(echovideo: Run, models: Path, face: Path) -> None:
+    done = echovideo("generate", face, "--prompt", "a", "--prompt", "b", *SMALL, "--json", "--no-face-latent")
+    made = json.loads(done.out)
+    assert [video["video"] for video in made] == ["output/video-1.mp4", "output/video-2.mp4"]
+    assert [video["contact_sheet"] for video in made] == ["output/video-1.png", "output/video-2.png"]
+    assert [video["settings"]["prompt"] for video in made] == ["a", "b"]
+    assert made[0]["settings"]["face_latent"] is False
+    assert made[0]["fps"] == 16
+    assert set(made[0]["seconds"]) == {"text", "face latent", "sampling", "decoding"}
+
+
+def test_a_prompt_of_5000_words_works_and_says_what_was_cut(
+    echovideo: Run, models: Path, face: Path, workplace: Path
+) -> None:
+    prompt = " ".join(f"word{number}" for number in range(5000))
+    done = echovideo("generate", face, "--prompt", prompt, *SMALL)
+    assert done.status == 0
+    (said,) = (line for line in done.err.splitlines() if "prompt" in line)
+    assert "longer than 226 tokens" in said
+    assert "word60" in said  # the first words that are cut, and how many there are
+    assert "words)" in said
+    assert read_mp4(workplace / "output" / "video.mp4")[2]["prompt"] == prompt
+
+
+def test_weights_can_be_converted_inspected_and_used(
+    echovideo: Run, models: Path, face: Path, workplace: Path
+) -> None:
+    source = models / "transformer"
+    assert echovideo("convert", source, "one.safetensors", "--weights", "bf16").out == "one.safetensors\n"
+    found = json.loads(echovideo("inspect", "one.safetensors", "--json").out)
+    assert (found["family"], found["complete"]) == ("EchoVideo transformer", True)
+    assert found["dtypes"] == {"bfloat16": found["parameters"]}
+    in_words = echovideo("inspect", "one.safetensors").out
+    assert "EchoVideo transformer" in in_words
+    assert f"{found['parameters']:,}" in in_words
+    index = "folder/diffusion_pytorch_model.safetensors.index.json"
+    assert echovideo("convert", "one.safetensors", "folder").out == f"{index}\n"
+    made = echovideo("generate", face, "--prompt", "a", *SMALL, "--transformer", "folder")
+    assert made.status == 0
+
+
+def grey_16_bit(picture: Image.Image) -> Image.Image:
+    return Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("grey.png", lambda picture: picture.convert("L")),
+        ("transparent.png", lambda picture: picture.convert("RGBA")),
+        ("16-bit.png", grey_16_bit),
+        ("cmyk.jpg", lambda picture: picture.convert("CMYK")),
+        ("palette.gif", lambda picture: picture.convert("P")),
+    ],
+)
+def test_photos_of_every_kind_work(
+    echovideo: Run, models: Path, name: str, change: Callable[[Image.Image], Image.Image]
+) -> None:
+    with Image.open(PHOTO) as picture:
+        change(picture.convert("RGB")).save(name)
+    done = echovideo("identity", name, "--output", "person.safetensors", "--face-picture", "face.png")
+    assert done.status == 0
+    with Image.open("face.png") as picture:
+        assert picture.size == (512, 512)
+
+
+def test_a_photo_that_says_how_to_turn_it_is_turned(echovideo: Run, models: Path, person: Identity) -> None:
+    exif = Image.Exif()
+    exif[274] = 6  # orientation: to be turned to the right
+    with Image.open(PHOTO) as picture:
+        picture.convert("RGB").transpose(Image.Transpose.ROTATE_90).save("turned.png", exif=exif)
+    assert echovideo("identity", "turned.png", "--output", "person.safetensors").status == 0
+    assert person.similarity(Identity.load("person.safetensors").id_embedding) > 0.999
+
+
+def test_the_demonstration_does_the_whole_job_once_and_says_that_the_pixels_are_noise(
+    echovideo: Run, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions = []
+
+    def noted(*arguments: Any) -> Image.Image:
+        captions.append(arguments[4])
+        return sheet(*arguments)
+
+    from echovideo_model import picture
+
+    sheet = picture.contact_sheet
+    monkeypatch.setattr(picture, "contact_sheet", noted)
+    done = echovideo("demo", "--output", "here", "--prompt", "A woman laughs.")
+    assert done.status == 0
+    assert done.err == ""
+    assert "The pixels are noise" in done.out
+    assert "The pixels are noise" in captions[0]
+    made = {path.name: path for path in (workplace / "here").iterdir()}
+    assert set(made) == {"video.mp4", "contact-sheet.png", "identity.safetensors"}
+    for path in made:
+        assert f"here/{path}" in done.out
+    frames, _, metadata = read_mp4(made["video.mp4"])
+    assert len(frames) == 33
+    assert metadata["prompt"] == "A woman laughs."
+    assert "The pixels are noise" in metadata["note"]
+    Identity.load(made["identity.safetensors"])
+    assert [path.name for path in workplace.iterdir()] == ["here"]
+
+    # A second time, the models are there already.
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints, "files", lambda: pytest.fail("the models are written again"))
+    monkeypatch.setattr(Pipeline, "generate", stop)
+    assert echovideo("demo").status == 130
