@@ -7,7 +7,6 @@ from comfy_api.latest import io
 from .host import folders
 from .host.clip import load_clip
 from .host.loading import WEIGHT_DTYPES, load_model
-from .host.rgb import learn_colours
 from .host.vae import load_vae
 from .schema import schema
 
@@ -112,9 +111,7 @@ class LoadEchoVideoVAE(io.ComfyNode):
 
     @classmethod
     def execute(cls, vae_name: str) -> io.NodeOutput:
-        vae = load_vae(folders.resolve(folders.VAE, vae_name))
-        learn_colours(vae)
-        return io.NodeOutput(vae)
+        return io.NodeOutput(load_vae(folders.resolve(folders.VAE, vae_name)))
 
     @classmethod
     def validate_inputs(cls, vae_name: str | None = None) -> bool | str:

@@ -1,6 +1,6 @@
 """Makes the host know EchoVideo: its table of models, its detection, its LoRA names. Done once, when the pack loads.
 
-Three functions of the host are wrapped, because it has no table for what they do: each wrapper does nothing unless
+Four functions of the host are wrapped, because it has no table for what they do: each wrapper does nothing unless
 an EchoVideo model is concerned.
 """
 
@@ -19,8 +19,10 @@ import comfy.supported_models
 from ...echovideo_model.errors import InvalidRequest
 from ...echovideo_model.transformer import TransformerSizes
 from .model import EchoVideoConfig, EchoVideoModel
+from .vae import is_cogvideox, vae_of
 
 MARK = "echovideo_wrapped"
+VAE_PREFIX = EchoVideoConfig.vae_key_prefix[0]
 SIGNATURE = ("face_prj_wofc.latents", "text_proj.weight", "patch_embed.proj.weight", "proj_out.weight")
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ def register() -> None:
     wrap(comfy.model_detection, "detect_unet_config", detecting)
     wrap(comfy.lora, "model_lora_keys_unet", naming_lora_keys)
     wrap(comfy.sd, "load_lora_for_models", counting_lora_keys)
+    wrap(comfy.sd, "load_state_dict_guess_config", loading_vae)
 
 
 def wrap(module: Any, name: str, wrapper: Callable[[Any], Any]) -> None:
@@ -43,15 +46,37 @@ def wrap(module: Any, name: str, wrapper: Callable[[Any], Any]) -> None:
     setattr(module, name, wrapped)
 
 
+def is_echovideo(state_dict: dict[str, Any], prefix: str) -> bool:
+    return all(prefix + name in state_dict for name in SIGNATURE)
+
+
 def detecting(original: Any) -> Any:
     def detect_unet_config(state_dict: dict[str, Any], key_prefix: str, *args: Any, **kwargs: Any) -> Any:
-        if all(key_prefix + name in state_dict for name in SIGNATURE):
+        if is_echovideo(state_dict, key_prefix):
             names = (name for name in state_dict if name.startswith(key_prefix))
             shapes = {name[len(key_prefix) :]: state_dict[name].shape for name in names}
             return {"image_model": "echovideo", "sizes": TransformerSizes.read(shapes)}
         return original(state_dict, key_prefix, *args, **kwargs)
 
     return detect_unet_config
+
+
+def loading_vae(original: Any) -> Any:
+    def load_state_dict_guess_config(
+        sd: dict[str, Any], output_vae: bool = True, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Of a checkpoint with EchoVideo and its VAE, such as CheckpointSave writes, the VAE is ours: older hosts know
+        none of its kind, and newer ones none of another size than the released."""
+        if not output_vae or not is_echovideo(sd, comfy.model_detection.unet_prefix_from_state_dict(sd)):
+            return original(sd, output_vae, *args, **kwargs)
+        names = {name: name.removeprefix(VAE_PREFIX) for name in sd if name.startswith(VAE_PREFIX)}
+        if not is_cogvideox(names.values()):
+            return original(sd, output_vae, *args, **kwargs)
+        state = {own: sd.pop(name) for name, own in names.items()}
+        model, clip, _, clip_vision = original(sd, False, *args, **kwargs)
+        return model, clip, vae_of(state), clip_vision
+
+    return load_state_dict_guess_config
 
 
 def naming_lora_keys(original: Any) -> Any:

@@ -20,7 +20,13 @@ RIDGE = 1e-3
 
 
 def learn_colours(vae: Any) -> None:
-    """From now on the host previews EchoVideo's latents in the colours of this VAE (there is but one CogVideoX VAE)."""
+    """From now on the host previews EchoVideo's latents in the colours of this VAE.
+
+    Kept on the latent format's class, which all runs share, because the host leaves no other place: it asks the
+    MODEL's latent format for them as sampling begins, before it looks at the conditioning, and no graph tells a MODEL
+    which VAE will decode. Only previews look at them, and show the colours of the VAE loaded last; there is but one
+    CogVideoX VAE, and what is decoded, by this one or by another, does not change.
+    """
     factors, bias = fitted_colours(vae)
     EchoVideoLatent.latent_rgb_factors = factors.tolist()
     EchoVideoLatent.latent_rgb_factors_bias = bias.tolist()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from torch import Tensor
 from ...echovideo_model.errors import WrongModelFile
 from ...echovideo_model.vae import CogVideoXVAE, VAESizes
 from .folders import load_state
+from .rgb import learn_colours
 
 WORKING_DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 
@@ -122,12 +123,24 @@ def encoding_memory(shape: Any, dtype: torch.dtype) -> float:
     return (shape[-3] * 3 + 1200) * shape[-2] * shape[-1] * memory.dtype_size(dtype)
 
 
+def is_cogvideox(names: Collection[str]) -> bool:
+    """Whether weights of these names are the CogVideoX VAE's."""
+    return "encoder.down_blocks.0.resnets.0.conv1.conv.weight" in names
+
+
+def vae_of(state: dict[str, Tensor]) -> EchoVideoVAE:
+    """The VAE with these weights; from now on the sampling preview is in its colours."""
+    vae = EchoVideoVAE(state)
+    learn_colours(vae)
+    return vae
+
+
 def load_vae(path: Path) -> EchoVideoVAE:
     """The VAE in `path`. Raises WrongModelFile."""
     state, _ = load_state(path)
-    if "encoder.down_blocks.0.resnets.0.conv1.conv.weight" not in state:
+    if not is_cogvideox(state):
         raise WrongModelFile(
             f"{path.name} is not the CogVideoX VAE (it holds {next(iter(state), 'nothing')}): choose the one of "
             "zai-org/CogVideoX-5b, diffusion_pytorch_model.safetensors in vae/"
         )
-    return EchoVideoVAE(state)
+    return vae_of(state)

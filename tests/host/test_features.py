@@ -11,7 +11,7 @@ import pytest
 import torch
 from checkpoints import LAYERS, SPELLINGS, write_lora
 from graphs import identity, loaders, node, out, plain, sampled, saved, with_person
-from harness import Host
+from harness import Host, Run
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -68,6 +68,55 @@ def test_a_saved_model_with_its_lora_loads_in_the_stock_loaders(host: Host) -> N
         again = host.run(baked)
         assert again.status == "success", again.message
         assert difference(again.latents(), run.latents()) < 1e-4
+
+
+def test_a_checkpoint_with_the_vae_in_it_loads_in_the_stock_loader(host: Host) -> None:
+    """As CheckpointSave writes it; model and VAE do what those that it was made from do."""
+    keep = node(
+        "CheckpointSave", model=out("model"), clip=out("clip"), vae=out("vae"), filename_prefix="whole"
+    )
+    graph = plain(steps=2) | decoded()
+    run = host.run(graph | {"keep": keep})
+    assert run.status == "success", run.message
+    name = "whole_00001_.safetensors"
+    (host.base / "models" / "checkpoints").mkdir(exist_ok=True)
+    shutil.copy(host.base / "output" / name, host.base / "models" / "checkpoints" / name)
+    graph |= {"whole": node("CheckpointLoaderSimple", ckpt_name=name)} | sampled("whole", steps=2)
+    graph["frames"]["inputs"]["vae"] = out("whole", 2)
+    again = host.run(graph)
+    assert again.status == "success", again.message
+    assert difference(again.latents(), run.latents()) < 1e-4
+    assert pixels(again) == pixels(run)
+
+
+def decoded(vae: str = "vae", frames: str = "frames") -> dict[str, Any]:
+    return {
+        frames: node("VAEDecode", samples=out("latents"), vae=out(vae)),
+        f"{frames}_saved": node("SaveImage", images=out(frames), filename_prefix=frames),
+    }
+
+
+def pixels(run: Run, frames: str = "frames") -> list[bytes]:
+    return [Image.open(path).tobytes() for path in run.files(f"{frames}_saved")]
+
+
+def test_two_vaes_in_one_graph_do_not_disturb_each_other(host: Host) -> None:
+    """Each decodes as it does alone, and the model samples the same, whichever was loaded last."""
+    folder = host.base / "models" / "vae"
+    state = load_file(folder / checkpoints.VAE)
+    save_file({name: tensor * 0.9 for name, tensor in state.items()}, folder / "other.safetensors")
+    other = {"other": node("EchoVideoLoadVAE", vae_name="other.safetensors")}
+    second = other | decoded("other", "others")
+    first, alone = host.run(plain(steps=2) | decoded()), host.run(plain(steps=2) | second)
+    both = host.run(plain(steps=2) | decoded() | second)
+    host.post("/free", {"unload_models": True, "free_memory": True})
+    turned = host.run(second | decoded() | plain(steps=2))
+    for run in (both, turned):
+        assert run.status == "success", run.message
+        assert torch.equal(run.latents(), first.latents())
+        assert pixels(run) == pixels(first)
+        assert pixels(run, "others") == pixels(alone, "others")
+    assert pixels(first) != pixels(alone, "others")
 
 
 def test_merging_two_models_gives_a_third_between_them(host: Host, untouched: Tensor) -> None:
