@@ -64,7 +64,7 @@ def write_mp4(
         replacing(path) as temporary,
         # faststart moves the index to the front, so that browsers play before the whole file is there
         av.open(
-            str(temporary), "w", format="mp4", options={"movflags": "faststart"}, metadata_errors="replace"
+            str(temporary), "w", format="mp4", options={"movflags": "faststart"}, **_lenient(av)
         ) as container,
     ):
         container.metadata.update(_tags(metadata or {}))
@@ -196,12 +196,18 @@ def _metadata(tags: Mapping[str, str]) -> dict[str, str]:
     return {key: str(value) for key, value in ours.items()} if isinstance(ours, dict) else dict(tags)
 
 
+def _lenient(av: Any) -> dict[str, str]:
+    """What keeps PyAV from failing on metadata that are no UTF-8. Since its release 19 it does not, and the option
+    is gone."""
+    return {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+
+
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The open container and its first video stream; what cannot be opened or decoded is InvalidRequest."""
     av = _import_av()
     try:
-        with av.open(os.fspath(path), metadata_errors="replace") as container:
+        with av.open(os.fspath(path), **_lenient(av)) as container:
             kind = container.format.name  # FFmpeg takes a text for a terminal's picture, a photo for a video
             if not container.streams.video or kind in ("tty", "image2") or kind.endswith("_pipe"):
                 raise _unreadable(path, f"the file is of the kind {kind}")
