@@ -323,6 +323,23 @@ def test_a_video_can_be_encoded_and_repainted(host: Host) -> None:
     assert run.latents("encoded_saved").shape == (1, 16, 3, 8, 12)
 
 
+def test_a_mask_keeps_what_it_covers(host: Host) -> None:
+    """Only the left half of the first pass's latents is painted anew."""
+    graph = plain(steps=2) | {
+        "none": node("SolidMask", value=0.0, width=96, height=64),
+        "half": node("SolidMask", value=1.0, width=48, height=64),
+        "mask": node("MaskComposite", destination=out("none"), source=out("half"), x=0, y=0, operation="add"),
+        "masked": node("SetLatentNoiseMask", samples=out("latents"), mask=out("mask")),
+        "second": sampled(seed=2, steps=2, latent_image=out("masked"))["latents"],
+        **saved("second"),
+    }
+    run = host.run(graph)
+    assert run.status == "success", run.message
+    changed = (run.latents("second_saved") - run.latents()).abs()
+    assert changed[..., 6:].max() < 1e-5 * run.latents().abs().max()
+    assert changed[..., :6].amax(dim=(0, 1, 3, 4)).min() > 0.1  # in every frame
+
+
 def test_torch_compile_gives_the_same_latents(host: Host, untouched: Tensor) -> None:
     compiled = node("TorchCompileModel", model=out("model"), backend="inductor")
     run = host.run(plain(model="compiled") | {"compiled": compiled}, timeout=580)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import comfy.patcher_extension
+import torch
 
 COUNTS: Counter[str] = Counter()
 
@@ -61,4 +62,23 @@ class ProbeCounts:
         return {"ui": {"counts": [dict(COUNTS)]}}
 
 
-NODE_CLASS_MAPPINGS = {"ProbePatches": ProbePatches, "ProbeCounts": ProbeCounts}
+class ProbeConditioning:
+    """A prompt of any width, for models whose text encoder would be too large for a test."""
+
+    RETURN_TYPES = ("CONDITIONING",)
+    FUNCTION = "make"
+    CATEGORY = "probe"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"width": ("INT", {"max": 10000})}}
+
+    def make(self, width):
+        return ([[torch.randn(1, 8, width, generator=torch.Generator().manual_seed(0)), {}]],)
+
+
+NODE_CLASS_MAPPINGS = {
+    "ProbePatches": ProbePatches,
+    "ProbeCounts": ProbeCounts,
+    "ProbeConditioning": ProbeConditioning,
+}
