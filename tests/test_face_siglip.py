@@ -12,12 +12,16 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import SiglipConfig, SiglipModel
-from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from echovideo_model.errors import ModelFileMissing, WrongModelFile
 from echovideo_model.face.photo import load_photo
 from echovideo_model.face.siglip import SiglipEncoder, siglip_pixels
 from tests.faces import PHOTOS, card, golden, siglip_state
+
+try:
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+except ImportError:  # before transformers 5 there is one, and it is this one
+    from transformers import SiglipImageProcessor as SiglipImageProcessorPil
 
 
 @pytest.fixture(scope="module")
