@@ -1,6 +1,7 @@
 """The command `echovideo`: one subcommand a module in commands/, one sentence on stderr when something is wrong.
 
-Exit status: 0 done, 2 a request that cannot be met, 3 missing models or packages, 130 cancelled.
+Exit status: 0 done, 2 a request that cannot be met, 3 missing models or packages, 130 cancelled (by Ctrl-C, SIGTERM
+or SIGHUP).
 """
 
 from __future__ import annotations
@@ -8,9 +9,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 from tqdm import tqdm
@@ -26,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `echovideo ARGUMENTS` and return its exit status; argparse exits with 2 by itself."""
     arguments = _parser().parse_args(argv)
     try:
-        with _log_on_stderr():
+        with _stopped_as_by_ctrl_c(), _log_on_stderr():
             status: int = arguments.run(arguments)
             return status
     except BrokenPipeError:  # whoever read the output has seen enough
@@ -81,6 +85,30 @@ def _log_on_stderr() -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
+
+
+@contextmanager
+def _stopped_as_by_ctrl_c() -> Iterator[None]:
+    """SIGTERM (a service, timeout, kill) and SIGHUP (a closed terminal) cancel, too, for as long as a command runs.
+
+    What is ignored or handled already stays so: nohup's SIGHUP, and whatever a program has that calls `main`.
+    """
+    named = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    in_main_thread = threading.current_thread() is threading.main_thread()  # no other may have handlers
+    ours = [number for number in named if in_main_thread and signal.getsignal(number) is signal.SIG_DFL]
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        for number in ours:
+            signal.signal(number, signal.SIG_IGN)  # a second one would break into the cleaning up
+        raise KeyboardInterrupt
+
+    try:
+        for number in ours:
+            signal.signal(number, stop)
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
