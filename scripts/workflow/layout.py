@@ -7,37 +7,65 @@ from graphs import Graph
 from .described import is_link
 
 WIDTH, COLUMN, GAP, TOP = 360, 420, 60, 120
-SHOWN = {"CLIPTextEncode": 130, "LoadImage": 300, "EchoVideoIdentity": 260, "SaveVideo": 280}
+SHOWN = {
+    "CLIPTextEncode": 130,
+    "LoadImage": 300,
+    "EchoVideoIdentity": 300,
+    "EchoVideoVideoSize": 90,
+    "EchoVideoIdentityScore": 190,
+    "PreviewAny": 70,
+    "SaveVideo": 280,
+}
+LEFT = ("Load", "TextEncode")  # what a workflow begins with
+BELOW = ("CreateVideo", "PreviewAny")  # small: they stand below what they read
 
 
 def height(kind: str, sockets: int, widgets: int) -> int:
-    """Room for a node's rows and for what it shows besides: text fields, pictures, videos."""
-    return 60 + 22 * sockets + 26 * widgets + SHOWN.get(kind, 0)
+    """Room for a node's rows, as the page counts them, and for what it shows besides: text, pictures, videos."""
+    return 16 + 20 * sockets + 24 * widgets + SHOWN.get(kind, 0)
 
 
 def places(graph: Graph, heights: dict[str, int]) -> dict[str, list[int]]:
     """Node -> left and top."""
-    columns = depths(graph)
+    column_of = columns(graph)
     bottoms: dict[int, int] = {}
     result = {}
     for name in graph:
-        column = columns[name]
+        column = column_of[name]
         top = bottoms.get(column, TOP)
         bottoms[column] = top + heights[name] + GAP
         result[name] = [COLUMN * (column + 1), top]
     return result
 
 
+def columns(graph: Graph) -> dict[str, int]:
+    """Each node right of what it reads, and as near to what reads it as that allows; the beginning at the left."""
+    result = depths(graph)
+    for name in sorted(graph, key=lambda name: result[name], reverse=True):
+        readers = [other for other in graph if name in sources(graph, other)]
+        if readers and not any(part in graph[name]["class_type"] for part in LEFT):
+            result[name] = min(result[reader] - step(graph, reader) for reader in readers)
+    return result
+
+
 def depths(graph: Graph) -> dict[str, int]:
-    """The column of every node: one to the right of everything that it reads."""
+    """How many steps there are from the loaders to each node."""
     result: dict[str, int] = {}
 
     def depth(name: str) -> int:
         if name not in result:
-            sources = [value[0] for value in graph[name]["inputs"].values() if is_link(value)]
-            result[name] = 1 + max(map(depth, sources), default=-1)
+            furthest = max(map(depth, sources(graph, name)), default=None)
+            result[name] = 0 if furthest is None else furthest + step(graph, name)
         return result[name]
 
     for name in graph:
         depth(name)
     return result
+
+
+def sources(graph: Graph, name: str) -> list[str]:
+    return [value[0] for value in graph[name]["inputs"].values() if is_link(value)]
+
+
+def step(graph: Graph, name: str) -> int:
+    return 0 if graph[name]["class_type"] in BELOW else 1

@@ -1,55 +1,44 @@
-"""The model files that a workflow needs: for the page to look for, and for people to read."""
+"""The note at the left of every workflow: what it is for, which files it needs, under which licences."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from graphs import Graph
-
-from echovideo_model.weights import HOST
-
 from .layout import TOP
+from .models import MODELS
 
-HUB = "https://huggingface.co"
-MODELS = {  # file name -> folder, address: as `echovideo models install` writes them
-    Path(file.path).name: (
-        str(Path(file.path).parent),
-        f"{HUB}/{file.repository}/resolve/main/{file.source}",
-    )
-    for file in HOST
-}
 NOTE = """**{title}**
 
 {about}
 
-**Files** (rename as shown; `echovideo models download` fetches them all)
+**Models.** One command puts every file into its place; PATH is ComfyUI's folder:
+
+`echovideo models install --comfyui PATH`
+
+By hand: download each file, give it the name shown here, and put it into the folder shown here.
 
 {files}
 
-antelopev2 (`scrfd_10g_bnkps.onnx`, `glintr100.onnx`) goes to `models/insightface/models/antelopev2`. The second part \
-of the transformer, `echovideo-00002-of-00002.safetensors`, goes beside the first.
+ComfyUI's own list of missing models has all of these but the two `.onnx` files, so what it offers to download is not \
+enough. A browser saves its downloads elsewhere and under other names: rename and move them.
 
-**Licences**: EchoVideo's weights CC BY-NC 4.0; antelopev2 non-commercial research only; CogVideoX-5b's VAE under its \
-own licence; SigLIP Apache-2.0; BiSeNet MIT. Use photos of people who agreed to it."""
+**Licences.** EchoVideo's weights: CC BY-NC 4.0. antelopev2 (`.onnx`): non-commercial research only. CogVideoX-5b's \
+VAE: CogVideoX License, commercial use after registration. T5 and SigLIP: Apache-2.0. BiSeNet: MIT.
 
-
-def models(widgets: list[Any]) -> list[dict[str, str]]:
-    """The files among a node's values, in ComfyUI's form."""
-    wanted = [value for value in widgets if value in MODELS]
-    return [{"name": name, "url": MODELS[name][1], "directory": MODELS[name][0]} for name in wanted]
+Use photos of people who agreed to it."""
 
 
-def note(title: str, about: str, graph: Graph) -> dict[str, Any]:
-    used = [value for one in graph.values() for value in one["inputs"].values() if value in list(MODELS)]
-    files = "\n".join(f"- `models/{MODELS[name][0]}/{name}`: [download]({MODELS[name][1]})" for name in used)
+def note(title: str, about: str, order: int) -> dict[str, Any]:
+    files = "\n".join(
+        f"- `models/{one['directory']}/{one['name']}` [download]({one['url']})" for one in MODELS
+    )
     return {
         "id": 1,
         "type": "MarkdownNote",
         "pos": [-40, TOP],
-        "size": [420, 560],
+        "size": [420, 500],
         "flags": {},
-        "order": len(graph),
+        "order": order,
         "mode": 0,
         "inputs": [],
         "outputs": [],

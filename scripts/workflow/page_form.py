@@ -8,10 +8,12 @@ from graphs import Graph
 
 from .described import WIDGETS, Described, default, is_link
 from .layout import WIDTH, height, places
-from .note import models, note
+from .models import named_by_no_widget, of_node
+from .note import note
 from .sketches import TITLES
 
 SEEDS = ("seed", "noise_seed")
+VIEW = {"scale": 0.6, "offset": [170, 90]}  # all of most workflows on a wide screen, clear of the page's bars
 Links = list[list[Any]]
 
 
@@ -29,12 +31,13 @@ def page_form(graph: Graph, described: Described, title: str, about: str) -> dic
     return {
         "last_node_id": len(graph) + 1,
         "last_link_id": len(links),
-        "nodes": [*nodes, note(title, about, graph)],
+        "nodes": [*nodes, note(title, about, len(nodes))],
         "links": links,
         "groups": [],
         "config": {},
-        "extra": {"ds": {"scale": 0.6, "offset": [0, 0]}},
+        "extra": {"ds": VIEW},
         "version": 0.4,
+        "models": named_by_no_widget(nodes),
     }
 
 
@@ -65,11 +68,12 @@ def drawn(id: int, order: int, one: dict[str, Any], described: Described, links:
     inputs = inputs_of(id, sockets(one, described), links)
     outputs = outputs_of(id, described.outputs(kind), links)
     widgets = widgets_of(one, described)
+    rows = max(sum("widget" not in socket for socket in inputs), len(outputs))
     return {
         "id": id,
         "type": kind,
         "pos": [0, 0],
-        "size": [WIDTH, height(kind, max(len(inputs), len(outputs)), len(widgets))],
+        "size": [WIDTH, height(kind, rows, len(widgets))],
         "flags": {},
         "order": order,
         "mode": 0,
@@ -121,6 +125,6 @@ def widgets_of(one: dict[str, Any], described: Described) -> list[Any]:
 def properties_of(kind: str, widgets: list[Any]) -> dict[str, Any]:
     pack = "comfyui-echovideo" if kind.startswith("EchoVideo") else "comfy-core"
     properties: dict[str, Any] = {"Node name for S&R": kind, "cnr_id": pack}
-    if wanted := models(widgets):
-        properties["models"] = wanted
+    if models := of_node(widgets):
+        properties["models"] = models
     return properties

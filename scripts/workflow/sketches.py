@@ -107,9 +107,10 @@ def several_photos() -> Graph:
     photos = {
         "second": node("LoadImage", image="second_portrait.png"),
         "photos": node("ImageBatch", image1=out("photo"), image2=out("second")),
-        "keep": node("EchoVideoSaveIdentity", identity=out("identity"), filename_prefix="person"),
     }
-    return loaders() | photos | person("photos") | size() | cond() | ksampler() | film()
+    graph = loaders() | photos | person("photos") | size() | cond() | ksampler() | film()
+    graph["keep"] = node("EchoVideoSaveIdentity", identity=out("identity"), filename_prefix="person")
+    return graph
 
 
 def compare() -> Graph:
@@ -166,7 +167,8 @@ WORKFLOWS = {  # name -> title, what it is for, graph
     ),
     "lora": (
         "EchoVideo: with a LoRA",
-        "Any LoRA for CogVideoX-5b, in models/loras; the log says how many of its layers fit.",
+        "Any LoRA for CogVideoX-5b: put it into models/loras and choose it in the LoRA node. The log says how many of "
+        "its layers fit.",
         lora(),
     ),
     "identity_score": (

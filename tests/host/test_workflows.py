@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import av
 import pytest
-from checkpoints import write_lora
+from checkpoints import TRANSFORMER_PART_2, write_lora
 from harness import PACK, Host
+from huggingface_hub import hf_hub_url
+
+from echovideo_model.weights import HOST
 
 WORKFLOWS = sorted(path.stem for path in (PACK / "workflows").glob("*.json"))
 SMALLER = {
@@ -18,6 +22,7 @@ SMALLER = {
     "EchoVideoScheduler": {"steps": 3},
     "VAEDecodeTiled": {"tile_size": 64, "overlap": 16},
 }
+TITLE = 30  # the bar above a node, in the page's units
 FRAMES = {49: 9, 97: 65}  # the windows of the long video stay as they are: 13 latent frames
 
 
@@ -56,7 +61,7 @@ def test_it_runs_and_its_video_has_the_size_length_and_rate_asked_for(host: Host
 
 @pytest.mark.parametrize("name", WORKFLOWS)
 def test_the_pages_form_is_the_same_graph(host: Host, name: str) -> None:
-    """Same nodes, same links; every node known to the host; every model file has an address to load it from."""
+    """Same nodes, same links; every node known to the host."""
     page = json.loads((PACK / "workflows" / f"{name}.json").read_text())
     api = json.loads((PACK / "workflows" / "api" / f"{name}.json").read_text())
     nodes = {node["id"]: node for node in page["nodes"] if node["type"] != "MarkdownNote"}
@@ -75,10 +80,40 @@ def test_the_pages_form_is_the_same_graph(host: Host, name: str) -> None:
         for id, value in one["inputs"].items()
         if isinstance(value, list)
     }
-    loaded = [node for node in nodes.values() if node["type"].startswith("EchoVideoLoad")]
-    for model in (entry for node in loaded for entry in node["properties"]["models"]):
-        assert model["url"].startswith("https://huggingface.co/")
-        assert any(model["name"] in node["widgets_values"] for node in loaded)
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_it_says_where_its_models_come_from(name: str) -> None:
+    """Every file that ComfyUI can look for, each where it is installed, from where it is published, as it must be."""
+    page = json.loads((PACK / "workflows" / f"{name}.json").read_text())
+    models = [model for node in page["nodes"] for model in node["properties"].get("models", ())]
+    published = {
+        file.path: (hf_hub_url(file.repository, file.source, revision=file.revision), file.sha256)
+        for file in HOST
+        if not file.path.endswith(".onnx")
+    }
+    assert {
+        f"{model['directory']}/{model['name']}": (model["url"], model.get("hash")) for model in models
+    } == published
+    assert all(model.get("hash_type") == ("SHA256" if "hash" in model else None) for model in models)
+    assert page["models"] == [model for model in models if model["name"] == TRANSFORMER_PART_2]
+    (note,) = (node for node in page["nodes"] if node["type"] == "MarkdownNote")
+    for file in HOST:
+        url = hf_hub_url(file.repository, file.source, revision=file.revision)
+        assert f"`models/{file.path}` [download]({url})" in note["widgets_values"][0]
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_no_two_nodes_overlap_and_no_link_leads_back(name: str) -> None:
+    page = json.loads((PACK / "workflows" / f"{name}.json").read_text())
+    places = {node["id"]: (*node["pos"], *node["size"]) for node in page["nodes"]}
+    for (left, top, width, height), (other_left, other_top, other_width, other_height) in combinations(
+        places.values(), 2
+    ):
+        beside = left + width <= other_left or other_left + other_width <= left
+        above = top + height + TITLE <= other_top or other_top + other_height + TITLE <= top
+        assert beside or above
+    assert all(places[source][0] <= places[target][0] for _, source, _, target, _, _ in page["links"])
 
 
 def test_the_host_offers_them_as_templates(host: Host) -> None:
