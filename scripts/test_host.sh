@@ -54,6 +54,15 @@ prepare() { # host folder, environment folder
     echo "$stamp" >"$venv/ready"
 }
 
+# comfy-cli, one client that people have, apart from the hosts: it brings much that none of them needs.
+cli="$env_root/comfy-cli"
+if [[ ! -x "$cli/bin/comfy" ]]; then
+    python3 -m venv "$cli"
+    "$cli/bin/python" -m pip install -qq --disable-pip-version-check comfy-cli ||
+        echo "comfy-cli could not be installed: the tests with it are skipped" >&2
+fi
+export PATH="$PATH:$cli/bin"
+
 failed=0
 for host in "${hosts[@]}"; do
     venv="$env_root/$(basename "$host")"

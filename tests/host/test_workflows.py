@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
-import av
 import pytest
 from checkpoints import TRANSFORMER_PART_2, write_lora
 from harness import PACK, Host
 from huggingface_hub import hf_hub_url
+from shipped import NAMES, api_form, check_video, length, page_form, small
 
 from echovideo_model.weights import HOST
 
-WORKFLOWS = sorted(path.stem for path in (PACK / "workflows").glob("*.json"))
-SMALLER = {
-    "EchoVideoVideoSize": {"size": "free", "free_width": 96, "free_height": 64},
-    "KSampler": {"steps": 2},
-    "EchoVideoScheduler": {"steps": 3},
-    "VAEDecodeTiled": {"tile_size": 64, "overlap": 16},
-}
 TITLE = 30  # the bar above a node, in the page's units
-FRAMES = {49: 9, 97: 65}  # the windows of the long video stay as they are: 13 latent frames
-
-
-def api_form(name: str) -> dict[str, Any]:
-    graph = json.loads((PACK / "workflows" / "api" / f"{name}.json").read_text())
-    for one in graph.values():
-        one["inputs"].update(SMALLER.get(one["class_type"], {}))
-        if one["class_type"] == "EchoVideoVideoSize":
-            one["inputs"]["frames"] = FRAMES[one["inputs"]["frames"]]
-    return graph
 
 
 @pytest.fixture(autouse=True)
@@ -40,30 +21,23 @@ def lora_of_the_user(host: Host) -> None:
     write_lora(host.base, "cogvideox_lora.safetensors", "diffusers")
 
 
-@pytest.mark.parametrize("name", WORKFLOWS)
+@pytest.mark.parametrize("name", NAMES)
 def test_it_runs_and_its_video_has_the_size_length_and_rate_asked_for(host: Host, name: str) -> None:
-    graph = api_form(name)
+    graph = small(name)
     run = host.run(graph)
     assert run.status == "success", run.message
-    (frames,) = (
-        one["inputs"]["frames"] for one in graph.values() if one["class_type"] == "EchoVideoVideoSize"
-    )
     savers = [key for key, one in graph.items() if one["class_type"] == "SaveVideo"]
     assert savers
     for saver in savers:
         (path,) = run.files(saver)
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            assert (stream.width, stream.height) == (96, 64)
-            assert float(stream.average_rate) == 16
-            assert sum(1 for _ in container.decode(stream)) == frames
+        check_video(path, length(graph))
 
 
-@pytest.mark.parametrize("name", WORKFLOWS)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_pages_form_is_the_same_graph(host: Host, name: str) -> None:
     """Same nodes, same links; every node known to the host."""
-    page = json.loads((PACK / "workflows" / f"{name}.json").read_text())
-    api = json.loads((PACK / "workflows" / "api" / f"{name}.json").read_text())
+    page = page_form(name)
+    api = api_form(name)
     nodes = {node["id"]: node for node in page["nodes"] if node["type"] != "MarkdownNote"}
     known = host.get("/object_info")
     assert sorted(node["type"] for node in nodes.values()) == sorted(
@@ -82,10 +56,10 @@ def test_the_pages_form_is_the_same_graph(host: Host, name: str) -> None:
     }
 
 
-@pytest.mark.parametrize("name", WORKFLOWS)
+@pytest.mark.parametrize("name", NAMES)
 def test_it_says_where_its_models_come_from(name: str) -> None:
     """Every file that ComfyUI can look for, each where it is installed, from where it is published, as it must be."""
-    page = json.loads((PACK / "workflows" / f"{name}.json").read_text())
+    page = page_form(name)
     models = [model for node in page["nodes"] for model in node["properties"].get("models", ())]
     published = {
         file.path: (hf_hub_url(file.repository, file.source, revision=file.revision), file.sha256)
@@ -103,9 +77,9 @@ def test_it_says_where_its_models_come_from(name: str) -> None:
         assert f"`models/{file.path}` [download]({url})" in note["widgets_values"][0]
 
 
-@pytest.mark.parametrize("name", WORKFLOWS)
+@pytest.mark.parametrize("name", NAMES)
 def test_no_two_nodes_overlap_and_no_link_leads_back(name: str) -> None:
-    page = json.loads((PACK / "workflows" / f"{name}.json").read_text())
+    page = page_form(name)
     places = {node["id"]: (*node["pos"], *node["size"]) for node in page["nodes"]}
     for (left, top, width, height), (other_left, other_top, other_width, other_height) in combinations(
         places.values(), 2
@@ -118,7 +92,7 @@ def test_no_two_nodes_overlap_and_no_link_leads_back(name: str) -> None:
 
 def test_the_host_offers_them_as_templates(host: Host) -> None:
     offered = host.get("/api/workflow_templates")
-    assert sorted(offered["ComfyUI-EchoVideo"]) == WORKFLOWS
-    for name in WORKFLOWS:
+    assert sorted(offered["ComfyUI-EchoVideo"]) == NAMES
+    for name in NAMES:
         assert host.get(f"/api/workflow_templates/ComfyUI-EchoVideo/{name}.json")["nodes"]
         assert Path(PACK / "workflows" / f"{name}.jpg").is_file()

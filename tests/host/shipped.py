@@ -1,0 +1,55 @@
+"""The API workflows that ship, made small enough for tiny models: only sizes, lengths and step counts change."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import av
+from harness import PACK, Graph
+
+NAMES = sorted(path.stem for path in (PACK / "workflows").glob("*.json"))
+SMALLER: dict[str, dict[str, Any]] = {
+    "EchoVideoVideoSize": {"size": "free", "free_width": 96, "free_height": 64},
+    "KSampler": {"steps": 2},
+    "EchoVideoScheduler": {"steps": 3},
+    "VAEDecodeTiled": {"tile_size": 64, "overlap": 16},
+}
+FRAMES = {49: 9, 97: 65}  # the windows of the long video stay as they are: 13 latent frames
+
+
+def page_form(name: str) -> dict[str, Any]:
+    return json.loads((PACK / "workflows" / f"{name}.json").read_text("utf-8"))
+
+
+def api_form(name: str) -> Graph:
+    return json.loads((PACK / "workflows" / "api" / f"{name}.json").read_text("utf-8"))
+
+
+def small(name: str, **changed: Any) -> Graph:
+    """The API form for tiny models; `changed` are inputs of its KSampler."""
+    graph = api_form(name)
+    for one in graph.values():
+        one["inputs"].update(SMALLER.get(one["class_type"], {}))
+        if one["class_type"] == "EchoVideoVideoSize":
+            one["inputs"]["frames"] = FRAMES[one["inputs"]["frames"]]
+        if one["class_type"] == "KSampler":
+            one["inputs"].update(changed)
+    return graph
+
+
+def length(graph: Graph) -> int:
+    (frames,) = (
+        one["inputs"]["frames"] for one in graph.values() if one["class_type"] == "EchoVideoVideoSize"
+    )
+    return frames
+
+
+def check_video(path: Path, frames: int) -> None:
+    """Size, rate and length of a small workflow's video, as an independent reader sees them."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height) == (96, 64)
+        assert float(stream.average_rate) == 16
+        assert sum(1 for _ in container.decode(stream)) == frames

@@ -1,0 +1,136 @@
+"""The API workflows with the clients that people have: curl and plain HTTP, and comfy-cli."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkpoints import write_lora
+from harness import PACK, Graph, Host
+from PIL import Image
+from shipped import NAMES, api_form, check_video, length, small
+
+CURL = re.compile(r"^curl -s http://127\.0\.0\.1:8188/prompt(?:.*\\\n)*.*", re.MULTILINE)
+WORKFLOW = Path("workflows", "api", "quick_start.json")  # as README.md names it, from this pack's folder
+Comfy = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def put(graph: Graph, folder: Path) -> Path:
+    path = folder / WORKFLOW
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(graph), "utf-8")
+    return path
+
+
+def test_the_readmes_curl_starts_a_run_and_plain_http_fetches_its_video(host: Host, tmp_path: Path) -> None:
+    if shutil.which("curl") is None or shutil.which("bash") is None:
+        pytest.skip("needs curl and bash")
+    graph = small("quick_start", seed=101)  # of its own: a host tells no files of what it has in its cache
+    put(graph, tmp_path)
+    command = CURL.search((PACK / "README.md").read_text("utf-8"))
+    assert command is not None
+    line = command[0].replace("127.0.0.1:8188", host.address)
+    answer = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, check=True).stdout
+    prompt = json.loads(answer)["prompt_id"]
+
+    deadline = time.monotonic() + 120
+    while not (history := host.get(f"/history/{prompt}")):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert history[prompt]["status"]["status_str"] == "success"
+    (file,) = history[prompt]["outputs"]["save"]["images"]
+    with urllib.request.urlopen(f"http://{host.address}/view?{urllib.parse.urlencode(file)}") as video:
+        (tmp_path / "video.mp4").write_bytes(video.read())
+    check_video(tmp_path / "video.mp4", length(graph))
+
+
+@pytest.fixture
+def comfy(tmp_path: Path) -> Comfy:
+    """Runs comfy-cli; its settings go to a home of its own, and it reports to nobody."""
+    program = shutil.which("comfy")
+    if program is None:
+        pytest.skip("no comfy-cli on the PATH: pip install comfy-cli, or run scripts/test_host.sh")
+    home = str(tmp_path / "home")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "COMFY"))}
+    environment |= {"HOME": home, "USERPROFILE": home, "DO_NOT_TRACK": "1"}
+
+    def run(*arguments: str, input: str = "") -> subprocess.CompletedProcess[str]:
+        command = [program, *arguments]
+        return subprocess.run(
+            command,
+            input=input,
+            capture_output=True,
+            encoding="utf-8",
+            env=environment,
+            cwd=tmp_path,
+            timeout=300,
+        )
+
+    return run
+
+
+def place(host: Host) -> tuple[str, ...]:
+    return ("--host", "127.0.0.1", "--port", str(host.port))
+
+
+def last(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """What a command ended with: one line of JSON wherever its output is no terminal."""
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def test_comfy_cli_runs_a_workflow_and_fetches_its_video(host: Host, comfy: Comfy, tmp_path: Path) -> None:
+    graph = small("quick_start", seed=102)
+    put(graph, tmp_path)
+    done = comfy("run", "--workflow", WORKFLOW.as_posix(), "--wait", *place(host))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert last(done)["data"]["status"] == "completed"
+    fetched = comfy("download", "--out-dir", "videos", input=done.stdout)
+    assert fetched.returncode == 0, fetched.stdout + fetched.stderr
+    (video,) = (tmp_path / "videos").glob("*.mp4")
+    check_video(video, length(graph))
+
+
+def test_comfy_cli_shows_what_a_node_says_of_its_failure(host: Host, comfy: Comfy, tmp_path: Path) -> None:
+    Image.new("RGB", (320, 240), "#8a8f98").save(host.base / "input" / "wall.png")
+    graph = small("quick_start")
+    graph["photo"]["inputs"]["image"] = "wall.png"
+    put(graph, tmp_path)
+    done = comfy("run", "--workflow", WORKFLOW.as_posix(), "--wait", *place(host))
+    assert done.returncode != 0
+    assert "no face" in done.stdout
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_comfy_cli_makes_the_api_form_of_the_pages_form(host: Host, comfy: Comfy, name: str) -> None:
+    """The same nodes, links and values; more only where the host has optional ones that the API may leave out."""
+    write_lora(host.base, "cogvideox_lora.safetensors", "diffusers")
+    path = str(PACK / "workflows" / f"{name}.json")
+    done = comfy("run", "--workflow", path, "--print-prompt", "--json", *place(host))
+    assert done.returncode == 0, done.stdout + done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    (made,) = (event["prompt"] for event in events if event["type"] == "prompt_preview")
+    api = api_form(name)
+    names = dict(zip(sorted(made, key=int), api, strict=True))
+    known = host.get("/object_info")
+    for id, one in made.items():
+        wanted = api[names[id]]
+        assert one["class_type"] == wanted["class_type"]
+        about = known[one["class_type"]]["input"]
+        inputs = {
+            key: [names[value[0]], value[1]] if isinstance(value, list) else value
+            for key, value in one["inputs"].items()
+        }
+        assert inputs.keys() - wanted["inputs"].keys() <= about.get("optional", {}).keys()
+        here = about["required"].keys() | about.get("optional", {}).keys()
+        for key in wanted["inputs"].keys() & here:
+            assert inputs[key] == wanted["inputs"][key]
