@@ -1,8 +1,9 @@
-"""Draws docs/quick_start.png: the quick start, dropped into a real host's page, run, and photographed.
+"""Draws docs/quick_start.png and web/docs/images/: a real host's page, run with the tiny models and photographed.
 
-    COMFYUI_PATH=path/to/ComfyUI python scripts/take_screenshot.py
+    COMFYUI_PATH=path/to/ComfyUI python scripts/take_screenshot.py [NODE ...]
 
-Needs what the browser tests need (scripts/test_host.sh makes such an environment).
+With ids of nodes, only their help pages' pictures. Needs what the browser tests need (scripts/test_host.sh makes such
+an environment). Look at what comes out before it is kept: the newest host has the look that most users see.
 """
 
 from __future__ import annotations
@@ -19,37 +20,54 @@ for folder in (ROOT, ROOT / "tests" / "host", ROOT / "tests" / "browser"):
 
 from harness import Host  # noqa: E402
 from launch import stand_in_for_torchvision  # noqa: E402
-from page import SETTINGS, browser  # noqa: E402
+from page import SETTINGS, Browser, browser  # noqa: E402
 
-READABLE = {"LiteGraph.Canvas.MinFontSizeForLOD": 0, "Comfy.Minimap.Visible": False}  # text at every zoom
+stand_in_for_torchvision()  # transformers, which loads the tiny encoders, imports it too
+
+from screenshot.help_graphs import GRAPHS  # noqa: E402
+from screenshot.pictures import take  # noqa: E402
+
+PLAIN = {
+    "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # text at every zoom
+    "Comfy.Minimap.Visible": False,
+    "Comfy.RightSidePanel.IsOpen": False,
+    "Comfy.NodeBadge.NodeSourceBadgeMode": "None",
+}
 SMALLER = {"EchoVideoVideoSize": {"frames": 9}, "KSampler": {"steps": 2}}
 CANVAS = {"x": 250, "y": 120, "width": 1760, "height": 860}
 
 
 def main() -> None:
-    stand_in_for_torchvision()
     from checkpoints import write_checkpoints
+    from screenshot.subjects import write_subjects
 
+    chosen = sys.argv[1:]
     with tempfile.TemporaryDirectory() as made:
         base = Path(made)
         write_checkpoints(base, base / "released")
+        write_subjects(base, base / "released")
         settings = base / "user" / "default" / "comfy.settings.json"
         settings.parent.mkdir(parents=True)
-        settings.write_text(json.dumps(SETTINGS | READABLE))
+        settings.write_text(json.dumps(SETTINGS | PLAIN))
         with Host.start(Path(os.environ["COMFYUI_PATH"]), base) as host, browser(host.address) as page:
-            page.page.set_viewport_size({"width": 2200, "height": 1100})
-            workflow = json.loads((ROOT / "workflows" / "quick_start.json").read_text("utf-8"))
-            page.load(workflow)
-            page.wait_for_faces(1)
-            shown = (
-                "Object.entries(values).forEach(([name, value]) => echo.set(echo.only(type), name, value))"
-            )
-            for kind, values in SMALLER.items():
-                page.run_js(f"([type, values]) => {shown}", [kind, values])
-            page.run_workflow()
-            page.see_all()
-            page.page.wait_for_timeout(4000)
-            page.page.screenshot(path=str(ROOT / "docs" / "quick_start.png"), clip=CANVAS)
+            if not chosen:
+                quick_start(page)
+            page.page.set_viewport_size({"width": 2000, "height": 1700})
+            for id in chosen or GRAPHS:
+                take(page, GRAPHS[id], ROOT / "web" / "docs" / "images" / f"{id}.png")
+
+
+def quick_start(page: Browser) -> None:
+    page.page.set_viewport_size({"width": 2200, "height": 1100})
+    page.load(json.loads((ROOT / "workflows" / "quick_start.json").read_text("utf-8")))
+    page.wait_for_faces(1)
+    shown = "Object.entries(values).forEach(([name, value]) => echo.set(echo.only(type), name, value))"
+    for kind, values in SMALLER.items():
+        page.run_js(f"([type, values]) => {shown}", [kind, values])
+    page.run_workflow()
+    page.see_all()
+    page.page.wait_for_timeout(4000)
+    page.page.screenshot(path=str(ROOT / "docs" / "quick_start.png"), clip=CANVAS)
 
 
 if __name__ == "__main__":

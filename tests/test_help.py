@@ -22,6 +22,7 @@ NODES: dict[str, Any] = json.loads((ROOT / "tests" / "nodes.json").read_text(enc
 LANGUAGES = ("zh", "ko", "ja")
 OWN_LETTERS = {"zh": r"[\u4e00-\u9fff]", "ko": r"[\uac00-\ud7a3]", "ja": r"[\u3040-\u30ff]"}
 MOST_LINES = 60
+LARGEST_PICTURE = 100_000  # bytes: a help panel opens at once
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 LARGEST_NUMBER_WORD = 9  # "one photo" may become "1 photo" in a language that counts with figures
 CODE, BOLD = re.compile(r"`([^`]+)`"), re.compile(r"\*\*(.+?)\*\*")
@@ -269,6 +270,21 @@ def test_a_translated_help_page_says_what_the_english_one_says(id: str, language
         assert len(re.findall(part, english, re.MULTILINE)) == len(
             re.findall(part, translated, re.MULTILINE)
         ), part
+
+
+@every_language
+@every_node
+def test_the_first_section_ends_with_the_node_s_picture_and_no_other_has_one(id: str, language: str) -> None:
+    text = page(id, language)
+    ((alt, target),) = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", text)
+    assert target == f"images/{id}.png"
+    assert name_of(id, language) in alt
+    assert text.split("\n## ")[1].endswith(f"]({target})\n")
+    assert (DOCS / target).stat().st_size < LARGEST_PICTURE
+
+
+def test_no_picture_is_left_over() -> None:
+    assert {path.stem for path in (DOCS / "images").iterdir()} == NODES.keys()
 
 
 @every_language

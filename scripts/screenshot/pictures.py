@@ -1,0 +1,81 @@
+"""From a graph to a picture file: the graph on the page, the part of the page that shows it, few colours."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from pathlib import Path
+from typing import Any
+
+from page import Browser
+from PIL import Image
+
+from .help_graphs import Graph
+
+SCALE = 2  # pixels of the file for one of the graph's units
+MARGIN = 18  # units around the nodes
+CORNER = 150  # units left of and above the nodes, where the page has its own things
+BACK = "#19191d"
+COLOURS = 200
+BUILD = """([nodes, links, back]) => {
+  app.clean(); // with what was run before
+  app.graph.clear();
+  const canvas = app.canvas;
+  Object.assign(canvas, {background_image: null, _pattern: null, clear_background_color: back, render_canvas_border: false});
+  const made = {};
+  for (const [name, {type, at, folded, title, size, widgets}] of Object.entries(nodes)) {
+    const node = made[name] = echo.add(type, ...at, widgets);
+    if (title) node.title = title;
+    if (size) node.setSize(size);
+    if (folded) node.collapse();
+  }
+  for (const link of links) {
+    const [from, output, to, input] = link.split(/ > |\\./);
+    const place = (slots, slot) => slots.findIndex((one) => one.name === slot);
+    const wired = made[from].connect(place(made[from].outputs, output), made[to], place(made[to].inputs, input));
+    if (!wired) throw new Error(link);
+  }
+}"""
+# What the nodes fill, in units; folded nodes know their width only once they are drawn.
+SHOW = """async ([corner, scale]) => {
+  const drawn = () => new Promise((done) => { app.canvas.setDirty(true, true); setTimeout(done, 300); });
+  Object.assign(app.canvas.ds, {scale, offset: [600, 600]});
+  await drawn();
+  const edges = app.graph._nodes.map((node) => {
+    const [x, y] = node.pos;
+    const [width, height] = node.flags.collapsed ? [node._collapsed_width ?? node.width, 0] : node.size;
+    return [x, y - LiteGraph.NODE_TITLE_HEIGHT, x + width, y + height];
+  });
+  const most = (pick, at) => pick(...edges.map((edge) => edge[at]));
+  const [left, top] = [most(Math.min, 0), most(Math.min, 1)];
+  app.canvas.ds.offset = [corner - left, corner - top];
+  await drawn();
+  return [most(Math.max, 2) - left, most(Math.max, 3) - top];
+}"""
+
+
+def take(page: Browser, graph: Graph, path: Path) -> None:
+    """Writes `path`: the graph, run if it is to be, and nothing else of the page."""
+    nodes = {name: dataclasses.asdict(node) for name, node in graph.nodes.items()}
+    page.run_js(BUILD, [nodes, graph.links, BACK])
+    page.page.wait_for_timeout(2500)  # photos and faces
+    if graph.run:
+        page.run_workflow()
+        page.page.wait_for_timeout(1500)
+    width, height = page.run_js(SHOW, [CORNER, SCALE])
+    page.page.wait_for_timeout(700)
+    edge = page.run_js("(({left, top}) => [left, top])(app.canvas.canvas.getBoundingClientRect())")
+    clip = {
+        "x": edge[0] + (CORNER - MARGIN) * SCALE,
+        "y": edge[1] + (CORNER - MARGIN) * SCALE,
+        "width": (width + 2 * MARGIN) * SCALE,
+        "height": (height + 2 * MARGIN) * SCALE,
+    }
+    save(page.page.screenshot(clip=clip), path)
+
+
+def save(screenshot: Any, path: Path) -> None:
+    """A PNG of few colours: screenshots are flat, and help pages are to open at once."""
+    picture = Image.open(io.BytesIO(screenshot)).convert("RGB")
+    few = picture.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, kmeans=2, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
