@@ -104,7 +104,7 @@ def _errno_of_writing(error: OSError | SafetensorError, target: Path, temporary:
     safetensors raises a class of its own, with the errno in the text.
     """
     if isinstance(error, SafetensorError):
-        found = re.search(r" serializing.*\(os error (\d+)\)", str(error), re.DOTALL)
+        found = re.search(r" serializing.*(?:\(os error |code: )(\d+)", str(error), re.DOTALL)
         return int(found[1]) if found else None
     if error.filename is None:
         return error.errno if error.errno in _REASONS else None

@@ -129,7 +129,7 @@ def _import_av() -> ModuleType:
         import av.error
         import av.filter
     except ImportError as error:
-        raise DependencyMissing('videos need PyAV: pip install "av>=12"') from error
+        raise DependencyMissing('videos need PyAV: pip install "av>=12.3"') from error
     return av
 
 
@@ -157,7 +157,7 @@ def _h264_stream(av: ModuleType, container: Any, rate: Fraction, height: int, wi
         stream = container.add_stream("libx264", rate=rate, options=options)
     except ValueError as error:
         raise DependencyMissing(
-            'this PyAV has no H.264 encoder: pip install --force-reinstall --only-binary av "av>=12"'
+            'this PyAV has no H.264 encoder: pip install --force-reinstall --only-binary av "av>=12.3"'
         ) from error
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
     context = stream.codec_context

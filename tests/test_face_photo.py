@@ -109,12 +109,11 @@ def test_half_transparent_is_half_as_bright() -> None:
 
 @pytest.mark.parametrize("mode", ["LA", "PA", "P"])
 def test_transparency_is_understood_in_every_mode_that_has_it(mode: str) -> None:
-    if mode == "P":
-        picture = Image.fromarray(np.zeros((40, 40), np.uint8), "P")
+    picture = Image.new(mode, (40, 40), 0 if mode == "P" else (200, 0))
+    if mode != "LA":
         picture.putpalette([200, 100, 50] * 256)
+    if mode == "P":
         picture.info["transparency"] = 0
-    else:
-        picture = Image.new("RGBA", (40, 40), (200, 200, 200, 0)).convert(mode)
     assert not load_photo(picture).any()
 
 

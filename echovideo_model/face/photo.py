@@ -47,7 +47,7 @@ def load_photo(source: str | Path | Image.Image | np.ndarray) -> np.ndarray:
     if isinstance(source, Image.Image):
         return _decoded(source, "the picture")
     try:
-        with Image.open(source) as picture:
+        with Image.open(Path(source)) as picture:
             return _decoded(picture, str(source))
     except FileNotFoundError as error:
         raise InvalidRequest(f"there is no photo at {source}: check the path") from error
