@@ -20,8 +20,8 @@ COLOURS = 200
 BUILD = """([nodes, links, back]) => {
   app.clean(); // with what was run before
   app.graph.clear();
-  const canvas = app.canvas;
-  Object.assign(canvas, {background_image: null, _pattern: null, clear_background_color: back, render_canvas_border: false});
+  const plain = {background_image: null, _pattern: null, clear_background_color: back, render_canvas_border: false};
+  Object.assign(app.canvas, plain);
   const made = {};
   for (const [name, {type, at, folded, title, size, widgets}] of Object.entries(nodes)) {
     const node = made[name] = echo.add(type, ...at, widgets);

@@ -108,18 +108,26 @@ class Browser:
             timeout=60_000,
         )
 
-    def run_workflow(self, timeout: float = 240) -> None:
-        """Presses Run (by its command) and waits for the end; fails if a node did."""
+    def run_workflow(self, timeout: float = 240, by_button: bool = False) -> None:
+        """Runs it, by the command that the Run button gives or by that button; fails if a node did."""
         self.run_js(
             """() => { window.ended = null;
               const api = app.api ?? window.comfyAPI.api.api;
               for (const kind of ["execution_success", "execution_error", "execution_interrupted"])
-                api.addEventListener(kind, (event) => { window.ended = [kind, event.detail] }, {once: true});
-              app.queuePrompt(0); }"""
+                api.addEventListener(kind, (event) => { window.ended = [kind, event.detail] }, {once: true}); }"""
         )
+        if by_button:
+            self.run_button().click()
+        else:
+            self.run_js("app.queuePrompt(0)")
         self.page.wait_for_function("window.ended", timeout=timeout * 1000)
         kind, detail = self.run_js("window.ended")
         assert kind == "execution_success", detail
+
+    def run_button(self) -> Any:
+        """Run: on older pages, the first of two buttons in a frame that has its name."""
+        named = self.page.get_by_test_id("queue-button")
+        return named.locator("button").first if named.locator("button").count() else named
 
     def picture(self, name: str) -> None:
         """Keeps a screenshot in $ECHOVIDEO_SCREENSHOTS, for people to look at."""

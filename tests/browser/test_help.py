@@ -31,7 +31,8 @@ SHOWN = """async () => {
     return parts.slice(0, end).filter((part) => part.tagName === "CODE").map((part) => part.textContent);
   };
   const inputs = [];
-  for (let at = help.querySelectorAll("h2")[1]?.nextElementSibling; at && at.tagName !== "H2"; at = at.nextElementSibling)
+  let at = help.querySelectorAll("h2")[1];
+  while ((at = at?.nextElementSibling) && at.tagName !== "H2")
     for (const item of at.querySelectorAll("li")) inputs.push(...named(item));
   return { inputs, widths: pictures.map((one) => one.naturalWidth), texts: pictures.map((one) => one.alt) };
 }"""

@@ -330,7 +330,7 @@ def test_the_quick_start_opens_whole_and_makes_a_video(page: Browser, host: Any)
             echo.set(size, name, value);
           echo.set(sampler, "steps", 2); }"""
     )
-    page.run_workflow()
+    page.run_workflow(by_button=True)
     page.page.wait_for_timeout(1500)
     page.picture("quick_start_run")
     assert list((host.base / "output" / "video").glob("*.mp4"))
