@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import pytest
 from huggingface_hub import hf_hub_url
@@ -135,16 +134,26 @@ def test_the_host_s_t5_has_the_size_of_t5_xxl_in_16_bits_with_its_embedding_twic
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
 def test_the_downloads_that_a_workflow_offers_are_those_that_install_makes(workflow: Path) -> None:
-    known: dict[str, dict[str, Any]] = {}
+    """All but antelopev2's .onnx, which no page can look for; its note has those, too."""
+    page = json.loads(workflow.read_text())
+    (note,) = (node["widgets_values"][0] for node in page["nodes"] if node["type"] == "MarkdownNote")
+    known = {}
     for file in HOST:
         folder, _, name = file.path.rpartition("/")
-        url = hf_hub_url(file.repository, file.source, endpoint="https://huggingface.co")
-        known[name] = {"name": name, "url": url, "directory": folder}
-    nodes = json.loads(workflow.read_text())["nodes"]
-    offered = [entry for node in nodes for entry in node["properties"].get("models", [])]
-    assert len(offered) == len(FOLDER_OF_CHOICE)
-    for entry in offered:
-        assert entry == known[entry["name"]]
+        url = hf_hub_url(
+            file.repository, file.source, revision=file.revision, endpoint="https://huggingface.co"
+        )
+        assert f"`models/{file.path}` [download]({url})" in note
+        checked = {"hash": file.sha256, "hash_type": "SHA256"} if file.sha256 else {}
+        if not name.endswith(".onnx"):
+            known[name] = {"name": name, "url": url, "directory": folder, **checked}
+    offered = [entry for node in page["nodes"] for entry in node["properties"].get("models", [])]
+    assert {entry["name"]: entry for entry in offered} == known
+    assert len(offered) == len(known)
+    assert page["models"] == [
+        entry for entry in offered if entry["name"] == "echovideo-00002-of-00002.safetensors"
+    ]
+    assert "`echovideo models install --comfyui PATH`" in note
 
 
 # --- installing ----------------------------------------------------------------------------------------------------

@@ -19,7 +19,9 @@ from echovideo_model.weights import HOST
 
 # Of .onnx no page knows whether it is there: the workflows do not list them, and their note says so.
 WANTED = {
-    PurePosixPath(file.path): hf_hub_url(file.repository, file.source, revision=file.revision)
+    PurePosixPath(file.path): hf_hub_url(
+        file.repository, file.source, revision=file.revision, endpoint="https://huggingface.co"
+    )
     for file in HOST
     if not file.path.endswith(".onnx")
 }

@@ -6,12 +6,9 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from checkpoints import TRANSFORMER_PART_2, write_lora
+from checkpoints import write_lora
 from harness import PACK, Host
-from huggingface_hub import hf_hub_url
 from shipped import NAMES, api_form, check_video, length, page_form, small
-
-from echovideo_model.weights import HOST
 
 TITLE = 30  # the bar above a node, in the page's units
 
@@ -54,27 +51,6 @@ def test_the_pages_form_is_the_same_graph(host: Host, name: str) -> None:
         for id, value in one["inputs"].items()
         if isinstance(value, list)
     }
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_it_says_where_its_models_come_from(name: str) -> None:
-    """Every file that ComfyUI can look for, each where it is installed, from where it is published, as it must be."""
-    page = page_form(name)
-    models = [model for node in page["nodes"] for model in node["properties"].get("models", ())]
-    published = {
-        file.path: (hf_hub_url(file.repository, file.source, revision=file.revision), file.sha256)
-        for file in HOST
-        if not file.path.endswith(".onnx")
-    }
-    assert {
-        f"{model['directory']}/{model['name']}": (model["url"], model.get("hash")) for model in models
-    } == published
-    assert all(model.get("hash_type") == ("SHA256" if "hash" in model else None) for model in models)
-    assert page["models"] == [model for model in models if model["name"] == TRANSFORMER_PART_2]
-    (note,) = (node for node in page["nodes"] if node["type"] == "MarkdownNote")
-    for file in HOST:
-        url = hf_hub_url(file.repository, file.source, revision=file.revision)
-        assert f"`models/{file.path}` [download]({url})" in note["widgets_values"][0]
 
 
 @pytest.mark.parametrize("name", NAMES)
