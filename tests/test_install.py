@@ -252,6 +252,55 @@ def test_files_that_are_read_together_end_up_together(comfyui: Path, begun: str,
     assert {begun, rest} <= {file.path for file in select_for_host(comfyui / "models")}
 
 
+EXTRA = """
+comfyui:
+  base_path: ../shared
+  is_default: true
+  vae: |
+    other
+    autoencoders
+  unet: unet
+  insightface: faces/
+without_base:
+  clip: {absolute}
+nothing:
+"""
+
+
+def test_what_lies_where_extra_model_paths_says_is_not_fetched_again(
+    hub: Hub, comfyui: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absolute, shared = tmp_path_factory.mktemp("absolute"), comfyui.parent / "shared"
+    (comfyui / "extra_model_paths.yaml").write_text(EXTRA.format(absolute=absolute))
+    there = [
+        put(shared / "autoencoders" / "cogvideox_vae.safetensors"),
+        *(put(shared / f"unet/deep/echovideo-0000{part}-of-00002.safetensors") for part in (1, 2)),
+        *(put(shared / "faces/antelopev2" / name) for name in (DETECTOR, RECOGNISER)),
+        put(absolute / "t5xxl_fp16.safetensors"),
+    ]
+    assert install(comfyui, hub) == 0  # nothing that is left needs consent
+    assert installed(comfyui) == {
+        "facemodels/parsing_bisenet.pth",
+        "clip_vision/siglip-base-patch16-224.safetensors",
+    }
+    said = capsys.readouterr().out
+    assert all(f"{path.name} in {path.parent}" in said for path in there)
+
+
+def test_one_part_of_a_model_elsewhere_is_not_the_model(hub: Hub, comfyui: Path) -> None:
+    (comfyui / "extra_model_paths.yaml").write_text("mine: {diffusion_models: elsewhere}")
+    put(comfyui / "elsewhere" / "echovideo-00001-of-00002.safetensors")
+    assert install(comfyui, hub, "--accept-licenses", "--only", "transformer") == 0
+    assert len(installed(comfyui)) == 2
+
+
+@pytest.mark.parametrize("text", ["mine: [", "mine: {vae: [a, b]}", "- mine", "mine: words"])
+def test_extra_model_paths_that_cannot_be_read_are_named(comfyui: Path, text: str) -> None:
+    (comfyui / "extra_model_paths.yaml").write_text(text)
+    with pytest.raises(InvalidRequest, match=r"extra_model_paths\.yaml cannot be read .*: mend it or move"):
+        install(comfyui)
+
+
 # --- refusals ------------------------------------------------------------------------------------------------------
 
 

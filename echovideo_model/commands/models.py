@@ -7,11 +7,13 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .. import download, weights
 from ..errors import Cancelled, InvalidRequest, ModelFileMissing
+from ..extra_paths import NAME as EXTRA_PATHS
+from ..extra_paths import extra_folders, find_elsewhere
 from ..weights import Licence, ModelFile
 from . import say, say_json
 from .arguments import add_json, add_models, models_folder
@@ -31,7 +33,11 @@ def register(subparsers: Any) -> None:
     for parser in (listing, checking):
         add_json(parser)
     installing.add_argument(
-        "--comfyui", type=Path, required=True, metavar="PATH", help="ComfyUI's folder, or its base directory"
+        "--comfyui",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="ComfyUI's folder (its extra_model_paths.yaml is read), or its base directory",
     )
     installing.set_defaults(run=run, act=_install)
     _add_fetching(getting, weights.TABLE)
@@ -110,10 +116,15 @@ def _download(folder: Path, args: argparse.Namespace) -> int:
 def _install(models: Path, args: argparse.Namespace) -> int:
     """Gets what is missing and replaces nothing: a models folder of ComfyUI is the user's, other packs read it too."""
     files = weights.select_for_host(models, args.only)
-    checks = download.verify(models, files)
+    elsewhere = find_elsewhere(files, extra_folders(models.parent))
+    checks = download.verify(models, [file for file in files if file not in elsewhere])
     absent = [check.file for check in checks if check.status == "missing"]
     _get(models, absent, absent, args)
     say(f"All {len(files)} files are where ComfyUI looks; press R in its page if it is running: {models}")
+    for file, path in elsewhere.items():
+        say(
+            f"Found where {EXTRA_PATHS} says, and not checked: {PurePosixPath(file.path).name} in {path.parent}"
+        )
     for check in checks:
         if check.status in ("wrong size", "wrong hash"):
             say(

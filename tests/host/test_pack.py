@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +11,8 @@ from types import ModuleType
 import pytest
 from graphs import identity
 from harness import PACK, Host
+
+from echovideo_model.extra_paths import extra_folders
 
 
 def our_nodes(host: Host) -> dict[str, dict]:
@@ -48,6 +51,27 @@ def test_without_insightface_all_nodes_are_there_and_the_face_node_says_what_to_
         assert run.status == "error"
         assert "pip install" in run.message
         assert "insightface" in run.message
+
+
+def test_extra_model_paths_mean_to_the_command_what_they_mean_to_the_host(
+    folder: Path, tmp_path: Path
+) -> None:
+    """`echovideo models install` looks where this host says that it will look."""
+    shared = tmp_path / "shared"
+    text = f"""
+        one: {{base_path: shared, is_default: true, vae: "a/\\nb", unet: unet, facemodels: {tmp_path}/faces}}
+        two: {{clip: t5, insightface: {shared}/faces}}
+        three:
+    """
+    (tmp_path / "extra_model_paths.yaml").write_text(text)
+    config = ("--extra-model-paths-config", str(tmp_path / "extra_model_paths.yaml"))
+    with Host.start(folder, tmp_path, *config) as host:
+        said = re.findall(r"Adding extra search path (\w+) (.+)", host.log())
+    newer = {"unet": "diffusion_models", "clip": "text_encoders"}
+    told = {(newer.get(kind, kind), place.strip()) for kind, place in said}
+    read = extra_folders(tmp_path)
+    assert {(kind, str(place)) for kind, places in read.items() for place in places} == told
+    assert len(told) == 6
 
 
 def test_a_host_that_is_too_old_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
