@@ -11,7 +11,7 @@ from comfy.ldm.modules import attention
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 from torch import Tensor
 
-from ...echovideo_model.checkpoint import BULK, NARROW
+from ...echovideo_model.checkpoint import NARROW, storage_dtype
 from ...echovideo_model.transformer import Block, EchoVideoTransformer, Rotate, TransformerSizes
 
 
@@ -28,15 +28,11 @@ class HostTransformer(EchoVideoTransformer):
     ) -> None:
         super().__init__(sizes, operations, dtype=dtype, device=device)
         self.dtype = dtype
-        if dtype in NARROW:
-            self._keep_wide(torch.bfloat16)
-
-    def _keep_wide(self, dtype: torch.dtype) -> None:
-        """Under float8 only the bulk is stored narrow; norms, embeddings, modulation and IITF keep 16 bits."""
-        for name, module in self.named_modules():
-            for own, parameter in module.named_parameters(prefix=name, recurse=False):
-                if not any(part in own for part in BULK):
-                    parameter.data = parameter.data.to(dtype)
+        if (
+            dtype in NARROW
+        ):  # the bulk alone is stored so; norms, biases, embeddings, modulation and IITF are not
+            for name, parameter in self.named_parameters():
+                parameter.data = parameter.data.to(storage_dtype(name, dtype))
 
     def forward(  # type: ignore[override]
         self,

@@ -16,6 +16,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from echovideo_model.checkpoint import storage_dtype
+
 
 def difference(one: Tensor, other: Tensor) -> float:
     return ((one - other).abs().max() / other.abs().max()).item()
@@ -143,6 +145,19 @@ def whole(host: Host) -> dict[str, Tensor]:
 def test_fp8_weights_stay_close(host: Host, untouched: Tensor, weight_dtype: str) -> None:
     narrow = host.run(plain() | loaders(weight_dtype)).latents()
     assert 0 < difference(narrow, untouched) < 0.2
+
+
+def test_fp8_keeps_narrow_what_the_library_keeps_narrow(host: Host) -> None:
+    graph = loaders("fp8_e4m3fn") | {
+        "keep": node("ModelSave", model=out("model"), filename_prefix="diffusion_models/narrow")
+    }
+    run = host.run(graph)
+    assert run.status == "success", run.message
+    state = load_file(host.base / "output" / "diffusion_models" / "narrow_00001_.safetensors")
+    prefix = "model.diffusion_model."
+    stored = {name.removeprefix(prefix): state[name].dtype for name in state if name.startswith(prefix)}
+    assert stored == {name: storage_dtype(name, torch.float8_e4m3fn) for name in stored}
+    assert torch.float8_e4m3fn in stored.values()
 
 
 def test_the_stock_loader_takes_a_single_file_in_every_precision(host: Host, untouched: Tensor) -> None:
