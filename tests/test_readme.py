@@ -107,6 +107,7 @@ def run(words: list[str], hub: Hub) -> None:
 def test_every_command_is_run_somewhere() -> None:
     on_a_host = (ROOT / "tests" / "host" / "test_api.py").read_text(encoding="utf-8")
     installing = [words for heading in INSTALLATIONS for words in commands(blocks(section(heading))[0])]
+    installing.append(["pip", "install", "comfy-cli"])  # by scripts/test_host.sh
     assert "scripts/test_install.sh" in CI
     for words in commands("".join(blocks(README))):
         program = words[0]

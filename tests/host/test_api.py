@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -21,6 +22,7 @@ from PIL import Image
 from shipped import NAMES, api_form, check_video, length, small
 
 CURL = re.compile(r"^curl -s http://127\.0\.0\.1:8188/prompt(?:.*\\\n)*.*", re.MULTILINE)
+COMFY = re.compile(r"^comfy run .*", re.MULTILINE)
 WORKFLOW = Path("workflows", "api", "quick_start.json")  # as README.md names it, from this pack's folder
 Comfy = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -88,13 +90,16 @@ def last(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def test_comfy_cli_runs_a_workflow_and_fetches_its_video(host: Host, comfy: Comfy, tmp_path: Path) -> None:
+def test_the_readmes_comfy_cli_runs_a_workflow_and_fetches_its_video(host: Host, comfy: Comfy, tmp_path: Path) -> None:
     graph = small("quick_start", seed=102)
     put(graph, tmp_path)
-    done = comfy("run", "--workflow", WORKFLOW.as_posix(), "--wait", *place(host))
+    line = COMFY.search((PACK / "README.md").read_text("utf-8"))
+    assert line is not None
+    run, fetch = (shlex.split(part)[1:] for part in line[0].split("|"))
+    done = comfy(*run, *place(host))
     assert done.returncode == 0, done.stdout + done.stderr
     assert last(done)["data"]["status"] == "completed"
-    fetched = comfy("download", "--out-dir", "videos", input=done.stdout)
+    fetched = comfy(*fetch, input=done.stdout)
     assert fetched.returncode == 0, fetched.stdout + fetched.stderr
     (video,) = (tmp_path / "videos").glob("*.mp4")
     check_video(video, length(graph))
