@@ -45,6 +45,8 @@ export function addLivePart(node, name, content, { height, width = 0, watch, upd
     setValue: () => {},
   });
   widget.serialize = false;
+  // Else the panel beside the canvas lists it, as an empty row, and gives it that panel's width in the node, too.
+  Object.defineProperty(widget.options, "canvasOnly", { get: () => !window.LiteGraph.vueNodesMode });
   content.addEventListener("wheel", passToCanvas);
   let before;
   const look = (force = false) => {

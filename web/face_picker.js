@@ -1,6 +1,7 @@
 // The photo with a numbered box around each face, to choose one by click or by keyboard; beside it, that face.
 
 import { api } from "../../scripts/api.js";
+import { Batch } from "./batch.js";
 import { element } from "./dom.js";
 import { thumbnail } from "./thumbnail.js";
 import { say } from "./words.js";
@@ -14,6 +15,7 @@ export class FacePicker {
     this.choose = choose;
     this.page = 0;
     this.pages = [];
+    this.batch = new Batch(() => this.found && this.#present(this.found));
     this.photo = element("img", { className: "echovideo-photo", alt: say("photo"), draggable: false });
     this.photo.addEventListener("load", () => this.#fit());
     this.photo.addEventListener("error", () => (this.photo.hidden = true));
@@ -37,17 +39,20 @@ export class FacePicker {
     );
   }
 
-  /** Shows a situation: {connected, photos, elsewhere, order, index, padding, linked, parser, run}. */
+  /** Shows a situation: {connected, photos, elsewhere, order, index, padding, needed, linked, parser, run}. */
   show(now) {
     this.now = now;
     this.pages = now.run ? now.run.faces.map((found) => ({ found })) : now.photos.map((photo) => ({ photo }));
     this.page = Math.min(this.page, Math.max(0, this.pages.length - 1));
     this.#render();
+    const several = this.pages.length > 1 && !now.run;
+    this.batch.look(several ? this.pages.map(({ photo }) => this.#queryOf(photo)) : []);
   }
 
   /** Ends what is under way. */
   remove() {
     this.asking?.abort();
+    this.batch.look([]);
   }
 
   #render() {
@@ -70,7 +75,7 @@ export class FacePicker {
   }
 
   #search(photo) {
-    const query = new URLSearchParams({ ...photo, padding: this.now.padding }).toString();
+    const query = this.#queryOf(photo);
     if (query === this.query) {
       if (this.found) this.#present(this.found);
       return;
@@ -81,6 +86,15 @@ export class FacePicker {
     this.#tell("searching", say("searching"));
     this.asking = new AbortController();
     this.#ask(query, this.asking.signal);
+  }
+
+  #queryOf(photo) {
+    return new URLSearchParams({ ...photo, padding: this.now.padding }).toString();
+  }
+
+  /** What is known of each photo: {faces, orders}, or undefined. */
+  #known() {
+    return this.pages.map(({ photo, found }) => found ?? this.batch.found(this.#queryOf(photo)));
   }
 
   async #ask(query, signal) {
@@ -163,9 +177,26 @@ export class FacePicker {
       box.title = box.ariaLabel ?? "";
       box.firstChild.textContent = used ? `✓ ${number}` : `${number}`;
     });
-    this.status.classList.toggle("echovideo-warning", known !== undefined && chosen === undefined);
-    this.status.textContent = sentence(known, chosen, index, found.faces.length, linked);
+    const lacking = known ? this.#lacking() : [];
+    this.status.classList.toggle("echovideo-warning", known !== undefined && (chosen === undefined || lacking.length > 0));
+    this.status.textContent = linked || !known ? say(linked ? "linked" : "closest") : this.#sentence(chosen, lacking);
     this.#beside(found, chosen, run, parser);
+  }
+
+  /** The numbers, from 1, of the batch's photos without the chosen face; without any face, if one is needed. */
+  #lacking() {
+    const { order, index, needed } = this.now;
+    const lacks = (found) => found?.orders[order] && index >= found.faces.length && (needed || found.faces.length > 0);
+    return this.#known().flatMap((found, page) => (lacks(found) ? [page + 1] : []));
+  }
+
+  #sentence(chosen, lacking) {
+    const number = this.now.index;
+    const [pages, count] = [this.pages.length, this.shown.faces.length];
+    if (pages > 1 && lacking.length) return say("lacking", { number, photos: lacking.join(", ") });
+    if (chosen === undefined) return say("absent", { number });
+    if (pages > 1 && this.#known().every(Boolean)) return say("shared", { number, pages });
+    return count === 1 ? say("one") : say("used", { number, count });
   }
 
   /** A button over each face; the positions are shares of the photo, so that it may be shown in any size. */
@@ -246,13 +277,6 @@ export class FacePicker {
     });
     return button;
   }
-}
-
-function sentence(known, chosen, index, count, linked) {
-  if (linked) return say("linked");
-  if (!known) return say("closest");
-  if (chosen === undefined) return say("absent", { number: index });
-  return count === 1 ? say("one") : say("used", { number: index, count });
 }
 
 /** Where the host shows a file of its folders. */

@@ -44,6 +44,7 @@ function situation(node) {
     order: value("face_order"),
     index: Number(value("face_index") ?? 0),
     padding: Number(value("padding") ?? 0),
+    needed: value("on_no_face") === "error",
     linked: ["face_order", "face_index", "padding"].some((name) => isLinked(node, name)),
     parser: upstreamValue(node, "face_encoders", "parser_name") ?? "",
     run: found.connected ? lastRun(node, found) : null,

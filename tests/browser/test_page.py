@@ -14,6 +14,7 @@ from page import Browser
 from photos import NOBODY, TWO_PEOPLE
 
 PACK = Path(__file__).parents[2]
+LARGE = 18  # pixels from which WCAG asks for less contrast
 IDENTITY = """([photo, at]) => {
   const faces = echo.add("EchoVideoLoadFaceEncoders", at, 60);
   const image = echo.add("LoadImage", at, 240, {image: photo});
@@ -204,8 +205,39 @@ def test_several_photos_are_paged_through(page: Browser) -> None:
     assert chosen(page)["face_index"] == 1
     page.picker().get_by_label("Previous photo").click()
     page.wait_for_faces(1)
-    assert "no face 1" in page.picker().locator(".echovideo-status").text_content()
+    status = page.picker().locator(".echovideo-status")
+    page.page.wait_for_selector(".echovideo-warning")
+    assert status.text_content() == "One choice for all photos: there is no face 1 in photo 1"
     page.picture("several_photos")
+    page.picker().get_by_label("Next photo").click()
+    page.wait_for_faces(2)
+    assert status.text_content().endswith(
+        "there is no face 1 in photo 1"
+    )  # said where it cannot be seen, too
+    face(page, 0).click()
+    page.page.wait_for_function("!document.querySelector('.echovideo-warning')")
+    assert status.text_content() == "Face 0 is used in all 2 photos"
+    page.run_js("echo.set(echo.all('LoadImage')[0], 'image', 'nobody.png')")
+    page.page.wait_for_selector(".echovideo-warning")
+    page.run_js("echo.set(echo.only('EchoVideoIdentity'), 'on_no_face', 'skip photo')")
+    page.page.wait_for_function("!document.querySelector('.echovideo-warning')")
+
+
+def test_the_panel_beside_the_canvas_lists_what_can_be_set_and_nothing_else(page: Browser) -> None:
+    build(page)
+    page.wait_for_faces(2)
+    wide = page.picker().bounding_box()["width"]
+    page.run_js("app.canvas.selectNode(echo.only('EchoVideoIdentity'))")
+    page.page.get_by_test_id("info-button").click()
+    settings = page.page.get_by_role("tab", name="Parameters")
+    if settings.count() == 0:
+        pytest.skip("this host has no such panel")
+    settings.click()
+    page.page.get_by_text("on_no_face").first.wait_for()
+    assert page.page.get_by_text("face_picker").count() == 0
+    page.run_js("app.canvas.deselectAll(); app.canvas.setDirty(true, true)")
+    page.page.wait_for_timeout(800)
+    assert page.picker().bounding_box()["width"] == pytest.approx(wide)
 
 
 def test_a_removed_node_asks_nothing_any_more(page: Browser) -> None:
@@ -219,25 +251,56 @@ def test_a_removed_node_asks_nothing_any_more(page: Browser) -> None:
     assert page.page.locator(".echovideo-picker").count() == 0
 
 
-def contrast(page: Browser, selector: str) -> float:
-    """WCAG's ratio between the colour of an element's text and the first opaque background behind it."""
-    text, back = page.run_js(
-        """(selector) => { const node = document.querySelector(selector);
-          const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
-          let at = node; let back = [0, 0, 0, 0];
-          while (at && !(back.length === 3 || back[3] === 1)) {
-            back = numbers(getComputedStyle(at).backgroundColor); at = at.parentElement; }
-          return [numbers(getComputedStyle(node).color), back]; }""",
-        selector,
-    )
+# Every text in the pack's parts: what it says, its size, its colour, and the colours behind it from the front to the
+# back; a node's own is drawn by the canvas.
+TEXTS = """() => {
+  const numbers = (colour) => {
+    const found = colour.match(/[\\d.]+/g).map(Number);
+    return colour.startsWith("color(srgb") ? found.map((one, at) => (at < 3 ? 255 * one : one)) : found;
+  };
+  const behind = (at) => {
+    const colours = [];
+    for (; at && !at.classList.contains("dom-widget"); at = at.parentElement)
+      colours.push(numbers(getComputedStyle(at).backgroundColor));
+    const probe = document.body.appendChild(document.createElement("i"));
+    probe.style.color = LiteGraph.NODE_DEFAULT_BGCOLOR;
+    colours.push(numbers(getComputedStyle(probe).color));
+    probe.remove();
+    return colours;
+  };
+  const texts = [];
+  const add = (text, style, node) => texts.push([text, parseFloat(style.fontSize),
+    numbers(node instanceof SVGElement ? style.fill : style.color), behind(node)]);
+  for (const node of document.querySelectorAll(".echovideo, .echovideo *")) {
+    if (!node.checkVisibility({ visibilityProperty: true }) || node.disabled || node.tagName === "title") continue;
+    const own = [...node.childNodes].filter((one) => one.nodeType === Node.TEXT_NODE).map((one) => one.data).join("");
+    if (own.trim()) add(own, getComputedStyle(node), node);
+    const after = getComputedStyle(node, "::after");
+    if (!["none", "normal", '""'].includes(after.content)) add(after.content, after, node);
+  }
+  return texts;
+}"""
+
+
+def seen(front: list[float], behind: list[list[float]]) -> list[float]:
+    """The colour that is seen where `front` lies on `behind`: each red, green, blue of 255 and perhaps an opacity."""
+    alpha = front[3] if len(front) > 3 else 1.0
+    if alpha == 1 or not behind:
+        return front[:3]
+    back = seen(behind[0], behind[1:])
+    return [alpha * mine + (1 - alpha) * other for mine, other in zip(front, back, strict=False)]
+
+
+def contrast(text: list[float], behind: list[list[float]]) -> float:
+    """WCAG's ratio between a text's colour and what is behind it."""
 
     def luminance(colour: list[float]) -> float:
         parts = [
-            c / 255 / 12.92 if c / 255 <= 0.03928 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour[:3]
+            c / 255 / 12.92 if c / 255 <= 0.03928 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour
         ]
         return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
 
-    dark, light = sorted((luminance(text), luminance(back)))
+    dark, light = sorted((luminance(seen(text, behind)), luminance(seen(behind[0], behind[1:]))))
     return (light + 0.05) / (dark + 0.05)
 
 
@@ -251,17 +314,55 @@ def test_every_language_says_the_same(page: Browser) -> None:
             assert names[0] == names[1], f"{language}: {key}"
 
 
+SCORED = {
+    "frames": 3,
+    "mean": 0.5,
+    "minimum": 0.4,
+    "standard_deviation": 0.1,
+    "every": 1,
+    "worst_frame": 2,
+    "per_frame": [0.6, None, 0.4],
+    "frames_without_face": [1],
+}
+# Every state side by side: a face that is there, one that is not, nobody, no photo; before and after a run.
+STATES = """(scored) => {
+  const encoders = echo.only("EchoVideoLoadFaceEncoders");
+  const add = (photo, index, ...at) => {
+    const image = photo ? echo.add("LoadImage", -300, at[1], {image: photo}) : null;
+    const identity = echo.add("EchoVideoIdentity", ...at, {face_index: index});
+    encoders.connect(0, identity, 0);
+    image?.connect(0, identity, 1);
+  };
+  add("two_people.png", 5, 60, 640);
+  add("nobody.png", 0, 520, 640);
+  add("", 0, 980, 640);
+  echo.add("EchoVideoVideoSize", 940, 260, {size: "free"});
+  echo.add("EchoVideoIdentityScore", 1340, 60);
+  echo.add("EchoVideoIdentityScore", 1340, 460).onExecuted({echovideo_scores: [scored]});
+}"""
+SAID = ("✓ 0", "2 faces", "no face 5", "use a photo", "Connect a photo", "the model sees", "640 × 480")
+SAID += ("trained", "Run to see", "worst 0.400", "no face in 1", "0.5", "run to see")
+
+
 @pytest.mark.parametrize("theme", ["dark", "light"])
-def test_it_can_be_read_in_both_themes(page: Browser, theme: str) -> None:
+def test_every_text_can_be_read_in_both_themes(page: Browser, theme: str) -> None:
     page.setting("Comfy.ColorPalette", theme)
     build(page)
-    page.run_js("echo.add('EchoVideoVideoSize', 940, 260); echo.add('EchoVideoIdentityScore', 60, 640)")
+    page.run_js(STATES, SCORED)
     page.wait_for_faces(2)
-    page.see_all()
+    page.wait_for_faces(2, 1)
+    page.wait_for_state("nobody", 2)
+    page.page.wait_for_selector(".echovideo-worst")
     page.page.wait_for_selector(".echovideo-thumbnail img:not([hidden])")
+    page.run_js("document.querySelectorAll('.echovideo-thumbnail')[2].dataset.hint = 'run to see'")
+    page.see_all()
     page.picture(f"theme_{theme}")
-    for selector in (".echovideo-number", ".echovideo-size b", ".echovideo-size p", ".echovideo-score p"):
-        assert contrast(page, selector) >= 3, selector
+    texts = page.run_js(TEXTS)
+    assert not [words for words in SAID if not any(words in text for text, *_ in texts)]
+    ratios = {
+        text: (contrast(colour, behind), 3 if size >= LARGE else 4.5) for text, size, colour, behind in texts
+    }
+    assert not {text: ratio for text, (ratio, least) in ratios.items() if ratio < least}
 
 
 def test_the_video_size_is_drawn_as_it_is_set(page: Browser) -> None:
