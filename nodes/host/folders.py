@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -13,13 +12,13 @@ import folder_paths
 from safetensors import SafetensorError
 
 from ...echovideo_model.errors import ModelFileMissing, WrongModelFile
+from ...echovideo_model.tensorfile import SHARD, shards_of
 
 DIFFUSION_MODELS, TEXT_ENCODERS, VAE, CLIP_VISION = "diffusion_models", "text_encoders", "vae", "clip_vision"
 FACE_PARSERS, INSIGHTFACE, IDENTITIES = "facemodels", "insightface", "echovideo_identities"
 OWN_FOLDERS = {FACE_PARSERS: {".pth", ".safetensors"}, INSIGHTFACE: {".onnx"}, IDENTITIES: {".safetensors"}}
 UNREADABLE = (SafetensorError, ValueError, OSError, EOFError, RuntimeError, UnpicklingError)
 GGUF = b"GGUF"
-SHARD = re.compile(r"-(\d{5})-of-(\d{5})(\.\w+)$")
 
 
 def register() -> None:
@@ -106,15 +105,11 @@ def first_bytes(path: Path) -> bytes:
 
 def shards(path: Path) -> list[Path]:
     """Every part of the file of which `path` is one; raises ModelFileMissing for the first that is not there."""
-    part = SHARD.search(path.name)
-    if part is None:
-        return [path]
-    stem, count = path.name[: part.start()], int(part[2])
-    parts = [path.with_name(f"{stem}-{number:05d}-of-{part[2]}{part[3]}") for number in range(1, count + 1)]
+    parts = shards_of(path)
     for one in parts:
         if not one.is_file():
             raise ModelFileMissing(
-                f"{one.name} is missing in {path.parent}: the model is in {count} parts; put it there, or get the "
-                f"published ones with {install()}"
+                f"{one.name} is missing in {path.parent}: the model is in {len(parts)} parts; put it there, or get "
+                f"the published ones with {install()}"
             )
     return parts
