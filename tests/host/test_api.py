@@ -90,7 +90,9 @@ def last(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def test_the_readmes_comfy_cli_runs_a_workflow_and_fetches_its_video(host: Host, comfy: Comfy, tmp_path: Path) -> None:
+def test_the_readmes_comfy_cli_runs_a_workflow_and_fetches_its_video(
+    host: Host, comfy: Comfy, tmp_path: Path
+) -> None:
     graph = small("quick_start", seed=102)
     put(graph, tmp_path)
     line = COMFY.search((PACK / "README.md").read_text("utf-8"))
