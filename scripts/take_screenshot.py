@@ -1,8 +1,8 @@
 """Draws docs/quick_start.png and web/docs/images/: a real host's page, run with the tiny models and photographed.
 
-    COMFYUI_PATH=path/to/ComfyUI python scripts/take_screenshot.py [NODE ...]
+    COMFYUI_PATH=path/to/ComfyUI python scripts/take_screenshot.py [quick_start] [NODE ...]
 
-With ids of nodes, only their help pages' pictures. Needs what the browser tests need (scripts/test_host.sh makes such
+With names, only those pictures. Needs what the browser tests need (scripts/test_host.sh makes such
 an environment). Look at what comes out before it is kept: the newest host has the look that most users see.
 """
 
@@ -25,7 +25,7 @@ from page import SETTINGS, Browser, browser  # noqa: E402
 stand_in_for_torchvision()  # transformers, which loads the tiny encoders, imports it too
 
 from screenshot.help_graphs import GRAPHS  # noqa: E402
-from screenshot.pictures import take  # noqa: E402
+from screenshot.pictures import photograph, take  # noqa: E402
 
 PLAIN = {
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # text at every zoom
@@ -34,14 +34,13 @@ PLAIN = {
     "Comfy.NodeBadge.NodeSourceBadgeMode": "None",
 }
 SMALLER = {"EchoVideoVideoSize": {"frames": 9}, "KSampler": {"steps": 2}}
-CANVAS = {"x": 250, "y": 120, "width": 1760, "height": 860}
 
 
 def main() -> None:
     from checkpoints import write_checkpoints
     from screenshot.subjects import write_subjects
 
-    chosen = sys.argv[1:]
+    chosen = sys.argv[1:] or ["quick_start", *GRAPHS]
     with tempfile.TemporaryDirectory() as made:
         base = Path(made)
         write_checkpoints(base, base / "released")
@@ -50,24 +49,24 @@ def main() -> None:
         settings.parent.mkdir(parents=True)
         settings.write_text(json.dumps(SETTINGS | PLAIN))
         with Host.start(Path(os.environ["COMFYUI_PATH"]), base) as host, browser(host.address) as page:
-            if not chosen:
-                quick_start(page)
-            page.page.set_viewport_size({"width": 2000, "height": 1700})
-            for id in chosen or GRAPHS:
-                take(page, GRAPHS[id], ROOT / "web" / "docs" / "images" / f"{id}.png")
+            page.page.set_viewport_size({"width": 3200, "height": 2000})
+            for name in chosen:
+                if name == "quick_start":
+                    quick_start(page)
+                else:
+                    take(page, GRAPHS[name], ROOT / "web" / "docs" / "images" / f"{name}.png")
 
 
 def quick_start(page: Browser) -> None:
-    page.page.set_viewport_size({"width": 2200, "height": 1100})
+    """The whole workflow after a run, but for its note."""
     page.load(json.loads((ROOT / "workflows" / "quick_start.json").read_text("utf-8")))
     page.wait_for_faces(1)
     shown = "Object.entries(values).forEach(([name, value]) => echo.set(echo.only(type), name, value))"
     for kind, values in SMALLER.items():
         page.run_js(f"([type, values]) => {shown}", [kind, values])
     page.run_workflow()
-    page.see_all()
-    page.page.wait_for_timeout(4000)
-    page.page.screenshot(path=str(ROOT / "docs" / "quick_start.png"), clip=CANVAS)
+    page.run_js("app.graph.remove(echo.only('MarkdownNote'))")
+    photograph(page, ROOT / "docs" / "quick_start.png", scale=1, colours=255)
 
 
 if __name__ == "__main__":

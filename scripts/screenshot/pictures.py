@@ -53,6 +53,9 @@ SHOW = """async ([corner, scale]) => {
   return [most(Math.max, 2) - left, most(Math.max, 3) - top];
 }"""
 
+# Videos stand still and without their buttons, which this browser draws beside their place.
+STILL = "document.querySelectorAll('video').forEach((one) => { one.pause(); one.controls = false; })"
+
 
 def take(page: Browser, graph: Graph, path: Path) -> None:
     """Writes `path`: the graph, run if it is to be, and nothing else of the page."""
@@ -62,20 +65,27 @@ def take(page: Browser, graph: Graph, path: Path) -> None:
     if graph.run:
         page.run_workflow()
         page.page.wait_for_timeout(1500)
-    width, height = page.run_js(SHOW, [CORNER, SCALE])
-    page.page.wait_for_timeout(700)
+    photograph(page, path, SCALE, COLOURS)
+
+
+def photograph(page: Browser, path: Path, scale: float, colours: int) -> None:
+    """Writes `path`: the nodes that are on the page, `scale` pixels for a unit."""
+    width, height = page.run_js(SHOW, [CORNER, scale])
+    page.page.wait_for_timeout(3000)  # a video begins
+    page.run_js(STILL)
+    page.page.wait_for_timeout(1000)
     edge = page.run_js("(({left, top}) => [left, top])(app.canvas.canvas.getBoundingClientRect())")
     clip = {
-        "x": edge[0] + (CORNER - MARGIN) * SCALE,
-        "y": edge[1] + (CORNER - MARGIN) * SCALE,
-        "width": (width + 2 * MARGIN) * SCALE,
-        "height": (height + 2 * MARGIN) * SCALE,
+        "x": edge[0] + (CORNER - MARGIN) * scale,
+        "y": edge[1] + (CORNER - MARGIN) * scale,
+        "width": (width + 2 * MARGIN) * scale,
+        "height": (height + 2 * MARGIN) * scale,
     }
-    save(page.page.screenshot(clip=clip), path)
+    save(page.page.screenshot(clip=clip), path, colours)
 
 
-def save(screenshot: Any, path: Path) -> None:
+def save(screenshot: Any, path: Path, colours: int) -> None:
     """A PNG of few colours: screenshots are flat, and help pages are to open at once."""
     picture = Image.open(io.BytesIO(screenshot)).convert("RGB")
-    few = picture.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, kmeans=2, dither=Image.Dither.NONE)
+    few = picture.quantize(colours, method=Image.Quantize.MEDIANCUT, kmeans=2, dither=Image.Dither.NONE)
     few.save(path, optimize=True)

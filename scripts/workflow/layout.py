@@ -6,7 +6,9 @@ from graphs import Graph
 
 from .described import is_link
 
-WIDTH, COLUMN, GAP, TOP = 360, 420, 60, 120
+COLUMN, GAP, TOP = 420, 60, 120
+WIDTH = 360
+WIDE = {"SaveVideo": 600}  # in the last column; what it shows is what all of it is for
 SHOWN = {
     "CLIPTextEncode": 130,
     "LoadImage": 300,
@@ -14,10 +16,14 @@ SHOWN = {
     "EchoVideoVideoSize": 90,
     "EchoVideoIdentityScore": 190,
     "PreviewAny": 70,
-    "SaveVideo": 280,
+    "SaveVideo": 480,
 }
 LEFT = ("Load", "TextEncode")  # what a workflow begins with
-BELOW = ("CreateVideo", "PreviewAny")  # small: they stand below what they read
+BELOW = ("VAEDecode", "VAEDecodeTiled", "CreateVideo", "PreviewAny")  # small: they stand below what they read
+
+
+def width(kind: str) -> int:
+    return WIDE.get(kind, WIDTH)
 
 
 def height(kind: str, sockets: int, widgets: int) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 from graphs import Graph
 
 from .described import WIDGETS, Described, default, is_link
-from .layout import WIDTH, height, places
+from .layout import height, places, width
 from .models import named_by_no_widget, of_node
 from .note import note
 from .sketches import TITLES
@@ -73,7 +73,7 @@ def drawn(id: int, order: int, one: dict[str, Any], described: Described, links:
         "id": id,
         "type": kind,
         "pos": [0, 0],
-        "size": [WIDTH, height(kind, rows, len(widgets))],
+        "size": [width(kind), height(kind, rows, len(widgets))],
         "flags": {},
         "order": order,
         "mode": 0,
