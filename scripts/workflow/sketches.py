@@ -12,7 +12,12 @@ PROMPT = (
     "sip and smiles. Warm morning light, shallow depth of field, slow camera movement, realistic."
 )
 NEGATIVE = "blurry, distorted face, deformed hands, low quality, static"
-TITLES = {"prompt": "Prompt", "negative": "Negative prompt"}
+TITLES = {
+    "prompt": "Prompt",
+    "negative": "Negative prompt",
+    "cond_without": "Conditioning without the face latent",
+    "latents_without": "KSampler without the face latent",
+}
 
 
 def loaders(weight_dtype: str = "default", raw_prompt: bool = False) -> Graph:
