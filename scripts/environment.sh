@@ -12,4 +12,7 @@ if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
     . .venv/bin/activate
 fi
 # First and by itself: any package that needs it would otherwise choose a build of its own.
-python -c 'import torch' 2>/dev/null || python -m pip install --quiet "${TORCH:-torch==2.13.0}"
+python -c 'import torch' 2>/dev/null || {
+    echo "Installing PyTorch and what else is needed; this takes minutes" >&2
+    python -m pip install --quiet "${TORCH:-torch==2.13.0}"
+}

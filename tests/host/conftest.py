@@ -1,7 +1,7 @@
 """Fixtures of the host tests: which host, and one running instance of it for the whole session.
 
-The host is the folder in $COMFYUI_PATH, or the one that this pack is installed in (two folders up). Its own
-requirements must be installed in the Python that runs the tests: scripts/test_host.sh sees to both.
+The host is the folder in $COMFYUI_PATH, the one that this pack is installed in (two folders up), or ~/comfy/ComfyUI.
+Its own requirements must be installed in the Python that runs the tests: scripts/test_host.sh sees to both.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from launch import stand_in_for_torchvision
 
 def host_folder() -> Path | None:
     candidates = [Path(os.environ["COMFYUI_PATH"])] if os.environ.get("COMFYUI_PATH") else []
-    candidates.append(Path(__file__).parents[4])
+    candidates += [Path(__file__).parents[4], Path.home() / "comfy" / "ComfyUI"]
     return next(
         (c for c in candidates if (c / "main.py").is_file() and (c / "comfyui_version.py").is_file()), None
     )
