@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+# ComfyUI imports this pack under its folder's path and shows a class's module before the sentence: there, as in the
+# library, it is this. (Classes take their __module__ from here.)
+__name__ = "echovideo_model.errors"
+
 
 class EchoVideoError(Exception):
     """Base of every error raised on purpose; `exit_code` is what the command line returns for it."""
