@@ -181,12 +181,8 @@ class _Plot:
     def _bands(self) -> None:
         half = (self.x(1) - self.x(0)) / 2 if self.count > 1 else self.INSET
         for frame in self.scores.frames_without_face:
-            self._shape(
-                self.pen.rectangle,
-                (self.x(frame) - half, self.TOP),
-                (self.x(frame) + half, self.BOTTOM),
-                _BAND,
-            )
+            left, right = max(self.x(frame) - half, self.LEFT), min(self.x(frame) + half, self.RIGHT)
+            self._shape(self.pen.rectangle, (left, self.TOP), (right, self.BOTTOM), _BAND)
 
     def _grid(self) -> None:
         for value in self._values():

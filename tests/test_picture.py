@@ -146,6 +146,16 @@ def test_the_curve_has_gaps_where_no_face_is_and_these_are_grey() -> None:
     assert tuple(whole[y, x]) == ImageColor.getrgb(picture._PAPER)
 
 
+@pytest.mark.parametrize("values", [(None, 0.5, None), (None,), (None,) * 3, (None, *(0.5,) * 40, None)])
+def test_the_grey_of_the_first_and_the_last_frame_ends_where_the_axes_do(
+    values: tuple[float | None, ...],
+) -> None:
+    place = picture._Plot(Scores(values))
+    row = plotted(values)[round(place.y(0.9))]  # between the numbers of the axis
+    grey = np.nonzero((row == ImageColor.getrgb(picture._BAND)).all(-1))[0]
+    assert place.LEFT <= grey.min() <= place.x(0) <= place.x(len(values) - 1) <= grey.max() <= place.RIGHT
+
+
 def test_a_single_frame_between_gaps_is_seen() -> None:
     alone = columns_of(plotted((0.2, None, 0.8, None, 0.8, 0.8)), picture._CURVE)
     middle = picture._Plot(Scores((0.5,) * 6)).x(2)
