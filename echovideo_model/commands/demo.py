@@ -14,7 +14,7 @@ from . import say
 from .arguments import Bars, check_outputs
 from .output import Target, write
 
-PROMPT = "A person in a green pullover smiles and waves at the camera in a sunny park."
+PROMPT = "A woman in a yellow pullover smiles and waves at the camera in a sunny park."
 NOISE = "The pixels are noise: these are tiny networks with random weights"
 
 

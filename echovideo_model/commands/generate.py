@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,9 +54,9 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--output",
         type=Path,
-        default=Path("output/video.mp4"),
         metavar="FILE.mp4",
-        help="the video (default: %(default)s); with several prompts FILE-1.mp4, FILE-2.mp4, ...",
+        help="the video, replacing what is there (default: the first free name of output/video.mp4, "
+        "output/video_2.mp4, output/video_3.mp4, ...); with several prompts FILE-1.mp4, FILE-2.mp4, ...",
     )
     parser.add_argument(
         "--no-contact-sheet", action="store_true", help="do not write FILE.png beside the video"
@@ -145,7 +146,8 @@ def run(args: argparse.Namespace) -> int:
     from ..video import frame_rate
 
     requests = [_request(args, prompt) for prompt in args.prompt]
-    targets = _targets(args.output, len(requests), sheets=not args.no_contact_sheet)
+    sheets = not args.no_contact_sheet
+    targets = _targets(args.output, len(requests), sheets) if args.output else _free(len(requests), sheets)
     frame_rate(args.fps)
     check_outputs((path for target in targets for path in target.paths), args.photos)
     made = []
@@ -191,6 +193,17 @@ def _targets(output: Path, count: int, sheets: bool) -> list[Target]:
     numbers = range(1, count + 1)
     videos = [output] if count == 1 else [output.with_stem(f"{output.stem}-{number}") for number in numbers]
     return [Target(video, video.with_suffix(".png") if sheets else None) for video in videos]
+
+
+def _free(count: int, sheets: bool) -> list[Target]:
+    """The first of output/video.mp4, output/video_2.mp4, ... that replaces nothing."""
+    number, name = 1, "video.mp4"
+    while True:
+        targets = _targets(Path("output", name), count, sheets)
+        if not any(os.path.lexists(path) for target in targets for path in target.paths):
+            return targets
+        number += 1
+        name = f"video_{number}.mp4"
 
 
 def _person(args: argparse.Namespace, pipeline: Pipeline) -> tuple[Identity, np.ndarray | None]:

@@ -54,6 +54,30 @@ def test_several_prompts_give_several_files_each_as_if_made_alone(
     assert (workplace / "a" / "many-1.mp4").read_bytes() != (workplace / "one.mp4").read_bytes()
 
 
+def test_without_a_name_nothing_is_replaced_and_with_one_it_is(
+    echovideo: Run, models: Path, face: Path, workplace: Path
+) -> None:
+    def made(*arguments: object, prompts: int = 1) -> list[str]:
+        said = echovideo("generate", face, *("--prompt", "a") * prompts, *SMALL, *arguments)
+        assert said.status == 0
+        return said.out.split()
+
+    assert made() == ["output/video.mp4", "output/video.png"]
+    first = {path: path.read_bytes() for path in (workplace / "output").iterdir()}
+    assert made("--seed", 7) == ["output/video_2.mp4", "output/video_2.png"]
+    (workplace / "output" / "video_3.png").write_text("somebody's picture")
+    assert made() == ["output/video_4.mp4", "output/video_4.png"]
+    assert made("--no-contact-sheet") == ["output/video_3.mp4"]
+    assert (workplace / "output" / "video_3.png").read_text() == "somebody's picture"
+    assert {path: path.read_bytes() for path in first} == first
+    (workplace / "output" / "video-2.mp4").write_text("in the way")
+    assert made("--no-contact-sheet", prompts=2) == ["output/video_2-1.mp4", "output/video_2-2.mp4"]
+    made("--output", "output/video.mp4", "--seed", 7)
+    assert (workplace / "output" / "video.mp4").read_bytes() == (
+        workplace / "output" / "video_2.mp4"
+    ).read_bytes()
+
+
 def test_json_is_one_value_with_all_that_was_made(echovideo: Run, models: Path, face: Path) -> None:
     done = echovideo("generate", face, "--prompt", "a", "--prompt", "b", *SMALL, "--json", "--no-face-latent")
     made = json.loads(done.out)
