@@ -28,11 +28,12 @@ from huggingface_hub.utils import WeakFileLock, build_hf_headers
 from tqdm import tqdm
 
 from . import __version__
-from .errors import InvalidRequest, ModelFileMissing, WrongModelFile
+from .errors import EchoVideoError, InvalidRequest, ModelFileMissing, WrongModelFile
 from .files import check_writable
+from .tensorfile import check_headers
 from .weights import NEEDED, ModelFile
 
-Status = Literal["ok", "missing", "wrong size", "wrong hash", "unchecked"]
+Status = Literal["ok", "missing", "wrong size", "wrong hash", "damaged", "unchecked"]
 Result = TypeVar("Result")
 
 PAUSE = 1.0  # seconds before the second attempt; doubled before each further one
@@ -68,13 +69,11 @@ class Offer:
 def verify(folder: Path, files: Iterable[ModelFile] = NEEDED, *, hashing: bool = True) -> list[Check]:
     """Compares the files in a models folder with the table, without the network.
 
-    Raises nothing, whatever is there; "unchecked" is a file that cannot be read or whose sha256 the table lacks.
+    Raises nothing, whatever is there; "unchecked" is a file that cannot be read or whose sha256 the table lacks, and
+    "damaged" one of the latter whose header (of an index: whose shards) shows that it cannot be whole.
     `hashing=False` looks at names and sizes alone.
     """
-    return [
-        Check(file, *_compare(folder / file.path, file.size, file.sha256 if hashing else None))
-        for file in files
-    ]
+    return [Check(file, *_verified(folder / file.path, file, hashing)) for file in files]
 
 
 def plan(folder: Path, files: Iterable[ModelFile] = NEEDED, *, endpoint: str | None = None) -> list[Offer]:
@@ -108,6 +107,16 @@ def fetch(folder: Path, offers: Sequence[Offer]) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     with _alone_in(folder):
         return [_fetch(folder / offer.file.path, offer) for offer in offers]
+
+
+def _verified(path: Path, file: ModelFile, hashing: bool) -> tuple[Status, str]:
+    status, detail = _compare(path, file.size, file.sha256 if hashing else None)
+    if hashing and status == "unchecked" and file.sha256 is None:
+        try:
+            check_headers(path)
+        except EchoVideoError as error:
+            return "damaged", str(error)
+    return status, detail
 
 
 def _address(endpoint: str) -> str:
@@ -225,6 +234,12 @@ def _is_final(error: Exception) -> bool:
     return isinstance(error, OfflineModeIsEnabled) or _http_status(error) in (401, 403, 404, 410)
 
 
+def _is_unreachable(error: Exception) -> bool:
+    """Whether there was no connection at all: known by the class's name, which the HTTP libraries share."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"ConnectError", "ConnectTimeout", "ConnectionError", "ProxyError"})
+
+
 def _sentence(file: ModelFile, url: str, error: Exception, arrived: int) -> str:
     status = _http_status(error)
     if status in (401, 403):
@@ -236,9 +251,13 @@ def _sentence(file: ModelFile, url: str, error: Exception, arrived: int) -> str:
     else:
         remedy = "run the same command again to go on, or name a mirror with --endpoint"
     cause = f"HTTP {status}" if status else (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return (
-        f"{file.path} cannot be fetched from {url}: {cause.rstrip('. ')}, with {arrived} bytes here; {remedy}"
-    )
+    cause = cause.rstrip(". ")
+    if _is_unreachable(error):
+        return (
+            f"{urlsplit(url).hostname} cannot be reached ({cause}): {file.path} is still to be fetched from {url}, "
+            f"with {arrived} bytes here; {remedy}"
+        )
+    return f"{file.path} cannot be fetched from {url}: {cause}, with {arrived} bytes here; {remedy}"
 
 
 def _part(target: Path, offer: Offer) -> Path:

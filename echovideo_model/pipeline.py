@@ -29,7 +29,7 @@ from .schedule import Step, guidance_scale
 from .text import TextEncoder
 from .transformer import EchoVideoTransformer
 from .vae import LATENT_SCALE, CogVideoXVAE
-from .weights import default_folder, require
+from .weights import default_folder, how_to_get, require
 
 FACES = ("clip_visual_encoder", "face_encoder")
 VIDEOS = ("text_encoder", "tokenizer", "transformer", "vae")
@@ -247,10 +247,9 @@ class Pipeline:
         if len(missing) == 1:
             raise next(iter(missing.values()))
         if missing:
-            only = "" if len(missing) == len(FACES + VIDEOS) else f" --only {' '.join(missing)}"
+            only = [] if len(missing) == len(FACES + VIDEOS) else list(missing)
             raise ModelFileMissing(
-                f"no models for {', '.join(missing)} in {self.models}. Get them with: "
-                f'echovideo models download{only} --models "{self.models}"'
+                f"no models for {', '.join(missing)} in {self.models}{how_to_get(self.models, only)}"
             )
 
     def _reporter(self, stage: str) -> Callable[[int, int], None]:

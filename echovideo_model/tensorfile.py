@@ -16,6 +16,7 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,17 @@ def open_tensors(path: str | Path) -> TensorFile:
     return _open_one(path) if shards == [path] else _open_together(path, shards, {})
 
 
+def check_headers(path: Path) -> None:
+    """Reads the header of a .safetensors, or an index and the names of the shards beside it; nothing of other files.
+
+    Raises WrongModelFile (truncated, not weights) and ModelFileMissing (a shard that the index names is not there).
+    """
+    if path.name.endswith(".index.json"):
+        _named_shards(path, _weight_map(path))
+    elif path.suffix == ".safetensors":
+        _read_header(path)
+
+
 def shards_of(path: Path) -> list[Path]:
     """Every shard of the model of which the file `path` is one, in order, there or not; else the file alone."""
     found = SHARD.search(path.name)
@@ -147,16 +159,25 @@ def _open_one(file: Path) -> TensorFile:
 
 def _open_shards(index: Path) -> TensorFile:
     weight_map = _weight_map(index)
-    return _open_together(
-        index, [index.parent / name for name in sorted(set(weight_map.values()))], weight_map
-    )
+    return _open_together(index, _named_shards(index, weight_map), weight_map)
+
+
+def _named_shards(index: Path, weight_map: Mapping[str, str]) -> list[Path]:
+    """The shards that an index names, in order. Raises ModelFileMissing for those that are not there."""
+    files = [index.parent / name for name in sorted(set(weight_map.values()))]
+    _require_files(index.parent, files)
+    return files
+
+
+def _require_files(folder: Path, files: Sequence[Path]) -> None:
+    missing = [file.name for file in files if not os.path.isfile(file)]
+    if missing:
+        raise ModelFileMissing(f"{folder} lacks {', '.join(missing)} of {len(files)} shards: {DOWNLOAD}")
 
 
 def _open_together(path: Path, files: Sequence[Path], weight_map: Mapping[str, str]) -> TensorFile:
     """Several files as one model; `path` is what was asked for, `weight_map` what an index says of them."""
-    missing = [file.name for file in files if not os.path.isfile(file)]
-    if missing:
-        raise ModelFileMissing(f"{path.parent} lacks {', '.join(missing)} of {len(files)} shards: {DOWNLOAD}")
+    _require_files(path.parent, files)
     entries: dict[str, Entry] = {}
     metadata: dict[str, str] = {}
     for file in files:
@@ -201,10 +222,7 @@ def _read_header(file: Path) -> tuple[dict[str, Entry], dict[str, str]]:
             (length,) = struct.unpack("<Q", opened.read(8))
             header: dict[str, Any] = json.loads(opened.read(length))
     except (SafetensorError, OSError) as error:
-        raise WrongModelFile(
-            f"{file} ({file.stat().st_size} bytes) is not a whole .safetensors file ({error}): "
-            "it may be cut short; fetch it again"
-        ) from error
+        raise WrongModelFile(_not_whole(file, error)) from error
     metadata = header.pop("__metadata__", None) or {}
     entries = {}
     for name, stored in header.items():
@@ -215,6 +233,22 @@ def _read_header(file: Path) -> tuple[dict[str, Entry], dict[str, str]]:
         offset = 8 + length + stored["data_offsets"][0]
         entries[name] = Entry(tuple(stored["shape"]), DTYPES[stored["dtype"]], file, offset)
     return entries, metadata
+
+
+def _not_whole(file: Path, reason: Exception) -> str:
+    """The sentence about a file that the library cannot read: one that is cut short, or something else altogether."""
+    start = b""
+    with suppress(OSError), open(file, "rb") as opened:
+        start = opened.read(9)
+    if start[8:] not in (b"", b"{"):  # after 8 bytes of its length, a header is JSON
+        return (
+            f"{file} is no file of weights ({reason}): name a .safetensors, a .pth, .pt, .bin or .ckpt, an index .json "
+            "or a folder of them; if it should be weights, fetch it again"
+        )
+    return (
+        f"{file} ({file.stat().st_size} bytes) is not a whole .safetensors file ({reason}): "
+        "it may be cut short; fetch it again"
+    )
 
 
 class _Mapped:

@@ -288,9 +288,22 @@ def require(folders: str | Path | Sequence[str | Path], group: str) -> Path:
     nearest = min(lacking, key=lambda folder: (not os.path.isdir(folder / group), len(lacking[folder])))
     names = ", ".join(f"{group}/{name}" for name in lacking[nearest])
     raise ModelFileMissing(
-        f"missing model files: {names}; searched in {', '.join(map(str, searched))}. "
-        f'Get them with: echovideo models download --only {group} --models "{nearest}"'
+        f"missing model files: {names}; searched in {', '.join(map(str, searched))}{how_to_get(nearest, [group])}"
     )
+
+
+def how_to_get(folder: Path, groups: Sequence[str]) -> str:
+    """The end of an error about missing files: the command that gets `groups`, all if empty, into a models folder.
+
+    ComfyUI's own models folder is no place for them, and is named as what it is.
+    """
+    command = "echovideo models download" + (f" --only {' '.join(groups)}" if groups else "")
+    if all(os.path.isdir(folder / name) for name in ("diffusion_models", "text_encoders", "vae")):
+        return (
+            f"; {folder} looks like ComfyUI's models folder, whose files have other names and which the command line "
+            f"does not read. Leave it out and get them with: {command}"
+        )
+    return f'. Get them with: {command} --models "{folder}"'
 
 
 def _single_file(folder: Path) -> Path | None:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,9 +21,11 @@ from types import SimpleNamespace
 
 import huggingface_hub.constants
 import pytest
+import torch
 from huggingface_hub.utils import WeakFileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from echovideo_model import download, weights
 from echovideo_model.commands import models
@@ -342,8 +345,18 @@ def test_a_passing_failure_of_the_server_is_waited_out(tmp_path: Path) -> None:
 def test_a_server_that_is_not_there_is_an_error_with_its_address(tmp_path: Path) -> None:
     with serving(Served(BYTES)) as hub:
         address = hub.address
-    with pytest.raises(ModelFileMissing, match=address):
+    with pytest.raises(ModelFileMissing, match=address) as caught:
         plan(tmp_path, [known()], endpoint=address)
+    assert re.match(
+        r"127\.0\.0\.1 cannot be reached \(.+\): vae/model\.bin is still to be", str(caught.value)
+    )
+
+
+def test_a_name_that_nobody_knows_is_a_hub_that_cannot_be_reached(tmp_path: Path) -> None:
+    with pytest.raises(
+        ModelFileMissing, match=r"^mirror\.invalid cannot be reached \(.+with 0 bytes here; run"
+    ):
+        plan(tmp_path, [known()], endpoint="https://mirror.invalid")
 
 
 @pytest.mark.parametrize("endpoint", ["", "mirror", "ftp://mirror", "http://", "http://[::1", "http://a:b"])
@@ -538,6 +551,44 @@ def test_verify_of_a_folder_that_is_none_finds_everything_missing(folder: str) -
     assert {check.status for check in verify(Path(folder))} == {"missing"}
 
 
+SHARDS = [f"transformer/dit-0000{number}-of-00002.safetensors" for number in (1, 2)]
+INDEX = "transformer/dit.safetensors.index.json"
+
+
+def sharded(folder: Path) -> list[ModelFile]:
+    """Two shards with their index, of which the table knows no hash."""
+    (folder / "transformer").mkdir()
+    for shard, name in zip(SHARDS, "ab", strict=True):
+        save_file({name: torch.ones(9)}, folder / shard)
+    names = [Path(shard).name for shard in SHARDS]
+    (folder / INDEX).write_text(json.dumps({"weight_map": dict(zip("ab", names, strict=True))}))
+    return [unknown(path) for path in (INDEX, *SHARDS)]
+
+
+def test_a_shard_without_a_hash_that_is_cut_short_is_damaged(tmp_path: Path) -> None:
+    files = sharded(tmp_path)
+    assert [check.status for check in verify(tmp_path, files)] == ["unchecked"] * 3
+    whole = (tmp_path / SHARDS[1]).read_bytes()
+    for left in (0, 4, 30, len(whole) - 1):
+        (tmp_path / SHARDS[1]).write_bytes(whole[:left])
+        checks = verify(tmp_path, files)
+        assert [check.status for check in checks] == ["unchecked", "unchecked", "damaged"]
+        assert f"({left} bytes) is not a whole .safetensors file" in checks[2].detail
+    assert {check.status for check in verify(tmp_path, files, hashing=False)} == {"unchecked"}
+
+
+def test_an_index_without_its_shards_is_damaged(tmp_path: Path) -> None:
+    files = sharded(tmp_path)
+    (tmp_path / SHARDS[0]).unlink()
+    index, first, second = verify(tmp_path, files)
+    assert (index.status, first.status, second.status) == ("damaged", "missing", "unchecked")
+    assert f"lacks {Path(SHARDS[0]).name} of 2 shards" in index.detail
+    (tmp_path / INDEX).write_text((tmp_path / INDEX).read_text()[:-5])
+    index = verify(tmp_path, files)[0]
+    assert index.status == "damaged"
+    assert "is not an index of shards" in index.detail
+
+
 def test_verify_says_what_was_expected_and_what_is_there(tmp_path: Path) -> None:
     put(tmp_path / "vae/model.bin", "changed")
     detail = verify(tmp_path, [known()])[0].detail
@@ -604,6 +655,23 @@ def test_verify_returns_3_and_names_what_is_wrong(
     assert "wrong hash  vae/model.bin" in shown
     assert "missing     transformer/config.json" in shown
     assert f'echovideo models download --models "{tmp_path}"' in shown
+
+
+def test_verify_returns_3_and_says_that_a_file_without_a_hash_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(weights, "NEEDED", tuple(sharded(tmp_path)))
+    assert command("verify", "--models", tmp_path) == 0
+    os.truncate(tmp_path / SHARDS[1], 90)
+    capsys.readouterr()
+    assert command("verify", "--models", tmp_path) == 3
+    shown = capsys.readouterr().out
+    assert f"damaged     {SHARDS[1]}  (" in shown
+    assert "2 unchecked, 1 damaged" in shown
+    assert command("verify", "--models", tmp_path, "--json") == 3
+    verified = json.loads(capsys.readouterr().out)
+    assert verified["right"] is False
+    assert [file["status"] for file in verified["files"]] == ["unchecked", "unchecked", "damaged"]
 
 
 def test_list_shows_size_licence_and_source_of_every_file(

@@ -164,6 +164,19 @@ def test_a_file_cut_short_anywhere_is_refused(tmp_path: Path, data: st.DataObjec
     assert "not a whole .safetensors" in refusal(WrongModelFile, file)
 
 
+@pytest.mark.parametrize(
+    "start", [b"\xff\xd8\xff\xe0\0\x10JFIF\0", b"<!DOCTYPE html>", b"version https://git-lfs"]
+)
+@pytest.mark.parametrize("name", ["me.jpg", "model.safetensors"])
+def test_what_is_no_weights_at_all_is_not_said_to_be_cut_short(
+    tmp_path: Path, name: str, start: bytes
+) -> None:
+    (tmp_path / name).write_bytes(start + bytes(999))
+    said = refusal(WrongModelFile, tmp_path / name)
+    assert f"{name} is no file of weights" in said
+    assert "cut short" not in said
+
+
 @in_a_folder
 @given(st.binary(max_size=200))
 def test_noise_is_refused(tmp_path: Path, noise: bytes) -> None:

@@ -192,6 +192,21 @@ def test_a_missing_group_is_an_error_with_names_folders_and_the_command(tmp_path
     assert caught.value.exit_code == 3
 
 
+def test_comfyui_s_models_folder_is_named_as_what_it_is_and_nothing_is_to_be_put_there(
+    tmp_path: Path,
+) -> None:
+    clause = "looks like ComfyUI's models folder, whose files have other names"
+    for name in ("vae", "diffusion_models", "text_encoders"):
+        with pytest.raises(ModelFileMissing) as caught:
+            require(tmp_path, "transformer")
+        assert clause not in str(caught.value)
+        (tmp_path / name).mkdir()
+    with pytest.raises(ModelFileMissing) as caught:
+        require(tmp_path, "transformer")
+    assert f"{tmp_path} {clause}" in str(caught.value)
+    assert str(caught.value).endswith("echovideo models download --only transformer")
+
+
 def test_the_first_folder_that_has_everything_is_taken(tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("none", "some", "all", "all too")]
     lay_out(folders[1], *released("text_encoder")[:3])

@@ -56,7 +56,7 @@ def _add_fetching(parser: argparse.ArgumentParser, table: Sequence[ModelFile]) -
 
 
 def run(args: argparse.Namespace) -> int:
-    """Does the chosen action; 0 when all is well, 3 when `verify` finds files missing or wrong."""
+    """Does the chosen action; 0 when all is well, 3 when `verify` finds files missing, wrong or damaged."""
     folder = _host_models(args.comfyui) if args.act is _install else models_folder(args)
     result: int = args.act(folder, args)
     return result
@@ -96,10 +96,11 @@ def _verify(folder: Path, args: argparse.Namespace) -> int:
         say(", ".join(f"{count} {status}" for status, count in counts.items()))
         if counts["unchecked"]:
             say(
-                "Unchecked files have no hash in the table; `echovideo models download` compares them with the Hub."
+                "Unchecked files have no hash in the table, of weights only the header was read; "
+                "`echovideo models download` compares them with the Hub."
             )
         if not right:
-            say(f'Get what is missing or wrong with: echovideo models download --models "{folder}"')
+            say(f'Get what is missing, wrong or damaged with: echovideo models download --models "{folder}"')
     return 0 if right else ModelFileMissing.exit_code
 
 
@@ -126,7 +127,7 @@ def _install(models: Path, args: argparse.Namespace) -> int:
             f"Found where {EXTRA_PATHS} says, and not checked: {PurePosixPath(file.path).name} in {path.parent}"
         )
     for check in checks:
-        if check.status in ("wrong size", "wrong hash"):
+        if check.status in ("wrong size", "wrong hash", "damaged"):
             say(
                 f"Kept as it was: {check.file.path} is not the published file ({check.detail}). "
                 "If it does not load, move it away and run this again."

@@ -60,7 +60,9 @@ refusals: list[tuple[type[errors.EchoVideoError] | None, str, tuple[object, ...]
     (WrongModelFile, "cut short", (*make, "--transformer", "short.safetensors")),
     (ModelFileMissing, "no weights at nothing", (*make, "--transformer", "nothing")),
     (ModelFileMissing, "echovideo models download --models \"empty\"", (*make, "--models", "empty")),
+    (ModelFileMissing, "looks like ComfyUI's models folder", (*make, "--models", "ComfyUI/models")),
     (ModelFileMissing, "no weights at nothing", ("inspect", "nothing")),
+    (WrongModelFile, "wall.png is no file of weights", ("inspect", "wall.png")),
     (WrongModelFile, "is a LoRA: only", ("convert", "lora.safetensors", "other.safetensors")),
     (InvalidRequest, "as a video", ("score", "text.jpg", PHOTO)),
     (None, "--prompt", ("generate", PHOTO)),
@@ -96,6 +98,8 @@ def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing_behind(
 def put_odd_files(folder: Path) -> None:
     (folder / "text.jpg").write_text("not an image")
     (folder / "empty").mkdir()
+    for name in ("diffusion_models", "text_encoders", "vae"):
+        (folder / "ComfyUI" / "models" / name).mkdir(parents=True)
     Image.new("RGB", (1, 1)).save(folder / "one.png")
     Image.new("RGB", (20000, 20)).save(folder / "wide.png")
     Image.new("RGB", (400, 300), "grey").save(folder / "wall.png")
