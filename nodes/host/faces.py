@@ -192,7 +192,7 @@ class FaceSearch:
 
     def parser(self, name: str) -> FaceParser:
         if name not in folders.listed(folders.FACE_PARSERS):
-            raise folders.absent(folders.FACE_PARSERS, name or "parsing_bisenet.pth")
+            raise folders.absent([(folders.FACE_PARSERS, name or "parsing_bisenet.pth")])
         path = folders.resolve(folders.FACE_PARSERS, name)
         key = (path, path.stat().st_mtime_ns)
         return remembered(self.parsers, key, 1, lambda: FaceParser.load(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -42,31 +43,32 @@ def resolve(folder: str, name: str) -> Path:
     """The file that a node's choice means. Raises ModelFileMissing with every place searched."""
     path = folder_paths.get_full_path(folder, name)
     if path is None:
-        raise absent(folder, name)
+        raise absent([(folder, name)])
     return Path(path)
 
 
-def absent(folder: str, name: str) -> ModelFileMissing:
-    """The error about a file that is not there: every place searched, and the command that gets what is published."""
-    places = ", ".join(folder_paths.get_folder_paths(folder))
-    published = "" if folder == IDENTITIES else f", or get the published file with {install()}"
-    return ModelFileMissing(
-        f"{name} is in none of the folders searched ({places}): put it there and press R{published}"
-    )
+def absent(files: Sequence[tuple[str, str]]) -> ModelFileMissing:
+    """The one error about files (folder, name) that are not there: for each one every place searched, and the
+    command that gets what is published."""
+    searched = [(name, ", ".join(folder_paths.get_folder_paths(folder))) for folder, name in files]
+    said = ", and ".join(f"{name} is in none of the folders searched ({places})" for name, places in searched)
+    them, s = ("it", "") if len(files) == 1 else ("them", "s")
+    own = all(folder == IDENTITIES for folder, _ in files)
+    published = "" if own else f", or get the published file{s} with {install()}"
+    return ModelFileMissing(f"{said}: put {them} there and press R{published}")
 
 
 def check(chosen: dict[str, str | None]) -> bool | str:
-    """For a node's validate_inputs: True, or why a choice {folder: name} cannot be met (None is not known yet).
+    """For a node's validate_inputs: True, or why choices {folder: name} cannot be met (None is not known yet).
 
     Without it, newer hosts say only that the name is not in a list, and older ones say nothing before the run.
     """
-    try:
-        for folder, name in chosen.items():
-            if name is not None:
-                resolve(folder, name)
-    except ModelFileMissing as error:
-        return str(error)
-    return True
+    missing = [
+        (folder, name)
+        for folder, name in chosen.items()
+        if name is not None and folder_paths.get_full_path(folder, name) is None
+    ]
+    return str(absent(missing)) if missing else True
 
 
 def install() -> str:

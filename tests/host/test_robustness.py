@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -124,6 +125,18 @@ def test_a_file_that_is_not_there_is_named_with_its_folder_and_the_command_that_
     assert f"`echovideo models install --comfyui {host.base}`" in message
 
 
+def test_every_file_of_a_node_that_is_not_there_is_named_at_once(host: Host) -> None:
+    loader = node("EchoVideoLoadFaceEncoders", parser_name="no.pth", siglip_name="no.safetensors")
+    message = failing(host, identity() | {"faces": loader})
+    parsers, siglip = (re.escape(str(host.base / "models" / name)) for name in ("facemodels", "clip_vision"))
+    searched = "is in none of the folders searched"
+    assert re.search(
+        rf"no\.pth {searched} \({parsers}[^)]*\), and no\.safetensors {searched} \({siglip}[^)]*\): put them there and "
+        rf"press R, or get the published files with `echovideo models install --comfyui {re.escape(str(host.base))}`",
+        message,
+    )
+
+
 def test_antelopev2_that_is_not_there_is_named_with_its_folder_and_the_command_that_gets_it(
     host: Host,
 ) -> None:
@@ -178,7 +191,9 @@ def photo_without_a_face(host: Host) -> str:
 
 
 def test_a_photo_without_a_face_says_which_and_what_was_tried(host: Host) -> None:
-    message = failing(host, loaders() | identity(photo_without_a_face(host)))
+    run = host.run(loaders() | identity(photo_without_a_face(host)))
+    message = run.message
+    assert run.error["exception_type"] == "echovideo_model.errors.NoFaceFound"  # the page shows it first
     assert "photo 1 of 1" in message
     assert "320 x 320" in message
     assert "640" in message
