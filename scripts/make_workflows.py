@@ -41,7 +41,7 @@ def main() -> None:
             page = page_form(graph, described, title, about)
             for path, content in ((folder / f"{name}.json", page), (folder / "api" / f"{name}.json", api)):
                 path.write_text(json.dumps(content, indent=1) + "\n")
-            thumbnail(title, about, folder / f"{name}.jpg")
+            thumbnail(name, folder / f"{name}.jpg")
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def test_the_downloads_that_a_workflow_offers_are_those_that_install_makes(workf
         url = hf_hub_url(
             file.repository, file.source, revision=file.revision, endpoint="https://huggingface.co"
         )
-        assert f"`models/{file.path}` [download]({url})" in note
+        assert f"**models/{file.path}** [download]({url})" in note
         checked = {"hash": file.sha256, "hash_type": "SHA256"} if file.sha256 else {}
         if not name.endswith(".onnx"):
             known[name] = {"name": name, "url": url, "directory": folder, **checked}
@@ -153,7 +153,7 @@ def test_the_downloads_that_a_workflow_offers_are_those_that_install_makes(workf
     assert page["models"] == [
         entry for entry in offered if entry["name"] == "echovideo-00002-of-00002.safetensors"
     ]
-    assert "`echovideo models install --comfyui PATH`" in note
+    assert "**echovideo models install --comfyui PATH**" in note
 
 
 # --- installing ----------------------------------------------------------------------------------------------------

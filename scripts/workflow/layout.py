@@ -6,7 +6,8 @@ from graphs import Graph
 
 from .described import is_link
 
-COLUMN, GAP, TOP = 420, 60, 120
+COLUMN, GAP, TOP = 420, 50, 120  # the bar above a node takes 30 of the gap
+LOWER = {1: 60, 2: 60}  # these columns begin lower: above them runs the link from the model to the sampler
 WIDTH = 360
 WIDE = {"SaveVideo": 600}  # in the last column; what it shows is what all of it is for
 SHOWN = {
@@ -31,15 +32,21 @@ def height(kind: str, sockets: int, widgets: int) -> int:
     return 16 + 20 * sockets + 24 * widgets + SHOWN.get(kind, 0)
 
 
-def places(graph: Graph, heights: dict[str, int]) -> dict[str, list[int]]:
-    """Node -> left and top."""
+def room(kind: str, sockets: int, widgets: int) -> int:
+    """The height in Nodes 2.0, whose rows are higher and which puts a footer below."""
+    shown = 0 if kind == "CLIPTextEncode" else SHOWN.get(kind, 0)  # text stays as high as it is
+    return max(height(kind, sockets, widgets), 52 + 20 * sockets + 34 * widgets + shown)
+
+
+def places(graph: Graph, rooms: dict[str, int]) -> dict[str, list[int]]:
+    """Node -> left and top; nothing overlaps in either of the page's looks."""
     column_of = columns(graph)
     bottoms: dict[int, int] = {}
     result = {}
     for name in graph:
         column = column_of[name]
-        top = bottoms.get(column, TOP)
-        bottoms[column] = top + heights[name] + GAP
+        top = bottoms.get(column, TOP + LOWER.get(column, 0))
+        bottoms[column] = top + rooms[name] + GAP
         result[name] = [COLUMN * (column + 1), top]
     return result
 

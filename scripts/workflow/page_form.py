@@ -7,7 +7,7 @@ from typing import Any
 from graphs import Graph
 
 from .described import WIDGETS, Described, default, is_link
-from .layout import height, places, width
+from .layout import height, places, room, width
 from .models import named_by_no_widget, of_node
 from .note import note
 from .sketches import TITLES
@@ -25,8 +25,8 @@ def page_form(graph: Graph, described: Described, title: str, about: str) -> dic
         nodes.append(drawn(ids[name], order, one, described, links))
         if name in TITLES:
             nodes[-1]["title"] = TITLES[name]
-    heights = {name: node["size"][1] for name, node in zip(graph, nodes, strict=True)}
-    for node, place in zip(nodes, places(graph, heights).values(), strict=True):
+    rooms = {name: room(*measures(node)) for name, node in zip(graph, nodes, strict=True)}
+    for node, place in zip(nodes, places(graph, rooms).values(), strict=True):
         node["pos"] = place
     return {
         "last_node_id": len(graph) + 1,
@@ -68,12 +68,11 @@ def drawn(id: int, order: int, one: dict[str, Any], described: Described, links:
     inputs = inputs_of(id, sockets(one, described), links)
     outputs = outputs_of(id, described.outputs(kind), links)
     widgets = widgets_of(one, described)
-    rows = max(sum("widget" not in socket for socket in inputs), len(outputs))
-    return {
+    result = {
         "id": id,
         "type": kind,
         "pos": [0, 0],
-        "size": [width(kind), height(kind, rows, len(widgets))],
+        "size": [width(kind), 0],
         "flags": {},
         "order": order,
         "mode": 0,
@@ -82,6 +81,14 @@ def drawn(id: int, order: int, one: dict[str, Any], described: Described, links:
         "properties": properties_of(kind, widgets),
         "widgets_values": widgets,
     }
+    result["size"][1] = height(*measures(result))
+    return result
+
+
+def measures(node: dict[str, Any]) -> tuple[str, int, int]:
+    """What a node's height follows from: its type, its rows of sockets, its widgets."""
+    inputs = sum("widget" not in socket for socket in node["inputs"])
+    return node["type"], max(inputs, len(node["outputs"])), len(node["widgets_values"])
 
 
 def inputs_of(id: int, sockets: dict[str, str], links: Links) -> list[dict[str, Any]]:
