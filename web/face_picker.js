@@ -174,7 +174,7 @@ export class FacePicker {
       box.classList.toggle("echovideo-chosen", used);
       box.setAttribute("aria-checked", used);
       box.setAttribute("aria-label", say(used ? "face_used" : "face", { number }));
-      box.title = box.ariaLabel ?? "";
+      box.title = used || linked ? box.ariaLabel : say("take", { number });
       box.firstChild.textContent = used ? `✓ ${number}` : `${number}`;
     });
     const lacking = known ? this.#lacking() : [];
