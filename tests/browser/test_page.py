@@ -46,8 +46,13 @@ def face(page: Browser, number: int, picker: int = 0) -> Any:
 def test_a_click_on_a_face_makes_it_the_identity(page: Browser, host: Any, released: Path) -> None:
     build(page)
     page.wait_for_faces(2)
+    status = page.picker().locator(".echovideo-status")
+    assert status.text_content() == "2 faces, face 0 is used; click another"
+    assert face(page, 1).get_attribute("title") == "Click to use face 1"
+    assert face(page, 1).evaluate("(box) => getComputedStyle(box).cursor") == "pointer"
     face(page, 1).click()
     assert chosen(page) == {"face_order": "largest", "face_index": 1}
+    assert face(page, 1).get_attribute("title") == "Face 1, used"
     assert face(page, 1).get_attribute("aria-checked") == "true"
     assert face(page, 0).get_attribute("aria-checked") == "false"
     page.run_workflow()
