@@ -301,7 +301,7 @@ def how_to_get(folder: Path, groups: Sequence[str]) -> str:
     if all(os.path.isdir(folder / name) for name in ("diffusion_models", "text_encoders", "vae")):
         return (
             f"; {folder} looks like ComfyUI's models folder, whose files have other names and which the command line "
-            f"does not read. Leave it out and get them with: {command}"
+            f"does not read: name another or none, and get them with: {command}"
         )
     return f'. Get them with: {command} --models "{folder}"'
 
