@@ -19,6 +19,7 @@ SHOWN = {
     "PreviewAny": 70,
     "SaveVideo": 480,
 }
+LOOK_2 = {"CLIPTextEncode": 0, "LoadImage": 420}  # text stays as high; 0.8.0 shows photos as wide as the node
 LEFT = ("Load", "TextEncode")  # what a workflow begins with
 BELOW = ("VAEDecode", "VAEDecodeTiled", "CreateVideo", "PreviewAny")  # small: they stand below what they read
 
@@ -34,7 +35,7 @@ def height(kind: str, sockets: int, widgets: int) -> int:
 
 def room(kind: str, sockets: int, widgets: int) -> int:
     """The height in Nodes 2.0, whose rows are higher and which puts a footer below."""
-    shown = 0 if kind == "CLIPTextEncode" else SHOWN.get(kind, 0)  # text stays as high as it is
+    shown = (SHOWN | LOOK_2).get(kind, 0)
     return max(height(kind, sockets, widgets), 52 + 20 * sockets + 34 * widgets + shown)
 
 
