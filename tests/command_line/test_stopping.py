@@ -28,6 +28,8 @@ def interrupting(bars, stage, done, total):
             os.kill(os.getpid(), number)
 
 number, times = SIGNAL
+if number != signal.SIGINT:
+    signal.signal(number, signal.SIG_DFL)  # under nohup, as these tests may be, SIGHUP is ignored, and stays so
 Bars.__call__ = interrupting
 for at in ("text", "sampling", "decoding", "writing"):
     print(at, cli.main(sys.argv[1:]), flush=True)
