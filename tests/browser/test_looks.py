@@ -49,11 +49,13 @@ def test_no_node_covers_another(looked_at: tuple[Browser, bool]) -> None:
     for name in NAMES:
         workflow = page_form(name)
         page.load(workflow)
+        if new:
+            page.page.wait_for_timeout(2000)
+            if page.page.locator("[data-node-id] textarea").count() == 0:
+                pytest.skip("this host's new look is unfinished: even its own prompts have no field for text")
         page.wait_for_faces(1)
         page.see_all()
         rectangles = page.run_js(RECTANGLES)
-        if new and not any(drawn for _, drawn, *_ in rectangles):
-            pytest.skip("this host's new look is unfinished: it draws no node that was loaded")
         page.picture(f"look_{'new' if new else 'classic'}_{name}")
         assert len(rectangles) == len(workflow["nodes"])
         assert all(drawn is new for _, drawn, *_ in rectangles), name
