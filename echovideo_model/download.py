@@ -30,7 +30,6 @@ from tqdm import tqdm
 from . import __version__
 from .errors import EchoVideoError, InvalidRequest, ModelFileMissing, WrongModelFile
 from .files import check_writable
-from .tensorfile import check_headers
 from .weights import NEEDED, ModelFile
 
 Status = Literal["ok", "missing", "wrong size", "wrong hash", "damaged", "unchecked"]
@@ -112,6 +111,9 @@ def fetch(folder: Path, offers: Sequence[Offer]) -> list[Path]:
 def _verified(path: Path, file: ModelFile, hashing: bool) -> tuple[Status, str]:
     status, detail = _compare(path, file.size, file.sha256 if hashing else None)
     if hashing and status == "unchecked" and file.sha256 is None:
+        # Here, because it takes PyTorch: seconds that no other command should wait.
+        from .tensorfile import check_headers
+
         try:
             check_headers(path)
         except EchoVideoError as error:

@@ -74,5 +74,10 @@ def test_every_command_and_every_argument_explains_itself(
             assert action.help, f"{parser.prog} {action.dest}"
 
 
+def test_the_command_begins_without_loading_pytorch() -> None:
+    process = in_a_process(code="import sys, echovideo_model.cli; print('torch' in sys.modules)")
+    assert process.communicate(timeout=60)[0] == "False\n"
+
+
 def test_version_is_told(echovideo: Run) -> None:
     assert re.fullmatch(r"echovideo \d+\.\d+\.\d+\n", echovideo("--version").out)
