@@ -29,7 +29,7 @@ from echovideo_model.iitf import IITFSizes
 from echovideo_model.rotary import rotary_table
 from echovideo_model.tiny.weights import seeded_state
 from echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
-from echovideo_model.vae import CogVideoXVAE, VAESizes
+from echovideo_model.vae.autoencoder import CogVideoXVAE, VAESizes
 
 THREADS = 2
 Run = Callable[[], Tensor]

@@ -22,14 +22,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu import RELEASED
-from echovideo_model.family import shapes_of
-from echovideo_model.tensorwriter import write_folder
 from echovideo_model.transformer import EchoVideoTransformer
+from echovideo_model.weights.family import shapes_of
+from echovideo_model.weights.writing import write_folder
 
 STEM = "diffusion_pytorch_model"
 LOAD = """
 import sys
-from echovideo_model.checkpoint import load_transformer
+from echovideo_model.weights.loading import load_transformer
 network = load_transformer(sys.argv[1])
 """
 

@@ -21,7 +21,6 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
-from echovideo_model.checkpoint import Network
 from echovideo_model.face.align import align_face, face_latent_pixels, pad_to_aspect
 from echovideo_model.face.parse import BiSeNet, FaceParser
 from echovideo_model.face.photo import limit_long_edge
@@ -35,7 +34,8 @@ from echovideo_model.samplers import SAMPLERS, cpu_noise, sample
 from echovideo_model.schedule import Step, alphas_cumprod, guidance_scale, steps_of, timesteps
 from echovideo_model.tiny.weights import seeded, seeded_state
 from echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
-from echovideo_model.vae import CogVideoXVAE, VAESizes
+from echovideo_model.vae.autoencoder import CogVideoXVAE, VAESizes
+from echovideo_model.weights.loading import Network
 
 STRICT = 1e-4  # of the largest value, in float32
 

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
-from .checkpoint import Network
 from .errors import InvalidRequest
+from .weights.loading import Network
 
 
 def find_device(name: torch.device | str | None = None) -> torch.device:

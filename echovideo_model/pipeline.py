@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from . import __version__
-from .checkpoint import TRANSFORMER, VAE, inspect, load_transformer, load_vae
 from .devices import find_device, lent
 from .errors import InvalidRequest, ModelFileMissing
 from .face.align import face_latent_pixels
@@ -28,8 +27,9 @@ from .samplers import OnStep, cpu_noise, sample
 from .schedule import Step, guidance_scale
 from .text import TextEncoder
 from .transformer import EchoVideoTransformer
-from .vae import LATENT_SCALE, CogVideoXVAE
-from .weights import default_folder, how_to_get, require
+from .vae.autoencoder import LATENT_SCALE, CogVideoXVAE
+from .weights.folders import default_folder, how_to_get, require
+from .weights.loading import TRANSFORMER, VAE, inspect, load_transformer, load_vae
 
 FACES = ("clip_visual_encoder", "face_encoder")
 VIDEOS = ("text_encoder", "tokenizer", "transformer", "vae")

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .checkpoint import read_state
 from .errors import ModelFileMissing, WrongModelFile
-from .family import T5, Shapes, open_family, require_same, shapes_of
-from .tensorfile import DOWNLOAD, OnBytes, TensorFile
+from .weights.family import T5, Shapes, open_family, require_same, shapes_of
+from .weights.loading import read_state
+from .weights.reading import DOWNLOAD, OnBytes, TensorFile
 
 TOKENS = 226
 EMBEDDING = ("shared.weight", "encoder.embed_tokens.weight")

@@ -10,9 +10,9 @@ from comfy.utils import ProgressBar
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from ..echovideo_model.chart import plot_scores
 from ..echovideo_model.identity import Identity as IdentityData
-from ..echovideo_model.picture import plot_scores
-from ..echovideo_model.score import score
+from ..echovideo_model.metrics.identity import score
 from .host.encoders import HostFaceEncoders
 from .preview import to_image
 from .schema import FaceEncoders, Identity, schema

@@ -18,8 +18,14 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from echovideo_model import tensorwriter
-from echovideo_model.checkpoint import (
+from echovideo_model.errors import Cancelled, EchoVideoError, InvalidRequest, WrongModelFile
+from echovideo_model.operations import Linear
+from echovideo_model.pipeline import Pipeline
+from echovideo_model.tiny import networks
+from echovideo_model.tiny.tokenizer import tokenizer_files
+from echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
+from echovideo_model.weights import writing as tensorwriter
+from echovideo_model.weights.loading import (
     STORAGE,
     convert,
     inspect,
@@ -28,14 +34,8 @@ from echovideo_model.checkpoint import (
     read_state,
     storage_dtype,
 )
-from echovideo_model.errors import Cancelled, EchoVideoError, InvalidRequest, WrongModelFile
-from echovideo_model.operations import Linear
-from echovideo_model.pipeline import Pipeline
-from echovideo_model.tensorfile import DTYPES, open_tensors
-from echovideo_model.tensorwriter import _header
-from echovideo_model.tiny import networks
-from echovideo_model.tiny.tokenizer import tokenizer_files
-from echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
+from echovideo_model.weights.reading import DTYPES, open_tensors
+from echovideo_model.weights.writing import _header
 
 KEYS = Path(__file__).parent / "golden" / "transformer_keys.json"
 RELEASED: dict[str, tuple[int, ...]] = {

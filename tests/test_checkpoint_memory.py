@@ -14,11 +14,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from echovideo_model.family import shapes_of
-from echovideo_model.tensorwriter import write_file
 from echovideo_model.tiny.networks import TRANSFORMER_SIZES
 from echovideo_model.tiny.weights import seeded
 from echovideo_model.transformer import EchoVideoTransformer
+from echovideo_model.weights.family import shapes_of
+from echovideo_model.weights.writing import write_file
 
 if sys.platform != "linux":
     pytest.skip("needs Linux's account of a process's memory", allow_module_level=True)
@@ -27,7 +27,7 @@ MEASURE = """
 import json, sys
 from pathlib import Path
 import torch
-from echovideo_model.checkpoint import convert, load_transformer
+from echovideo_model.weights.loading import convert, load_transformer
 
 def kilobytes(field):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(field))

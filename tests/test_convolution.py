@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from echovideo_model.convolution import MINIMAL_FILTERS, EnlargedConvolution, TimeConvolution
-from echovideo_model.vae_layers import CausalConv3d, Stream
+from echovideo_model.vae.convolution import MINIMAL_FILTERS, EnlargedConvolution, TimeConvolution
+from echovideo_model.vae.layers import CausalConv3d, Stream
 
 
 class Counting3d(nn.Conv3d):

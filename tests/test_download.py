@@ -27,11 +27,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from echovideo_model import download, weights
 from echovideo_model.commands import models
-from echovideo_model.download import fetch, plan, verify
 from echovideo_model.errors import Cancelled, EchoVideoError, InvalidRequest, ModelFileMissing, WrongModelFile
-from echovideo_model.weights import Licence, ModelFile
+from echovideo_model.weights import download, released
+from echovideo_model.weights.download import fetch, plan, verify
+from echovideo_model.weights.released import Licence, ModelFile
 from tests.http_server import COMMIT, Hub, Served
 
 FREE = Licence("MIT", "https://example.org/mit")
@@ -187,8 +187,8 @@ def child(hub: Hub, folder: Path, content: bytes, *, beforehand: str = "") -> su
     program = f"""
         import huggingface_hub.constants, resource, sys
         from pathlib import Path
-        from echovideo_model.download import fetch, plan
-        from echovideo_model.weights import Licence, ModelFile
+        from echovideo_model.weights.download import fetch, plan
+        from echovideo_model.weights.released import Licence, ModelFile
         huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = 1024
         {beforehand}
         path, licence = "vae/model.bin", Licence("MIT", "")
@@ -366,7 +366,8 @@ def test_an_endpoint_that_is_no_address_is_refused(tmp_path: Path, endpoint: str
 
 
 def test_being_told_to_stay_offline_is_said_at_once(tmp_path: Path) -> None:
-    program = "import sys; from pathlib import Path; from echovideo_model.download import plan; plan(Path(sys.argv[1]))"
+    imports = "import sys; from pathlib import Path; from echovideo_model.weights.download import plan"
+    program = f"{imports}; plan(Path(sys.argv[1]))"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     child = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)],
@@ -607,8 +608,8 @@ def small_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         known(),
         replace(known(OTHER, "transformer/config.json"), group="transformer", licence=RESTRICTED),
     )
-    monkeypatch.setattr(weights, "TABLE", table)
-    monkeypatch.setattr(weights, "NEEDED", table)
+    monkeypatch.setattr(released, "TABLE", table)
+    monkeypatch.setattr(released, "NEEDED", table)
     files = {"them/model/vae/model.bin": Served(BYTES), "them/model/transformer/config.json": Served(OTHER)}
     with Hub(files) as hub:
         yield hub
@@ -660,7 +661,7 @@ def test_verify_returns_3_and_names_what_is_wrong(
 def test_verify_returns_3_and_says_that_a_file_without_a_hash_is_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(weights, "NEEDED", tuple(sharded(tmp_path)))
+    monkeypatch.setattr(released, "NEEDED", tuple(sharded(tmp_path)))
     assert command("verify", "--models", tmp_path) == 0
     os.truncate(tmp_path / SHARDS[1], 90)
     capsys.readouterr()
@@ -679,7 +680,7 @@ def test_list_shows_size_licence_and_source_of_every_file(
 ) -> None:
     assert command("list", "--models", tmp_path) == 0
     shown = capsys.readouterr().out
-    for file in weights.TABLE:
+    for file in released.TABLE:
         assert file.path in shown
         assert file.licence.name in shown
         assert file.repository in shown

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from echovideo_model import errors
-from echovideo_model.checkpoint import storage_dtype
+from echovideo_model.weights.loading import storage_dtype
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "web" / "docs"

@@ -15,11 +15,12 @@ from pathlib import Path, PurePosixPath
 import pytest
 from huggingface_hub import hf_hub_url
 
-from echovideo_model import weights
 from echovideo_model.commands import models
 from echovideo_model.errors import InvalidRequest
 from echovideo_model.face.detect import DETECTOR, RECOGNISER
-from echovideo_model.weights import GROUPS, HOST, TABLE, ModelFile, select_for_host
+from echovideo_model.weights import comfyui as layout
+from echovideo_model.weights.comfyui import HOST, select_for_host
+from echovideo_model.weights.released import GROUPS, TABLE, ModelFile
 from tests.http_server import Hub, Served
 
 ROOT = Path(__file__).parents[1]
@@ -71,7 +72,7 @@ def tiny(file: ModelFile) -> ModelFile:
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A Hub with a small file in place of each real one."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(weights, "HOST", tuple(map(tiny, HOST)))
+    monkeypatch.setattr(layout, "HOST", tuple(map(tiny, HOST)))
     with Hub({f"{file.repository}/{file.source}": Served(content_of(file)) for file in HOST}) as hub:
         yield hub
 

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from echovideo_model import cli, weights
+from echovideo_model import cli
 from echovideo_model.identity import FaceEncoders, Identity
 from echovideo_model.pipeline import Pipeline
 from echovideo_model.tiny import PORTRAITS
 from echovideo_model.video import read_mp4
+from echovideo_model.weights import comfyui, released
 from tests.http_server import Hub, Served
 
 ROOT = Path(__file__).parents[1]
@@ -65,16 +66,16 @@ def hub(tiny_set: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     served = {
         f"{file.repository}/{file.source}": Served((tiny_set / file.path).read_bytes())
-        for file in weights.NEEDED
+        for file in released.NEEDED
     }
-    for file in weights.HOST:  # the one-file T5 is none of the command line's
+    for file in comfyui.HOST:  # the one-file T5 is none of the command line's
         served.setdefault(f"{file.repository}/{file.source}", Served(b"only ComfyUI reads this one"))
-    for name in ("NEEDED", "HOST"):
+    for table, name in ((released, "NEEDED"), (comfyui, "HOST")):
         rows = []
-        for file in getattr(weights, name):
+        for file in getattr(table, name):
             content = served[f"{file.repository}/{file.source}"].content
             rows.append(replace(file, size=len(content), sha256=hashlib.sha256(content).hexdigest()))
-        monkeypatch.setattr(weights, name, tuple(rows))
+        monkeypatch.setattr(table, name, tuple(rows))
     with Hub(served) as hub:
         yield hub
 

@@ -18,7 +18,7 @@ from echovideo_model.commands import score as command
 from echovideo_model.errors import EchoVideoError, InvalidRequest, ModelFileMissing, NoFaceFound
 from echovideo_model.face.detect import DETECTOR, RECOGNISER, Face
 from echovideo_model.identity import Identity
-from echovideo_model.score import Scores, score
+from echovideo_model.metrics.identity import Scores, score
 from echovideo_model.tiny.detector import detector_file
 from echovideo_model.tiny.recogniser import recogniser_file
 from echovideo_model.video import write_mp4

@@ -20,10 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from echovideo_model import tensorwriter
 from echovideo_model.errors import InvalidRequest, ModelFileMissing, WrongModelFile
-from echovideo_model.tensorfile import DTYPES, open_tensors
-from echovideo_model.tensorwriter import write_file, write_folder
+from echovideo_model.weights import writing as tensorwriter
+from echovideo_model.weights.reading import DTYPES, open_tensors
+from echovideo_model.weights.writing import write_file, write_folder
 
 in_a_folder = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -18,10 +18,10 @@ from torch import Tensor
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from echovideo_model.errors import EchoVideoError, ModelFileMissing, WrongModelFile
-from echovideo_model.family import shapes_of
 from echovideo_model.text import TOKENS, TextEncoder, _t5_sizes
 from echovideo_model.tiny import networks
 from echovideo_model.tiny.tokenizer import WORDS, tokenizer_files
+from echovideo_model.weights.family import shapes_of
 
 State = dict[str, Tensor]
 PROMPTS = {

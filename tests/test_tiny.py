@@ -24,7 +24,8 @@ from echovideo_model import tiny
 from echovideo_model.errors import InvalidRequest
 from echovideo_model.tiny import checkpoints
 from echovideo_model.tiny.weights import seeded, seeded_state
-from echovideo_model.weights import GROUPS, NEEDED, require
+from echovideo_model.weights.folders import require
+from echovideo_model.weights.released import GROUPS, NEEDED
 
 ROOT = Path(__file__).parent.parent
 

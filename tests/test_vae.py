@@ -16,7 +16,7 @@ from torch import Tensor
 
 from echovideo_model.errors import InvalidRequest
 from echovideo_model.tiny.weights import seeded_state
-from echovideo_model.vae import LATENT_SCALE, CogVideoXVAE, VAESizes
+from echovideo_model.vae.autoencoder import LATENT_SCALE, CogVideoXVAE, VAESizes
 
 GOLDEN = Path(__file__).parent / "golden" / "pipeline.safetensors"
 RELEASED = VAESizes(channels=(128, 256, 256, 512), layers=3, pixel_channels=3, latent_channels=16, groups=32)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from echovideo_model.errors import InvalidRequest, ModelFileMissing
-from echovideo_model.weights import GROUPS, NEEDED, TABLE, cache_folder, default_folder, require, select
+from echovideo_model.weights.folders import cache_folder, default_folder, require
+from echovideo_model.weights.released import GROUPS, NEEDED, TABLE, select
 
 # --- the table -----------------------------------------------------------------------------------------------------
 

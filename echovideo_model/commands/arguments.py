@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..errors import InvalidRequest
-from ..weights import default_folder
+from ..weights.folders import default_folder
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
 ORDERS = ("largest", "left-to-right", "top-to-bottom", "confidence")
@@ -70,7 +70,7 @@ def face_choice(args: argparse.Namespace) -> dict[str, Any]:
 
 def storage_of(name: str | None) -> Any:
     """The dtype that a name such as bf16 stands for; None for None. Raises InvalidRequest."""
-    from ..checkpoint import STORAGE
+    from ..weights.loading import STORAGE
 
     if name is not None and name not in STORAGE:
         raise InvalidRequest(f"weights cannot be kept as {name!r}: choose {', '.join(STORAGE)}")

@@ -32,8 +32,8 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Converts and names what was written."""
-    from ..checkpoint import Layout, convert
-    from ..tensorfile import PICKLES
+    from ..weights.loading import Layout, convert
+    from ..weights.reading import PICKLES
 
     file_like = args.target.suffix in (".safetensors", *PICKLES)  # the latter are then refused as a file
     layout: Layout = args.layout or ("file" if file_like else "folder")

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from ..pipeline import Pipeline
     from ..request import Request
     from ..tiny import PORTRAITS, build
-    from ..weights import cache_folder
+    from ..weights.folders import cache_folder
 
     person = args.output / "identity.safetensors"
     target = Target(args.output / "video.mp4", args.output / "contact-sheet.png")

@@ -11,7 +11,7 @@ from . import say, say_json
 from .arguments import add_json
 
 if TYPE_CHECKING:
-    from ..checkpoint import Inspection
+    from ..weights.loading import Inspection
 
 
 def register(subparsers: Any) -> None:
@@ -30,7 +30,7 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints what the header tells; 0 also where parameters are missing, which is then said."""
-    from ..checkpoint import inspect
+    from ..weights.loading import inspect
 
     found = inspect(args.path)
     if args.json:

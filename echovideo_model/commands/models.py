@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .. import download, weights
 from ..errors import Cancelled, InvalidRequest, ModelFileMissing
-from ..extra_paths import NAME as EXTRA_PATHS
-from ..extra_paths import extra_folders, find_elsewhere
-from ..weights import Licence, ModelFile
+from ..weights import comfyui, download, released
+from ..weights.comfyui import NAME as EXTRA_PATHS
+from ..weights.comfyui import extra_folders, find_elsewhere
+from ..weights.released import Licence, ModelFile
 from . import say, say_json
 from .arguments import add_json, add_models, models_folder
 
@@ -40,8 +40,8 @@ def register(subparsers: Any) -> None:
         help="ComfyUI's folder (its extra_model_paths.yaml is read), or its base directory",
     )
     installing.set_defaults(run=run, act=_install)
-    _add_fetching(getting, weights.TABLE)
-    _add_fetching(installing, weights.HOST)
+    _add_fetching(getting, released.TABLE)
+    _add_fetching(installing, comfyui.HOST)
 
 
 def _add_fetching(parser: argparse.ArgumentParser, table: Sequence[ModelFile]) -> None:
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(folder: Path, args: argparse.Namespace) -> int:
-    checks = download.verify(folder, weights.TABLE, hashing=False)
+    checks = download.verify(folder, released.TABLE, hashing=False)
     states = {check.file: "there" if check.status == "unchecked" else check.status for check in checks}
     if args.json:
         say_json(
@@ -71,7 +71,7 @@ def _list(folder: Path, args: argparse.Namespace) -> int:
         )
         return 0
     say(f"Models folder: {folder}")
-    for group, about in weights.GROUPS.items():
+    for group, about in released.GROUPS.items():
         files = [file for file in states if file.group == group]
         say(f"\n{group}: {about}, {_total(files)}")
         for file in files:
@@ -83,7 +83,7 @@ def _list(folder: Path, args: argparse.Namespace) -> int:
 
 
 def _verify(folder: Path, args: argparse.Namespace) -> int:
-    checks = download.verify(folder, weights.select())
+    checks = download.verify(folder, released.select())
     counts = Counter(check.status for check in checks)
     right = counts["ok"] + counts["unchecked"] == len(checks)
     if args.json:
@@ -105,7 +105,7 @@ def _verify(folder: Path, args: argparse.Namespace) -> int:
 
 
 def _download(folder: Path, args: argparse.Namespace) -> int:
-    files = weights.select(args.only)
+    files = released.select(args.only)
     absent = [
         check.file for check in download.verify(folder, files, hashing=False) if check.status != "unchecked"
     ]
@@ -116,7 +116,7 @@ def _download(folder: Path, args: argparse.Namespace) -> int:
 
 def _install(models: Path, args: argparse.Namespace) -> int:
     """Gets what is missing and replaces nothing: a models folder of ComfyUI is the user's, other packs read it too."""
-    files = weights.select_for_host(models, args.only)
+    files = comfyui.select_for_host(models, args.only)
     elsewhere = find_elsewhere(files, extra_folders(models.parent))
     checks = download.verify(models, [file for file in files if file not in elsewhere])
     absent = [check.file for check in checks if check.status == "missing"]

@@ -39,9 +39,10 @@ def run(args: argparse.Namespace) -> int:
     """Scores the video; 0 also when no frame shows a face, which is then said."""
     from tqdm import tqdm
 
+    from ..chart import plot_scores
     from ..face.detect import FaceDetector
-    from ..picture import check_picture_path, plot_scores, save_picture
-    from ..score import score
+    from ..metrics.identity import score
+    from ..picture import check_picture_path, save_picture
     from ..video import describe, iter_frames
 
     if args.plot:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..iitf import IITFSizes
 from ..transformer import EchoVideoTransformer, TransformerSizes
-from ..vae import LATENT_SCALE, CogVideoXVAE, VAESizes
+from ..vae.autoencoder import LATENT_SCALE, CogVideoXVAE, VAESizes
 from .tokenizer import SENTINELS, pieces
 from .weights import seeded_state
 

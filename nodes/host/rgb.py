@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...echovideo_model.vae import LATENT_SCALE
+from ...echovideo_model.vae.autoencoder import LATENT_SCALE
 from .model import EchoVideoLatent
 
 SIDE = 12  # patches of 8 x 8 pixels: 144 examples for 17 unknowns

@@ -11,8 +11,8 @@ from comfy.ldm.modules import attention
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 from torch import Tensor
 
-from ...echovideo_model.checkpoint import NARROW, storage_dtype
 from ...echovideo_model.transformer import Block, EchoVideoTransformer, Rotate, TransformerSizes
+from ...echovideo_model.weights.loading import NARROW, storage_dtype
 
 
 class HostTransformer(EchoVideoTransformer):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ...echovideo_model.errors import WrongModelFile
-from ...echovideo_model.vae import CogVideoXVAE, VAESizes
+from ...echovideo_model.vae.autoencoder import CogVideoXVAE, VAESizes
 from .folders import load_state
 from .rgb import learn_colours
 

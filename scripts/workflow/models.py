@@ -11,7 +11,8 @@ import re
 from pathlib import PurePosixPath
 from typing import Any
 
-from echovideo_model.weights import HOST, ModelFile
+from echovideo_model.weights.comfyui import HOST
+from echovideo_model.weights.released import ModelFile
 
 HUB = "https://huggingface.co"
 PART = re.compile(r"-\d{5}-of-\d{5}")

@@ -15,7 +15,7 @@ from huggingface_hub import hf_hub_url
 from page import CHROMIUM, SETTINGS, Browser, browser
 
 from echovideo_model.tiny import PORTRAITS
-from echovideo_model.weights import HOST
+from echovideo_model.weights.comfyui import HOST
 
 # Of .onnx no page knows whether it is there: the workflows do not list them, and their note says so.
 WANTED = {

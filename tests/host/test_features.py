@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from echovideo_model.checkpoint import storage_dtype
+from echovideo_model.weights.loading import storage_dtype
 
 
 def difference(one: Tensor, other: Tensor) -> float:

@@ -12,7 +12,7 @@ import pytest
 from graphs import identity
 from harness import PACK, Host
 
-from echovideo_model.extra_paths import extra_folders
+from echovideo_model.weights.comfyui import extra_folders
 
 
 def our_nodes(host: Host) -> dict[str, dict]:

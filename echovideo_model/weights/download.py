@@ -27,10 +27,10 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import WeakFileLock, build_hf_headers
 from tqdm import tqdm
 
-from . import __version__
-from .errors import EchoVideoError, InvalidRequest, ModelFileMissing, WrongModelFile
-from .files import check_writable
-from .weights import NEEDED, ModelFile
+from .. import __version__
+from ..errors import EchoVideoError, InvalidRequest, ModelFileMissing, WrongModelFile
+from ..files import check_writable
+from .released import NEEDED, ModelFile
 
 Status = Literal["ok", "missing", "wrong size", "wrong hash", "damaged", "unchecked"]
 Result = TypeVar("Result")
@@ -112,7 +112,7 @@ def _verified(path: Path, file: ModelFile, hashing: bool) -> tuple[Status, str]:
     status, detail = _compare(path, file.size, file.sha256 if hashing else None)
     if hashing and status == "unchecked" and file.sha256 is None:
         # Here, because it takes PyTorch: seconds that no other command should wait.
-        from .tensorfile import check_headers
+        from .reading import check_headers
 
         try:
             check_headers(path)

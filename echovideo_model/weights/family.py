@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import nn
 
-from .errors import WrongModelFile
-from .tensorfile import TensorFile, open_tensors
+from ..errors import WrongModelFile
+from .reading import TensorFile, open_tensors
 
 Shapes = Mapping[str, tuple[int, ...]]
 TRANSFORMER, VAE, T5 = "EchoVideo transformer", "CogVideoX VAE", "T5 text encoder"

@@ -25,7 +25,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from .errors import ModelFileMissing, WrongModelFile
+from ..errors import ModelFileMissing, WrongModelFile
 
 DTYPES = {
     "F64": torch.float64,

@@ -13,8 +13,11 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from . import operations as plain_operations
-from .errors import InvalidRequest, WrongModelFile
+from .. import operations as plain_operations
+from ..errors import InvalidRequest, WrongModelFile
+from ..files import check_writable
+from ..transformer import EchoVideoTransformer, TransformerSizes
+from ..vae.autoencoder import CogVideoXVAE, VAESizes
 from .family import (
     TRANSFORMER,
     VAE,
@@ -27,11 +30,8 @@ from .family import (
     require_same,
     shapes_of,
 )
-from .files import check_writable
-from .tensorfile import OnBytes, TensorFile, open_tensors
-from .tensorwriter import Planned, Read, write_file, write_folder
-from .transformer import EchoVideoTransformer, TransformerSizes
-from .vae import CogVideoXVAE, VAESizes
+from .reading import OnBytes, TensorFile, open_tensors
+from .writing import Planned, Read, write_file, write_folder
 
 Network = TypeVar("Network", bound=nn.Module)
 Layout = Literal["file", "folder"]

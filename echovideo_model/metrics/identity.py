@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from .errors import InvalidRequest, NoFaceFound
-from .face.detect import cosine_similarity
-from .face.photo import limit_long_edge
-from .video import to_uint8
+from ..errors import InvalidRequest, NoFaceFound
+from ..face.detect import cosine_similarity
+from ..face.photo import limit_long_edge
+from ..video import to_uint8
 
 if TYPE_CHECKING:
-    from .face.detect import FaceDetector
+    from ..face.detect import FaceDetector
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import operations as plain_operations
-from .errors import InvalidRequest
-from .vae_layers import Activated, CausalConv3d, Downsample, Frames, ResnetBlock, Stream, Upsample, make_norm
+from .. import operations as plain_operations
+from ..errors import InvalidRequest
+from .layers import Activated, CausalConv3d, Downsample, Frames, ResnetBlock, Stream, Upsample, make_norm
 
 LATENT_SCALE = 0.7
 """What the transformer sees is LATENT_SCALE x the latents of `encode` and `decode`."""

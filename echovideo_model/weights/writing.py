@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import InvalidRequest
-from .files import replacing
-from .tensorfile import NAMES_OF_DTYPES
+from ..errors import InvalidRequest
+from ..files import replacing
+from .reading import NAMES_OF_DTYPES
 
 SHARD_BYTES = 10 * 1000**3  # the released transformer comes as one shard of 10 GB and the rest
 Planned = Mapping[str, tuple[tuple[int, ...], torch.dtype]]

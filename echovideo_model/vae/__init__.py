@@ -1,0 +1,1 @@
+"""The CogVideoX video autoencoder."""
