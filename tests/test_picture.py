@@ -141,17 +141,17 @@ def test_the_curve_has_gaps_where_no_face_is_and_these_are_grey() -> None:
     whole, broken = plotted((0.5,) * 21), plotted(values)
     assert np.diff(columns_of(whole, chart._CURVE)).max() < 30  # the mark of the worst frame
     assert np.diff(columns_of(broken, chart._CURVE)).max() > 200
-    place = picture._Plot(Scores(values))
+    place = chart._Plot(Scores(values))
     x, y = round(place.x(10)), round(place.y(0.9))
     assert tuple(broken[y, x]) == ImageColor.getrgb(chart._BAND)
-    assert tuple(whole[y, x]) == ImageColor.getrgb(picture._PAPER)
+    assert tuple(whole[y, x]) == ImageColor.getrgb(picture.PAPER)
 
 
 @pytest.mark.parametrize("values", [(None, 0.5, None), (None,), (None,) * 3, (None, *(0.5,) * 40, None)])
 def test_the_grey_of_the_first_and_the_last_frame_ends_where_the_axes_do(
     values: tuple[float | None, ...],
 ) -> None:
-    place = picture._Plot(Scores(values))
+    place = chart._Plot(Scores(values))
     row = plotted(values)[round(place.y(0.9))]  # between the numbers of the axis
     grey = np.nonzero((row == ImageColor.getrgb(chart._BAND)).all(-1))[0]
     assert place.LEFT <= grey.min() <= place.x(0) <= place.x(len(values) - 1) <= grey.max() <= place.RIGHT
@@ -159,7 +159,7 @@ def test_the_grey_of_the_first_and_the_last_frame_ends_where_the_axes_do(
 
 def test_a_single_frame_between_gaps_is_seen() -> None:
     alone = columns_of(plotted((0.2, None, 0.8, None, 0.8, 0.8)), chart._CURVE)
-    middle = picture._Plot(Scores((0.5,) * 6)).x(2)
+    middle = chart._Plot(Scores((0.5,) * 6)).x(2)
     assert np.abs(alone - middle).min() < 3
 
 
@@ -171,7 +171,7 @@ def test_the_worst_frame_is_marked_at_its_place(values: list[float], data: st.Da
     scores = Scores(tuple(values))
     plot = np.asarray(plot_scores(scores)).astype(int)
     marks = (np.abs(plot - ImageColor.getrgb(chart._WORST)) <= 8).all(-1)
-    place = picture._Plot(scores)
+    place = chart._Plot(scores)
     x, y = round(place.x(scores.worst_frame or 0)), round(place.y(-1.0))
     assert marks[y - 3 : y + 4, x - 3 : x + 4].all()
 
