@@ -79,6 +79,30 @@ def guidance_scale(kind: Guidance, scale: float, step: Step, steps: int) -> floa
     return 1 + scale * (1 - math.cos(math.pi * ((steps - position) / steps) ** 5)) / 2
 
 
-def denoised(x: Tensor, v: Tensor, a: float) -> Tensor:
-    """x0 = sqrt(a) x - sqrt(1 - a) v."""
+def noised(x0: Tensor, noise: Tensor, a: Tensor | float) -> Tensor:
+    """x = sqrt(a) x0 + sqrt(1 - a) noise: what a clip looks like at signal power a, 0..1.
+
+    x0 and noise [B, ...] in float32; a is one number, or one of each clip [B].
+    """
+    a = _per_clip(a, x0)
+    return a**0.5 * x0 + (1 - a) ** 0.5 * noise
+
+
+def velocity(x0: Tensor, noise: Tensor, a: Tensor | float) -> Tensor:
+    """v = sqrt(a) noise - sqrt(1 - a) x0, which the network learns to predict (Salimans and Ho 2022, section 4).
+
+    Arguments as for `noised`.
+    """
+    a = _per_clip(a, x0)
+    return a**0.5 * noise - (1 - a) ** 0.5 * x0
+
+
+def denoised(x: Tensor, v: Tensor, a: Tensor | float) -> Tensor:
+    """x0 = sqrt(a) x - sqrt(1 - a) v: the clip that x and the predicted v speak of. Arguments as for `noised`."""
+    a = _per_clip(a, x)
     return a**0.5 * x - (1 - a) ** 0.5 * v
+
+
+def _per_clip(a: Tensor | float, like: Tensor) -> Tensor | float:
+    """One number as it is; [B] as [B, 1, ...], so that it is multiplied with all of its clip."""
+    return a.view(-1, *[1] * (like.ndim - 1)).to(like) if isinstance(a, Tensor) and a.ndim else a

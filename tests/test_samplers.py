@@ -15,7 +15,15 @@ from torch import Tensor
 
 from echovideo_model.errors import Cancelled, InvalidRequest
 from echovideo_model.samplers import cpu_noise, sample
-from echovideo_model.schedule import alphas_cumprod, denoised, guidance_scale, steps_of, timesteps
+from echovideo_model.schedule import (
+    alphas_cumprod,
+    denoised,
+    guidance_scale,
+    noised,
+    steps_of,
+    timesteps,
+    velocity,
+)
 
 SHAPE = (1, 4, 3, 6, 8)
 RELEASED = {
@@ -90,11 +98,19 @@ def test_the_last_timestep_holds_no_signal_at_all() -> None:
 
 
 @settings(max_examples=50)
-@given(t=st.integers(0, 999), x0=st.floats(-3, 3), noise=st.floats(-3, 3))
-def test_v_gives_back_what_it_was_made_from(t: int, x0: float, noise: float) -> None:
-    a = alphas_cumprod()[t]
-    x, v = a**0.5 * x0 + (1 - a) ** 0.5 * noise, a**0.5 * noise - (1 - a) ** 0.5 * x0
-    assert float(denoised(torch.tensor(x), torch.tensor(v), a)) == pytest.approx(x0, abs=1e-5)
+@given(levels=st.lists(st.integers(0, 999), min_size=1, max_size=4), seed=st.integers(0, 99))
+def test_noising_and_velocity_are_diffusers(levels: list[int], seed: int) -> None:
+    """For a batch of clips, each at a level of its own; and v leads back to the clip."""
+    generator = torch.Generator().manual_seed(seed)
+    x0, noise = (torch.randn(len(levels), *SHAPE[1:], generator=generator) for _ in range(2))
+    a, t = torch.tensor(alphas_cumprod())[levels], torch.tensor(levels)
+    theirs = CogVideoXDDIMScheduler(**RELEASED)
+    x, v = noised(x0, noise, a), velocity(x0, noise, a)
+    torch.testing.assert_close(x, theirs.add_noise(x0, noise, t), atol=1e-5, rtol=0)
+    torch.testing.assert_close(v, theirs.get_velocity(x0, noise, t), atol=1e-5, rtol=0)
+    torch.testing.assert_close(denoised(x, v, a), x0, atol=1e-5, rtol=0)
+    alone = noised(x0[:1], noise[:1], alphas_cumprod()[levels[0]])
+    torch.testing.assert_close(alone, x[:1], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["dpm", "ddim"])
