@@ -165,14 +165,17 @@ class Block(nn.Module):
         self.ff = FeedForward(sizes.width, operations, **kwargs)
 
     def forward(self, tokens: Tensor, n_text: int, time: Tensor, rotate: Rotate, attend: Attend) -> Tensor:
-        """tokens [B, N, width], the first n_text of them text -> the same, changed in place."""
+        """tokens [B, N, width], the first n_text of them text -> the same, changed in place without gradients."""
         normed, *gates = self.norm1(tokens, n_text, time)
-        _add_gated(tokens, n_text, self.attn1(normed, n_text, rotate, attend), *gates)
+        tokens = _add_gated(tokens, n_text, self.attn1(normed, n_text, rotate, attend), *gates)
         normed, *gates = self.norm2(tokens, n_text, time)
         return _add_gated(tokens, n_text, self.ff(normed), *gates)
 
 
 def _add_gated(tokens: Tensor, n_text: int, update: Tensor, text_gate: Tensor, gate: Tensor) -> Tensor:
+    """tokens + update * gate [B, N, width]: in place, unless the norm before needs its input for a gradient."""
+    if torch.is_grad_enabled():
+        tokens = tokens.clone()
     tokens[:, :n_text].addcmul_(update[:, :n_text], text_gate)
     tokens[:, n_text:].addcmul_(update[:, n_text:], gate)
     return tokens
