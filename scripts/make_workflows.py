@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Writes workflows/*.json (drag and drop), workflows/api/*.json (for POST /prompt) and the thumbnails.
 
-    COMFYUI_PATH=... python scripts/make_workflows.py       (in that host's environment, see test_host.sh)
+    COMFYUI_PATH=... python -m scripts.make_workflows       (in that host's environment, see test_host.sh)
 
 Both forms come from one description, workflow/sketches.py; the host is asked for the order and the defaults of its
 nodes' inputs. Take the newest host: older ones ignore inputs that they do not know, newer ones refuse graphs that lack
@@ -12,19 +11,16 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "host"))
-sys.path.insert(0, str(ROOT))
+from scripts.workflow.described import Described
+from scripts.workflow.page_form import page_form
+from scripts.workflow.sketches import TITLES, WORKFLOWS
+from scripts.workflow.thumbnail import thumbnail
+from testbed.harness import Host
 
-from harness import Host  # noqa: E402
-from workflow.described import Described  # noqa: E402
-from workflow.page_form import page_form  # noqa: E402
-from workflow.sketches import TITLES, WORKFLOWS  # noqa: E402
-from workflow.thumbnail import thumbnail  # noqa: E402
+ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:

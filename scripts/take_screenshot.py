@@ -1,6 +1,6 @@
 """Draws docs/quick_start.png and web/docs/images/: a real host's page, run with the tiny models and photographed.
 
-    COMFYUI_PATH=path/to/ComfyUI python scripts/take_screenshot.py [quick_start] [NODE ...]
+    COMFYUI_PATH=path/to/ComfyUI python -m scripts.take_screenshot [quick_start] [NODE ...]
 
 With names, only those pictures. Needs what the browser tests need (scripts/test_host.sh makes such
 an environment). Look at what comes out before it is kept: the newest host has the look that most users see.
@@ -14,19 +14,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from scripts.screenshot.help_graphs import GRAPHS
+from scripts.screenshot.pictures import photograph, take
+from testbed.harness import Host
+from testbed.launch import stand_in_for_torchvision
+from testbed.page import SETTINGS, Browser, browser
+
 ROOT = Path(__file__).parents[1]
-for folder in (ROOT, ROOT / "tests" / "host", ROOT / "tests" / "browser"):
-    sys.path.insert(0, str(folder))
-
-from harness import Host  # noqa: E402
-from launch import stand_in_for_torchvision  # noqa: E402
-from page import SETTINGS, Browser, browser  # noqa: E402
-
-stand_in_for_torchvision()  # transformers, which loads the tiny encoders, imports it too
-
-from screenshot.help_graphs import GRAPHS  # noqa: E402
-from screenshot.pictures import photograph, take  # noqa: E402
-
 PLAIN = {
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # text at every zoom
     "Comfy.Minimap.Visible": False,
@@ -37,8 +31,9 @@ SMALLER = {"EchoVideoVideoSize": {"frames": 9}, "KSampler": {"steps": 2}}
 
 
 def main() -> None:
-    from checkpoints import write_checkpoints
-    from screenshot.subjects import write_subjects
+    stand_in_for_torchvision()  # transformers, which loads the tiny encoders, imports it too
+    from scripts.screenshot.subjects import write_subjects
+    from testbed.checkpoints import write_checkpoints
 
     chosen = sys.argv[1:] or ["quick_start", *GRAPHS]
     with tempfile.TemporaryDirectory() as made:

@@ -17,7 +17,7 @@ installed() { # heading of README.md, folder to be in
     python -m pip install "${TORCH:-torch==2.13.0}"
     local before after
     before="$(torch_version)"
-    (cd "$2" && python "$repo/scripts/readme.py" "$1" | sed "s|<this repository>|$repo|" | bash -euxo pipefail)
+    (cd "$2" && python "$repo/testbed/readme.py" "$1" | sed "s|<this repository>|$repo|" | bash -euxo pipefail)
     after="$(torch_version)"
     [[ "$before" == "$after" ]] || { echo "PyTorch $before became $after" >&2; exit 1; }
     (cd "$made" && echovideo --version && echovideo demo --output "$made/demo")

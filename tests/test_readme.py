@@ -21,13 +21,10 @@ from echovideo_model.pipeline import Pipeline
 from echovideo_model.tiny import PORTRAITS
 from echovideo_model.video import read_mp4
 from echovideo_model.weights import comfyui, released
+from testbed.readme import README, blocks, section
 from tests.http_server import Hub, Served
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-from readme import README, blocks, section  # noqa: E402
-
 CI = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 INSTALLATIONS = (
     "In ComfyUI",

@@ -7,8 +7,9 @@ import io
 from pathlib import Path
 from typing import Any
 
-from page import Browser
 from PIL import Image
+
+from testbed.page import Browser
 
 from .help_graphs import Graph
 

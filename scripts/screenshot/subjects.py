@@ -6,12 +6,12 @@ import math
 from pathlib import Path
 
 import numpy as np
-from photos import TWO_PEOPLE, write_photos
 from PIL import Image
 
 from echovideo_model.identity import FaceEncoders, identify
 from echovideo_model.tiny import PORTRAITS
 from echovideo_model.video import write_mp4
+from testbed.photos import TWO_PEOPLE, write_photos
 
 from .help_graphs import PHOTO, SAVED, VIDEO
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphs import Graph
-from harness import Host
+from testbed.graphs import Graph
+from testbed.harness import Host
 
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphs import Graph
+from testbed.graphs import Graph
 
 from .described import is_link
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphs import Graph
+from testbed.graphs import Graph
 
 from .described import WIDGETS, Described, default, is_link
 from .layout import height, places, room, width

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphs import Graph, node, out
+from testbed.graphs import Graph, node, out
 
 TRANSFORMER = "echovideo-00001-of-00002.safetensors"
 PROMPT = (

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page import Browser
+
+from testbed.page import Browser
 
 PACK = Path(__file__).parents[2]
 NODES: dict[str, Any] = json.loads((PACK / "tests" / "nodes.json").read_text(encoding="utf-8"))

@@ -6,8 +6,9 @@ from itertools import combinations
 from typing import Any
 
 import pytest
-from page import Browser
-from shipped import NAMES, page_form
+
+from testbed.page import Browser
+from testbed.shipped import NAMES, page_form
 
 VUE = "Comfy.VueNodes.Enabled"
 # Of each node that has an element (Nodes 2.0) that element's rectangle, else the one drawn: left, top, right, bottom.

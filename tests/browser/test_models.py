@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import pytest
-from harness import PACK, Host
 from huggingface_hub import hf_hub_url
-from page import CHROMIUM, SETTINGS, Browser, browser
 
 from echovideo_model.tiny import PORTRAITS
 from echovideo_model.weights.comfyui import HOST
+from testbed.harness import PACK, Host
+from testbed.page import CHROMIUM, SETTINGS, Browser, browser
 
 # Of .onnx no page knows whether it is there: the workflows do not list them, and their note says so.
 WANTED = {

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from page import Browser
-from photos import NOBODY, TWO_PEOPLE
+
+from testbed.page import Browser
+from testbed.photos import NOBODY, TWO_PEOPLE
 
 PACK = Path(__file__).parents[2]
 LARGE = 18  # pixels from which WCAG asks for less contrast

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import write_lora
-from harness import PACK, Graph, Host
 from PIL import Image
-from shipped import NAMES, api_form, check_video, length, small
+
+from testbed.checkpoints import write_lora
+from testbed.harness import PACK, Graph, Host
+from testbed.shipped import NAMES, api_form, check_video, length, small
 
 CURL = re.compile(r"^curl -s http://127\.0\.0\.1:8188/prompt(?:.*\\\n)*.*", re.MULTILINE)
 COMFY = re.compile(r"^comfy run .*", re.MULTILINE)

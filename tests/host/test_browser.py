@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from harness import PACK, Host
+
+from testbed.harness import PACK, Host
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs playwright")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")

@@ -6,17 +6,17 @@ import re
 import shutil
 from typing import Any
 
-import checkpoints
 import pytest
 import torch
-from checkpoints import LAYERS, SPELLINGS, write_lora
-from graphs import identity, loaders, node, out, plain, sampled, saved, with_person
-from harness import Host, Run
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from echovideo_model.weights.loading import storage_dtype
+from testbed import checkpoints
+from testbed.checkpoints import LAYERS, SPELLINGS, write_lora
+from testbed.graphs import identity, loaders, node, out, plain, sampled, saved, with_person
+from testbed.harness import Host, Run
 
 
 def difference(one: Tensor, other: Tensor) -> float:

@@ -5,16 +5,13 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import urllib.error
 import urllib.request
 
 import pytest
-from harness import PACK, Host
 
-sys.path.insert(0, str(PACK / "scripts"))
-
-from node_schemas import CONTRACT, english, nodes_of
+from testbed.harness import PACK, Host
+from testbed.schemas import CONTRACT, english, nodes_of
 
 NODES = json.loads(CONTRACT.read_text(encoding="utf-8"))
 LANGUAGES = ("ja", "ko", "zh")

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import write_lora
-from graphs import node, out, plain, sampled, saved, with_person
-from harness import PACK_FOLDER, Host
 from safetensors.torch import save_file
 from torch import Tensor
+
+from testbed.checkpoints import write_lora
+from testbed.graphs import node, out, plain, sampled, saved, with_person
+from testbed.harness import PACK_FOLDER, Host
 
 WAN, WIDTH, TEXT = "wan.safetensors", 128, 4096
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from graphs import identity
-from harness import PACK, Host
 
 from echovideo_model.weights.comfyui import extra_folders
+from testbed.graphs import identity
+from testbed.harness import PACK, Host
 
 
 def our_nodes(host: Host) -> dict[str, dict]:

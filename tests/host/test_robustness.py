@@ -9,13 +9,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import pytest
 import torch
-from graphs import conditioning, identity, loaders, node, out, plain, prompts, sampled, video, with_person
-from harness import Host, Refused, Run
 from PIL import Image
 from safetensors.torch import load_file, save_file
+
+from testbed import checkpoints
+from testbed.graphs import (
+    conditioning,
+    identity,
+    loaders,
+    node,
+    out,
+    plain,
+    prompts,
+    sampled,
+    video,
+    with_person,
+)
+from testbed.harness import Host, Refused, Run
 
 
 def failing(host: Host, graph: dict[str, Any]) -> str:

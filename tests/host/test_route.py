@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import graphs
 import numpy as np
 import pytest
-from checkpoints import PARSER, PHOTOS
-from harness import Host
 from PIL import Image
+
+from testbed import graphs
+from testbed.checkpoints import PARSER, PHOTOS
+from testbed.harness import Host
 
 SECRET = "a picture outside the input folder"
 

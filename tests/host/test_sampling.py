@@ -6,10 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import pytest
 import torch
-from graphs import (
+from torch import Tensor
+
+from echovideo_model.samplers import SAMPLERS
+from echovideo_model.schedule import GUIDANCES
+from testbed import checkpoints
+from testbed.graphs import (
     conditioning,
     identity,
     loaders,
@@ -22,11 +26,7 @@ from graphs import (
     video,
     with_person,
 )
-from harness import Host
-from torch import Tensor
-
-from echovideo_model.samplers import SAMPLERS
-from echovideo_model.schedule import GUIDANCES
+from testbed.harness import Host
 
 PROMPT = "a person smiling in a garden"
 SEED, STEPS, SCALE = 7, 5, 6.0

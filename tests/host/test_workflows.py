@@ -6,9 +6,10 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from checkpoints import write_lora
-from harness import PACK, Host
-from shipped import NAMES, api_form, check_video, length, page_form, small
+
+from testbed.checkpoints import write_lora
+from testbed.harness import PACK, Host
+from testbed.shipped import NAMES, api_form, check_video, length, page_form, small
 
 TITLE = 30  # the bar above a node, in the page's units
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import av
-from harness import PACK, Graph
+
+from testbed.harness import PACK, Graph
 
 NAMES = sorted(path.stem for path in (PACK / "workflows").glob("*.json"))
 SMALLER: dict[str, dict[str, Any]] = {

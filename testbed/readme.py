@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What README.md tells people to type: python scripts/readme.py "In ComfyUI" prints that section's first commands."""
+"""What README.md tells people to type: python testbed/readme.py "In ComfyUI" prints that section's first commands."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-PACK = Path(__file__).parents[2]
+PACK = Path(__file__).parents[1]
 PACK_FOLDER = "ComfyUI-EchoVideo"
 FOLDERS = ("models", "input", "output", "temp", "user", "custom_nodes")
 START_SECONDS = 180

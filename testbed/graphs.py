@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import checkpoints
+from testbed import checkpoints
 
 Graph = dict[str, dict[str, Any]]
 Link = list[Any]
