@@ -50,18 +50,17 @@ class FaceEncoders:
     siglip: SiglipEncoder
 
     @classmethod
-    def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> FaceEncoders:
+    def load(cls, folder: str | Path) -> FaceEncoders:
         """From the released folder: clip_visual_encoder/, and face_encoder/ with BiSeNet and antelopev2 in it.
 
-        `device` is the parser's and SigLIP's; the detector runs where onnxruntime runs, the CPU.
         Raises ModelFileMissing, WrongModelFile or DependencyMissing.
         """
         faces = Path(folder) / "face_encoder"
         safe = faces / "parsing_bisenet.safetensors"
         return cls(
             detector=FaceDetector(faces),
-            parser=FaceParser.load(safe if safe.is_file() else safe.with_suffix(".pth"), device),
-            siglip=SiglipEncoder.load(Path(folder) / "clip_visual_encoder", device),
+            parser=FaceParser.load(safe if safe.is_file() else safe.with_suffix(".pth")),
+            siglip=SiglipEncoder.load(Path(folder) / "clip_visual_encoder"),
         )
 
 

@@ -296,14 +296,11 @@ def test_what_insightface_prints_does_not_reach_stdout(
     assert capsys.readouterr().out == ""
 
 
-def test_the_cpu_is_used_unless_another_provider_is_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_cpu_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("insightface.app.FaceAnalysis", FakeAnalysis)
     for name in (DETECTOR, RECOGNISER):
         (tmp_path / name).touch()
     assert FaceDetector(tmp_path)._app.providers == ["CPUExecutionProvider"]
-    assert FaceDetector(tmp_path, ["CUDAExecutionProvider"])._app.providers == ["CUDAExecutionProvider"]
 
 
 GROUP = [a_face(50, 0, 30, 0.7, 0), a_face(0, 60, 20, 0.9, 1), a_face(90, 30, 10, 0.8, 2)]

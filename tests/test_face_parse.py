@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from echovideo_model import operations
 from echovideo_model.errors import ModelFileMissing, WrongModelFile
 from echovideo_model.face.parse import CLASSES, NOT_FACE, BiSeNet, FaceParser
 from echovideo_model.tiny.weights import seeded, seeded_state
@@ -93,22 +92,6 @@ def test_the_released_file_loads_with_its_training_heads_left_out(
 def test_the_legacy_pickle_format_loads_too(tmp_path: Path) -> None:
     torch.save(state(), tmp_path / "parsing_bisenet.pth", _use_new_zipfile_serialization=False)
     FaceParser.load(tmp_path / "parsing_bisenet.pth")
-
-
-def test_convolutions_come_from_the_operations_that_are_given(tmp_path: Path) -> None:
-    class Counted(operations.Conv2d):
-        calls = 0
-
-        def forward(self, input: Tensor) -> Tensor:
-            Counted.calls += 1
-            return super().forward(input)
-
-    class Host:
-        Conv2d = Counted
-
-    torch.save(state(), tmp_path / "parsing_bisenet.pth")
-    FaceParser.load(tmp_path / "parsing_bisenet.pth", operations=Host).labels(card(64, 64))  # type: ignore[arg-type]
-    assert Counted.calls == sum(entry.ndim == 4 for entry in state().values())
 
 
 def test_a_missing_file_says_how_to_get_it(tmp_path: Path) -> None:

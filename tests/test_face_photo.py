@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from echovideo_model.errors import InvalidRequest
-from echovideo_model.face.photo import MOST_PIXELS, limit_long_edge, load_photo
+from echovideo_model.face.photo import MAX_PIXELS, limit_long_edge, load_photo
 from tests.faces import PHOTOS, card, golden, off_by_at_most_one
 
 CARD = card(60, 80)
@@ -203,7 +203,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     (tmp_path / "bomb.png").write_bytes(png_header(50000, 50000))
-    with pytest.raises(InvalidRequest, match=f"at most {MOST_PIXELS:,}"):
+    with pytest.raises(InvalidRequest, match=f"at most {MAX_PIXELS:,}"):
         load_photo(tmp_path / "bomb.png")
     assert limit == Image.MAX_IMAGE_PIXELS
 

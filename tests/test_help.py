@@ -21,7 +21,7 @@ DOCS = ROOT / "web" / "docs"
 NODES: dict[str, Any] = json.loads((ROOT / "tests" / "nodes.json").read_text(encoding="utf-8"))
 LANGUAGES = ("zh", "ko", "ja")
 OWN_LETTERS = {"zh": r"[\u4e00-\u9fff]", "ko": r"[\uac00-\ud7a3]", "ja": r"[\u3040-\u30ff]"}
-MOST_LINES = 60
+MAX_LINES = 60
 LARGEST_PICTURE = 100_000  # bytes: a help panel opens at once
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 LARGEST_NUMBER_WORD = 9  # "one photo" may become "1 photo" in a language that counts with figures
@@ -235,7 +235,7 @@ def test_a_help_page_names_every_choice_of_a_list(id: str, language: str) -> Non
 def test_a_help_page_is_short_and_begins_with_the_name_of_its_node(id: str, language: str) -> None:
     lines = page(id, language).splitlines()
     assert lines[0] == f"# {name_of(id, language)}"
-    assert len(lines) <= MOST_LINES
+    assert len(lines) <= MAX_LINES
 
 
 @every_language

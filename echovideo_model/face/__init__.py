@@ -22,7 +22,7 @@ from ..errors import DependencyMissing, ModelFileMissing, WrongModelFile
 DOWNLOAD = "`echovideo models download` fetches it"
 
 
-def needs(package: str) -> Any:
+def import_optional(package: str) -> Any:
     """The module `package`, imported now. Raises DependencyMissing with the one command that installs it."""
     try:
         return importlib.import_module(package)
@@ -64,7 +64,7 @@ def read_weights(path: str | Path, network: str) -> dict[str, Tensor]:
     return dict(state)
 
 
-def fitting(
+def fit(
     state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: str | Path, network: str
 ) -> dict[str, Tensor]:
     """The entries of `state` that `wanted` names; further ones are left out (heads that are not needed here).

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import InvalidRequest
-from . import needs
+from . import import_optional
 
 FACE_SIZE = 512
 # Where the eyes, the nose tip and the mouth's corners belong, on the 96 x 112 template of ArcFace-like crops.
@@ -27,7 +27,7 @@ def align_face(photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     the viewer's left). A similarity transform by least median of squares, so that one landmark that is off
     does not tilt the face; bilinear. Raises InvalidRequest for landmarks that lie all on one point.
     """
-    cv2 = needs("cv2")
+    cv2 = import_optional("cv2")
     points = np.asarray(landmarks, np.float32)
     matrix = None
     if points.shape == LANDMARKS.shape and np.isfinite(points).all():

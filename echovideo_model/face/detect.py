@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import FaceIndexOutOfRange, InvalidRequest, ModelFileMissing, NoFaceFound, WrongModelFile
-from . import DOWNLOAD, needs
+from . import DOWNLOAD, import_optional
 
 logger = logging.getLogger(__name__)
 
@@ -48,19 +48,18 @@ class Face:
 class FaceDetector:
     """antelopev2 through insightface: detector and recogniser."""
 
-    def __init__(self, folder: str | Path, providers: Sequence[str] | None = None) -> None:
+    def __init__(self, folder: str | Path) -> None:
         """Loads the two ONNX files, which may lie anywhere below `folder` as long as they lie together.
 
-        `providers` are onnxruntime's, the CPU by default: it is one photo.
         Raises DependencyMissing without insightface or onnxruntime, ModelFileMissing, WrongModelFile.
         """
         self.folder = _model_folder(Path(folder))
-        analysis = needs("insightface.app").FaceAnalysis
+        analysis = import_optional("insightface.app").FaceAnalysis
         with _insightface_running(self.folder, AssertionError, OSError, RuntimeError, ValueError):
             self._app = analysis(
                 name=str(self.folder),  # a path: a mere name would be downloaded
                 allowed_modules=["detection", "recognition"],
-                providers=list(providers or ["CPUExecutionProvider"]),
+                providers=["CPUExecutionProvider"],  # it is one photo
             )
         absent = {"detection", "recognition"} - set(self._app.models)
         if absent:
@@ -180,7 +179,7 @@ def _model_folder(folder: Path) -> Path:
 def _insightface_running(folder: Path, *broken: type[Exception]) -> Iterator[None]:
     """What insightface 1 prints goes to stderr, and its use of scikit-image's older names is not told to the user;
     onnxruntime's refusals, and `broken`, become WrongModelFile."""
-    runtime = needs("onnxruntime.capi.onnxruntime_pybind11_state")
+    runtime = import_optional("onnxruntime.capi.onnxruntime_pybind11_state")
     refusals: tuple[type[Exception], ...] = tuple(  # they have no base class of their own
         entry for entry in vars(runtime).values() if isinstance(entry, type) and issubclass(entry, Exception)
     )

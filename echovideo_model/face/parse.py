@@ -8,16 +8,13 @@ conv_out16 and conv_out32, are for training and are not loaded.
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import operations as plain_operations
-from . import fitting, read_weights
+from . import fit, read_weights
 
 CLASSES = 19
 # background 0, ears 7 and 8, earring 9, neck 14, necklace 15, clothes 16, hat 18
@@ -28,9 +25,9 @@ _NETWORK = "a BiSeNet face parser (parsing_bisenet.pth)"
 class ConvNorm(nn.Module):
     """Convolution, batch norm, ReLU."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, operations: Any) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         super().__init__()
-        self.conv = operations.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+        self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
         self.bn = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -40,15 +37,15 @@ class ConvNorm(nn.Module):
 class ResidualBlock(nn.Module):
     """ResNet's basic block: two 3 x 3 convolutions around a skip, which is projected where the shape changes."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, operations: Any) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = operations.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = operations.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.downsample = None
         if stride != 1 or inputs != outputs:
-            projection = operations.Conv2d(inputs, outputs, 1, stride, bias=False)
+            projection = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
             self.downsample = nn.Sequential(projection, nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,19 +56,19 @@ class ResidualBlock(nn.Module):
 class ResNet18(nn.Module):
     """Features at 1/8 (128 channels), 1/16 (256) and 1/32 (512)."""
 
-    def __init__(self, operations: Any) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.conv1 = operations.Conv2d(3, 64, 7, 2, padding=3, bias=False)
+        self.conv1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = self._layer(64, 64, 1, operations)
-        self.layer2 = self._layer(64, 128, 2, operations)
-        self.layer3 = self._layer(128, 256, 2, operations)
-        self.layer4 = self._layer(256, 512, 2, operations)
+        self.layer1 = self._layer(64, 64, 1)
+        self.layer2 = self._layer(64, 128, 2)
+        self.layer3 = self._layer(128, 256, 2)
+        self.layer4 = self._layer(256, 512, 2)
 
     @staticmethod
-    def _layer(inputs: int, outputs: int, stride: int, operations: Any) -> nn.Sequential:
-        first = ResidualBlock(inputs, outputs, stride, operations)
-        return nn.Sequential(first, ResidualBlock(outputs, outputs, 1, operations))
+    def _layer(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+        first = ResidualBlock(inputs, outputs, stride)
+        return nn.Sequential(first, ResidualBlock(outputs, outputs, 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, padding=1)
@@ -83,10 +80,10 @@ class ResNet18(nn.Module):
 class AttentionRefinement(nn.Module):
     """Channels weighed by what the whole picture holds of them (paper, section 3.2)."""
 
-    def __init__(self, inputs: int, outputs: int, operations: Any) -> None:
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.conv = ConvNorm(inputs, outputs, 3, operations)
-        self.conv_atten = operations.Conv2d(outputs, outputs, 1, bias=False)
+        self.conv = ConvNorm(inputs, outputs, 3)
+        self.conv_atten = nn.Conv2d(outputs, outputs, 1, bias=False)
         self.bn_atten = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -98,14 +95,14 @@ class AttentionRefinement(nn.Module):
 class ContextPath(nn.Module):
     """From coarse to fine: the picture's mean, 1/32 and 1/16 refined and added on the way up to 1/8."""
 
-    def __init__(self, operations: Any) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.resnet = ResNet18(operations)
-        self.arm16 = AttentionRefinement(256, 128, operations)
-        self.arm32 = AttentionRefinement(512, 128, operations)
-        self.conv_head32 = ConvNorm(128, 128, 3, operations)
-        self.conv_head16 = ConvNorm(128, 128, 3, operations)
-        self.conv_avg = ConvNorm(512, 128, 1, operations)
+        self.resnet = ResNet18()
+        self.arm16 = AttentionRefinement(256, 128)
+        self.arm32 = AttentionRefinement(512, 128)
+        self.conv_head32 = ConvNorm(128, 128, 3)
+        self.conv_head16 = ConvNorm(128, 128, 3)
+        self.conv_avg = ConvNorm(512, 128, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         eighth, sixteenth, thirtysecond = self.resnet(x)
@@ -118,11 +115,11 @@ class ContextPath(nn.Module):
 class FeatureFusion(nn.Module):
     """Spatial and context features as one, channels weighed as in AttentionRefinement (paper, section 3.3)."""
 
-    def __init__(self, operations: Any) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.convblk = ConvNorm(256, 256, 1, operations)
-        self.conv1 = operations.Conv2d(256, 64, 1, bias=False)
-        self.conv2 = operations.Conv2d(64, 256, 1, bias=False)
+        self.convblk = ConvNorm(256, 256, 1)
+        self.conv1 = nn.Conv2d(256, 64, 1, bias=False)
+        self.conv2 = nn.Conv2d(64, 256, 1, bias=False)
 
     def forward(self, spatial: Tensor, context: Tensor) -> Tensor:
         features = self.convblk(torch.cat([spatial, context], 1))  # [B, 128 + 128, h, w]
@@ -131,10 +128,10 @@ class FeatureFusion(nn.Module):
 
 
 class Head(nn.Module):
-    def __init__(self, operations: Any) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.conv = ConvNorm(256, 256, 3, operations)
-        self.conv_out = operations.Conv2d(256, CLASSES, 1, bias=False)
+        self.conv = ConvNorm(256, 256, 3)
+        self.conv_out = nn.Conv2d(256, CLASSES, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv_out(self.conv(x))
@@ -143,11 +140,11 @@ class Head(nn.Module):
 class BiSeNet(nn.Module):
     """Class logits of every pixel: [B, 3, H, W], ImageNet-normalised RGB, to [B, 19, H, W]."""
 
-    def __init__(self, operations: ModuleType = plain_operations) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.cp = ContextPath(operations)
-        self.ffm = FeatureFusion(operations)
-        self.conv_out = Head(operations)
+        self.cp = ContextPath()
+        self.ffm = FeatureFusion()
+        self.conv_out = Head()
 
     def forward(self, x: Tensor) -> Tensor:
         logits = self.conv_out(self.ffm(*self.cp(x)))  # [B, 19, H / 8, W / 8]
@@ -166,18 +163,16 @@ class FaceParser:
         self.network = network.eval()
 
     @classmethod
-    def load(
-        cls, path: str | Path, device: torch.device | str = "cpu", operations: ModuleType = plain_operations
-    ) -> FaceParser:
+    def load(cls, path: str | Path) -> FaceParser:
         """From parsing_bisenet.pth or the same tensors as .safetensors, in float32.
 
         Raises ModelFileMissing, or WrongModelFile for a damaged file or another network.
         """
         state = read_weights(path, _NETWORK)
         with torch.device("meta"):
-            network = BiSeNet(operations)
-        network.load_state_dict(fitting(state, network.state_dict(), path, _NETWORK), assign=True)
-        return cls(network.to(device=device, dtype=torch.float32))
+            network = BiSeNet()
+        network.load_state_dict(fit(state, network.state_dict(), path, _NETWORK), assign=True)
+        return cls(network.to(torch.float32))
 
     @torch.no_grad()
     def labels(self, aligned: np.ndarray) -> np.ndarray:

@@ -10,13 +10,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..errors import InvalidRequest
-from . import needs
+from . import import_optional
 
 LONGEST_SIDE = 1024  # what the detector is given, as in the reference
 SHORTEST_SIDE = 32  # with the longer side at LONGEST_SIDE or less; below this a face has no features left
-MOST_PIXELS = (
-    178_956_970  # where Pillow refuses by default; also holds where a host has lifted Pillow's limit
-)
+MAX_PIXELS = 178_956_970  # where Pillow refuses by default; also holds where a host has lifted Pillow's limit
 
 # What Pillow's decoders raise on damaged files, by format and version.
 _DAMAGE = (
@@ -40,7 +38,7 @@ def load_photo(source: str | Path | Image.Image | np.ndarray) -> np.ndarray:
     Grey, 16-bit grey, palette and CMYK become RGB; transparency is laid over black, the colour of everything
     that is not the face. Of an animation the first frame is taken.
     Raises InvalidRequest for a missing, damaged or non-image file, and for a size outside SHORTEST_SIDE (once the
-    longer side is at most LONGEST_SIDE) and MOST_PIXELS; sizes are checked before any pixel is decoded.
+    longer side is at most LONGEST_SIDE) and MAX_PIXELS; sizes are checked before any pixel is decoded.
     """
     if isinstance(source, np.ndarray):
         return _checked_array(source)
@@ -52,7 +50,7 @@ def load_photo(source: str | Path | Image.Image | np.ndarray) -> np.ndarray:
     except FileNotFoundError as error:
         raise InvalidRequest(f"there is no photo at {source}: check the path") from error
     except _BOMB as error:
-        raise InvalidRequest(f"{source} has too many pixels: at most {MOST_PIXELS:,} are allowed") from error
+        raise InvalidRequest(f"{source} has too many pixels: at most {MAX_PIXELS:,} are allowed") from error
     except _DAMAGE as error:
         raise InvalidRequest(f"{source} is not an image that can be read ({_first_line(error)})") from error
 
@@ -65,7 +63,7 @@ def limit_long_edge(photo: np.ndarray, longest: int = LONGEST_SIDE) -> np.ndarra
     height, width = photo.shape[:2]
     if max(height, width) <= longest:
         return photo
-    cv2 = needs("cv2")
+    cv2 = import_optional("cv2")
     scale = longest / max(height, width)
     size = max(1, int(width * scale)), max(1, int(height * scale))
     return cv2.resize(photo, size, interpolation=cv2.INTER_LANCZOS4)
@@ -105,9 +103,9 @@ def _checked_array(photo: np.ndarray) -> np.ndarray:
 
 
 def _check_size(width: int, height: int, name: str) -> None:
-    if width * height > MOST_PIXELS:
+    if width * height > MAX_PIXELS:
         raise InvalidRequest(
-            f"{name} has {width} x {height} pixels: at most {MOST_PIXELS:,} in all are allowed"
+            f"{name} has {width} x {height} pixels: at most {MAX_PIXELS:,} in all are allowed"
         )
     limited = min(width, height) * min(1.0, LONGEST_SIDE / max(width, height, 1))
     if limited < SHORTEST_SIDE:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..errors import ModelFileMissing, WrongModelFile
-from . import DOWNLOAD, fitting, read_weights
+from . import DOWNLOAD, fit, read_weights
 
 if TYPE_CHECKING:
     from transformers import SiglipVisionConfig
@@ -41,7 +41,7 @@ class SiglipEncoder:
         self.size = size
 
     @classmethod
-    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> SiglipEncoder:
+    def load(cls, path: str | Path) -> SiglipEncoder:
         """From the released folder, or a .safetensors file: the whole SigLIP model or its image half.
 
         Depth and inner width are read off the weights. Raises ModelFileMissing or WrongModelFile.
@@ -55,13 +55,13 @@ class SiglipEncoder:
         with torch.device("meta"):
             network: nn.Module = SiglipVisionModel(config)
         names, wanted = list(network.state_dict()), _image_half(network.state_dict())
-        fitted = fitting(state, wanted, file, _NETWORK)
+        fitted = fit(state, wanted, file, _NETWORK)
         network.load_state_dict({name: fitted[name.removeprefix(_PREFIX)] for name in names}, assign=True)
         prefix = _PREFIX if names[0].startswith(_PREFIX) else ""
         positions = torch.arange(TOKENS[0])[None]  # [1, 196], which no file holds
         network.get_submodule(f"{prefix}embeddings").position_ids = positions
         size = isqrt(TOKENS[0]) * wanted["embeddings.patch_embedding.weight"].shape[-1]
-        return cls(network.to(device=device, dtype=torch.float32), size)
+        return cls(network.to(torch.float32), size)
 
     @torch.no_grad()
     def tokens(self, face_picture: np.ndarray) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..face import needs
+from ..face import import_optional
 
 OPSET, IR_VERSION = 11, 6  # old enough for every onnxruntime in use
 Shape = tuple[int | str, ...]
@@ -17,7 +17,7 @@ class Graph:
 
     def __init__(self) -> None:
         """Raises DependencyMissing without onnx."""
-        self._onnx = needs("onnx")
+        self._onnx = import_optional("onnx")
         self._nodes: list[Any] = []
         self._constants: list[Any] = []
 
