@@ -93,7 +93,7 @@ class EchoVideoModel(comfy.model_base.BaseModel):
     def load_model_weights(
         self, sd: dict[str, Tensor], unet_prefix: str = "", **options: Any
     ) -> EchoVideoModel:
-        names = released_names(self.diffusion_model.sizes)
+        names = list(released_shapes(self.diffusion_model.sizes))
         missing = [name for name in names if unet_prefix + name not in sd]
         if missing:
             raise WrongModelFile(
@@ -179,10 +179,12 @@ class EchoVideoModel(comfy.model_base.BaseModel):
         return self.process_latent_in(latent).to(device)
 
 
-def released_names(sizes: TransformerSizes) -> list[str]:
-    """Every parameter's name, asked of the plain network: the host's quantised layers are empty before loading."""
+def released_shapes(sizes: TransformerSizes) -> dict[str, tuple[int, ...]]:
+    """{parameter's name: shape}, asked of the plain network: the host's quantised layers are empty before loading."""
     with torch.device("meta"):
-        return list(EchoVideoTransformer(sizes).state_dict())
+        return {
+            name: tuple(weight.shape) for name, weight in EchoVideoTransformer(sizes).state_dict().items()
+        }
 
 
 def readable(state: dict[str, Tensor], name: str) -> bool:
