@@ -49,7 +49,8 @@ class TransformerSizes:
         width, in_channels, patch, _ = shapes["patch_embed.proj.weight"]
         head_width = shapes["transformer_blocks.0.attn1.norm_q.weight"][0]
         return cls(
-            blocks=sum(name.endswith(".attn1.to_q.weight") for name in shapes),
+            blocks=1
+            + max(int(name.split(".")[1]) for name in shapes if name.startswith("transformer_blocks.")),
             heads=width // head_width,
             head_width=head_width,
             time_width=shapes["time_embedding.linear_1.weight"][0],

@@ -16,8 +16,10 @@ from comfy.text_encoders.sd3_clip import T5XXLModel, T5XXLTokenizer, t5_xxl_dete
 
 from ...echovideo_model.errors import WrongModelFile
 from .folders import load_state
+from .quantised import check_marks, refuse_unread
 
 TOKENS = 226
+VOCABULARY = 32_128  # the tokenizer's 32,100 pieces, rounded up to a multiple of 128
 END = (1, 1.0)  # T5's end of sentence, at weight 1
 
 
@@ -57,14 +59,24 @@ class EchoVideoTextEncoder(SD1ClipModel):
     ) -> None:
         super().__init__(device, dtype, model_options or {}, name="t5xxl", clip_model=T5XXLModel)
 
+    def load_sd(self, sd: dict[str, Any]) -> Any:
+        missing, unexpected = super().load_sd(sd)
+        if missing:
+            raise WrongModelFile(
+                f"this T5-XXL encoder is not complete: {len(missing)} weights are missing, the first is {min(missing)}; "
+                "download it again"
+            )
+        refuse_unread(unexpected, "this T5 file")
+        return missing, unexpected
+
 
 def load_clip(path: Path, raw_prompt: bool = False, disable_dynamic: bool = False) -> Any:
     """The CLIP in `path`: T5-XXL in fp16, bf16, fp8 or scaled fp8, in one file or in parts. Raises WrongModelFile."""
     state, metadata = load_state(path)
     if hasattr(comfy.utils, "convert_old_quants"):
         state, metadata = comfy.utils.convert_old_quants(state, model_prefix="", metadata=metadata)
-    if "encoder.embed_tokens.weight" in state:  # the same matrix by its other name
-        state.setdefault("shared.weight", state.pop("encoder.embed_tokens.weight"))
+    state = encoder_of(state)
+    check_marks(state, metadata)
     options: dict[str, Any] = {"t5xxl_model_config": t5_sizes(state, path)}
     for name, value in t5_xxl_detect(state).items():  # each host has its own names for what it found
         options[
@@ -95,6 +107,14 @@ def load_clip_patcher(path: Path, raw_prompt: bool, disable_dynamic: bool = Fals
     return load_clip(path, raw_prompt, disable_dynamic).patcher
 
 
+def encoder_of(state: dict[str, Any]) -> dict[str, Any]:
+    """The encoder's tensors of a T5 that may be whole, with its embedding under the one name that the host reads."""
+    kept = {name: tensor for name, tensor in state.items() if not name.startswith(("decoder.", "lm_head."))}
+    if "encoder.embed_tokens.weight" in kept:  # the same matrix by its other name
+        kept.setdefault("shared.weight", kept.pop("encoder.embed_tokens.weight"))
+    return kept
+
+
 def t5_sizes(state: dict[str, Any], path: Path) -> dict[str, int]:
     """T5's configuration read off its weights, so that the released encoder and the tests' tiny one load alike."""
     first = "encoder.block.0.layer."
@@ -107,12 +127,17 @@ def t5_sizes(state: dict[str, Any], path: Path) -> dict[str, int]:
         raise WrongModelFile(
             f"{path.name} is not a T5-XXL encoder ({missing} is missing): choose t5xxl_fp16.safetensors or the like"
         ) from None
+    if vocabulary != VOCABULARY:
+        raise WrongModelFile(
+            f"{path.name} is a T5 with a vocabulary of {vocabulary:,} pieces, not T5-XXL with {VOCABULARY:,} (umt5 has "
+            "256,384): choose t5xxl_fp16.safetensors or the like"
+        )
     return {
         "vocab_size": vocabulary,
         "d_model": width,
         "d_kv": inner // heads,
         "d_ff": feed_forward,
         "num_heads": heads,
-        "num_layers": sum(name.endswith(".SelfAttention.q.weight") for name in state),
+        "num_layers": 1 + max(int(name.split(".")[2]) for name in state if name.startswith("encoder.block.")),
         "relative_attention_num_buckets": buckets,
     }

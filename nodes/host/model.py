@@ -9,7 +9,6 @@ import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
 import comfy.supported_models_base
-import comfy.utils
 import torch
 import torch.nn.functional as F
 from comfy.utils import repeat_to_batch_size
@@ -18,6 +17,7 @@ from torch import Tensor
 from ...echovideo_model.errors import InvalidRequest, WrongModelFile
 from ...echovideo_model.samplers import cpu_noise
 from ...echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
+from .quantised import check_marks
 from .transformer import HostTransformer
 
 # What the conditioning node writes and this model reads; all of them raw, at the strengths the user chose.
@@ -93,23 +93,10 @@ class EchoVideoModel(comfy.model_base.BaseModel):
     def load_model_weights(
         self, sd: dict[str, Tensor], unet_prefix: str = "", **options: Any
     ) -> EchoVideoModel:
-        names = list(released_shapes(self.diffusion_model.sizes))
-        missing = [name for name in names if unet_prefix + name not in sd]
-        if missing:
-            raise WrongModelFile(
-                f"this EchoVideo file is not complete: {len(missing)} of {len(names)} weights are missing, the first "
-                f"is {missing[0]}; download it again"
-            )
-        packed = next((name for name in names if not readable(sd, unet_prefix + name)), None)
-        if packed is not None:
-            raise WrongModelFile(
-                "this file is quantised in a way that is not read here "
-                f"({packed} is {sd[unet_prefix + packed].dtype}): choose one in bf16 or fp8"
-            )
-        if comfy.model_management.cpu_mode() and self._take_mapped(
-            {name: sd[unet_prefix + name] for name in names}
-        ):
-            for name in names:  # what stays in sd, the host reports as left over
+        own = {name.removeprefix(unet_prefix): sd[name] for name in sd if name.startswith(unet_prefix)}
+        check_weights(own, self.diffusion_model.sizes)
+        if comfy.model_management.cpu_mode() and self._take_mapped(own):
+            for name in own:  # what stays in sd, the host reports as left over
                 del sd[unet_prefix + name]
             return self
         return super().load_model_weights(sd, unet_prefix, **options)
@@ -117,10 +104,21 @@ class EchoVideoModel(comfy.model_base.BaseModel):
     def _take_mapped(self, state: dict[str, Tensor]) -> bool:
         """On a CPU the file's own mapped memory serves as weights, where the types agree: no second copy of 11 GB."""
         parameters = dict(self.diffusion_model.named_parameters())
-        if any(name not in parameters or parameters[name].dtype != state[name].dtype for name in state):
+        if any(name in parameters and parameters[name].dtype != state[name].dtype for name in state):
             return False
-        self.diffusion_model.load_state_dict(state, assign=True)
+        if (
+            not parameters.keys() <= state.keys()
+        ):  # the host's quantised layers have none before they are loaded
+            return False
+        self.diffusion_model.load_state_dict(state, strict=False, assign=True)
         return True
+
+    def apply_model(self, x: Tensor, t: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The denoised latents. Raises InvalidRequest at the first step that gives NaN, in place of a black video."""
+        denoised = super().apply_model(x, t, *args, **kwargs)
+        if not denoised.isfinite().all():
+            raise InvalidRequest(explain_nan(x, t, kwargs.get("transformer_options") or {}))
+        return denoised
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         """Once per conditioning entry and run, before the first step: IITF runs here and nowhere else."""
@@ -155,9 +153,14 @@ class EchoVideoModel(comfy.model_base.BaseModel):
         face_tokens = repeat_to_batch_size(face_tokens.to(**place), len(text))
         id_embedding = repeat_to_batch_size(id_embedding.to(**place), len(text))
         parts = text.split(sizes.text_tokens, dim=1)
-        return torch.cat(
-            [self.diffusion_model.fuse(part, face_tokens, id_embedding) for part in parts], dim=1
-        )
+        fused = [self.diffusion_model.fuse(part, face_tokens, id_embedding) for part in parts]
+        context = torch.cat(fused, dim=1)
+        if not context.isfinite().all():
+            source = "the encoded prompt" if not text.isfinite().all() else "the identity or the model's IITF"
+            raise InvalidRequest(
+                f"{source} holds NaN or infinity: encode the prompt and the identity again, with other files if it stays"
+            )
+        return context
 
     def _face_latent(
         self, device: torch.device, noise: Tensor, seed: int | None = None, **kwargs: Any
@@ -187,12 +190,42 @@ def released_shapes(sizes: TransformerSizes) -> dict[str, tuple[int, ...]]:
         }
 
 
-def readable(state: dict[str, Tensor], name: str) -> bool:
-    """Whether a weight is made of numbers as they are, or is quantised in the form that this host writes itself."""
-    known = (
-        hasattr(comfy.utils, "convert_old_quants") and name.removesuffix("weight") + "comfy_quant" in state
+def explain_nan(x: Tensor, sigma: Tensor, options: dict[str, Any]) -> str:
+    """One sentence on a step that gave NaN or infinity: which one, whose fault it is, and what to do."""
+    schedule = options.get("sample_sigmas")
+    level = float(sigma.flatten()[0])
+    where = f"at noise level {level:g}"
+    if schedule is not None:
+        step = int((schedule[:-1].cpu() - level).abs().argmin()) + 1
+        where = f"in step {step} of {len(schedule) - 1}"
+    if not x.isfinite().all():
+        return (
+            f"the latents became NaN {where}, before the model saw them: the sampler cannot follow this schedule; use "
+            "EchoVideo Sampler with EchoVideo Scheduler, or another pair"
+        )
+    return (
+        f"the model gave NaN or infinity {where}: its weights, a LoRA or a patch are damaged, or the computation "
+        "overflows; run without LoRAs and patches, load the model as bf16, and download the file again if that fails"
     )
-    return known or state[name].is_floating_point()
+
+
+def check_weights(state: dict[str, Tensor], sizes: TransformerSizes) -> None:
+    """Raises WrongModelFile if `state` lacks a weight, or holds one of another shape or of a form that is not read."""
+    shapes = released_shapes(sizes)
+    missing = [name for name in shapes if name not in state]
+    if missing:
+        raise WrongModelFile(
+            f"this EchoVideo file is not complete: {len(missing)} of {len(shapes)} weights are missing, the first "
+            f"is {missing[0]}; download it again"
+        )
+    check_marks(state)
+    for name, shape in shapes.items():
+        quantised = name.removesuffix("weight") + "comfy_quant" in state
+        if not quantised and tuple(state[name].shape) != shape:
+            raise WrongModelFile(
+                f"{name} has the shape {list(state[name].shape)}, EchoVideo's {list(shape)}: the file is "
+                "of another model"
+            )
 
 
 def after_initial_noise(seed: int, shape: tuple[int, ...]) -> torch.Generator:

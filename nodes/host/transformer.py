@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...echovideo_model.transformer import Block, EchoVideoTransformer, Rotate, TransformerSizes
 from ...echovideo_model.weights.loading import NARROW, storage_dtype
+from .quantised import refuse_unread
 
 
 class HostTransformer(EchoVideoTransformer):
@@ -33,6 +34,11 @@ class HostTransformer(EchoVideoTransformer):
         ):  # the bulk alone is stored so; norms, biases, embeddings, modulation and IITF are not
             for name, parameter in self.named_parameters():
                 parameter.data = parameter.data.to(storage_dtype(name, dtype))
+
+    def load_state_dict(self, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
+        result = super().load_state_dict(state_dict, *args, **kwargs)
+        refuse_unread(result.unexpected_keys, "this EchoVideo file")
+        return result
 
     def forward(  # type: ignore[override]
         self,

@@ -17,8 +17,9 @@ import comfy.utils
 import torch
 from torch import Tensor
 
-from ...echovideo_model.errors import WrongModelFile
+from ...echovideo_model.errors import InvalidRequest, WrongModelFile
 from ...echovideo_model.vae.autoencoder import CogVideoXVAE, VAESizes
+from ...echovideo_model.weights.family import differences, shapes_of
 from .folders import load_state
 from .rgb import learn_colours
 
@@ -48,7 +49,15 @@ class HostAutoencoder(CogVideoXVAE):
 
     def decode(self, latents: Tensor, *_: Any, **__: Any) -> Tensor:  # type: ignore[override]
         """latents [B, 16, t, h, w] -> pixels [B, 3, 4 (t - 1) + 1, 8h, 8w]."""
-        return super().decode(latents, on_chunk=Progress())
+        pixels = super().decode(latents, on_chunk=Progress())
+        if not pixels.isfinite().all():
+            cause = (
+                "the VAE overflows or its file is damaged: run ComfyUI with --bf16-vae, or download it again"
+            )
+            if not latents.isfinite().all():
+                cause = "the latents hold NaN or infinity: sample them again"
+            raise InvalidRequest(f"decoding gave NaN or infinity, since {cause}")
+        return pixels
 
 
 class Progress:
@@ -89,6 +98,12 @@ class EchoVideoVAE(comfy.sd.VAE):
         sizes = VAESizes.read({name: tensor.shape for name, tensor in state.items()})
         offload = memory.vae_offload_device()
         network = HostAutoencoder(sizes, comfy.ops.disable_weight_init, dtype=self.vae_dtype, device=offload)
+        missing, unexpected = differences(shapes_of(network), {k: tuple(v.shape) for k, v in state.items()})
+        if missing or unexpected:
+            raise WrongModelFile(
+                f"this CogVideoX VAE is not complete or not the published one: {len(missing)} weights are missing, "
+                f"{len(unexpected)} do not fit (the first is {(missing or unexpected)[0]}); download it again"
+            )
         network.load_state_dict(state)
         self.first_stage_model = network.eval()
         # The plain patcher on every host: a dynamic one would leave bare parameters behind.
