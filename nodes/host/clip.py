@@ -63,8 +63,8 @@ class EchoVideoTextEncoder(SD1ClipModel):
         missing, unexpected = super().load_sd(sd)
         if missing:
             raise WrongModelFile(
-                f"this T5-XXL encoder is not complete: {len(missing)} weights are missing, the first is {min(missing)}; "
-                "download it again"
+                f"this T5-XXL encoder is not complete: {len(missing)} weights are missing, the first is "
+                f"{min(missing)}; download it again"
             )
         refuse_unread(unexpected, "this T5 file")
         return missing, unexpected

@@ -158,7 +158,8 @@ class EchoVideoModel(comfy.model_base.BaseModel):
         if not context.isfinite().all():
             source = "the encoded prompt" if not text.isfinite().all() else "the identity or the model's IITF"
             raise InvalidRequest(
-                f"{source} holds NaN or infinity: encode the prompt and the identity again, with other files if it stays"
+                f"{source} holds NaN or infinity: encode the prompt and the identity again, with other files if "
+                "that does not help"
             )
         return context
 
