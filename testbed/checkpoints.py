@@ -31,7 +31,12 @@ SPELLINGS = {
     "diffusers": ("transformer.{path}", "lora_A.weight", "lora_B.weight"),
     "peft": ("base_model.model.{path}", "lora_A.weight", "lora_B.weight"),
     "comfy": ("diffusion_model.{path}", "lora_A.weight", "lora_B.weight"),
+    "peft, named": ("base_model.model.{path}", "lora_A.somebody.weight", "lora_B.somebody.weight"),
     "kohya": ("lora_unet_{flat}", "lora_down.weight", "lora_up.weight"),
+    "VideoX-Fun": ("lora_unet__{flat}", "lora_down.weight", "lora_up.weight"),
+    "LyCORIS": ("lycoris_{flat}", "lora_down.weight", "lora_up.weight"),
+    "older diffusers": ("transformer.{path}", "lora.down.weight", "lora.up.weight"),
+    "transformers": ("{path}", "lora_linear_layer.down.weight", "lora_linear_layer.up.weight"),
 }
 
 

@@ -224,3 +224,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def failing(host: Host, graph: dict[str, Any]) -> str:
+    """What the user reads of a run that must fail."""
+    try:
+        run = host.run(graph)
+    except Refused as refusal:  # newer hosts look at choices before they start
+        return str(refusal)
+    assert run.status == "error"
+    return run.message

@@ -27,17 +27,7 @@ from testbed.graphs import (
     video,
     with_person,
 )
-from testbed.harness import Host, Refused, Run
-
-
-def failing(host: Host, graph: dict[str, Any]) -> str:
-    """What the user reads; the host must serve the next prompt."""
-    try:
-        run = host.run(graph)
-    except Refused as refusal:  # newer hosts look at choices before they start
-        return str(refusal)
-    assert run.status == "error"
-    return run.message
+from testbed.harness import Host, Run, failing
 
 
 @pytest.fixture(autouse=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import checkpoints
 import pytest
 import torch
-from graphs import node, plain, video
-from harness import Host
 from safetensors.torch import load_file, save_file
-from test_robustness import failing
 from torch import Tensor
+
+from testbed import checkpoints
+from testbed.graphs import node, plain, video
+from testbed.harness import Host, failing
 
 Q = "transformer_blocks.1.attn1.to_q"
 
