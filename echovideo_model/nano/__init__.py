@@ -1,0 +1,16 @@
+"""The drawn world: people who do not exist, what they do and where, in pictures and in words.
+
+    clip = Clip.from_seed(7)
+    clip.frames(), clip.sentence, clip.labels     # uint8 [17, 128, 128, 3], one sentence, what it shows
+    draw_portrait(Person.from_description("a man with a ginger beard"))
+
+Nothing here is random by itself: a seed gives the same pixels and words wherever OpenCV draws the same polygons.
+"""
+
+from __future__ import annotations
+
+from .clip import Clip, draw_portrait
+from .people import Person
+from .shell import Pose
+
+__all__ = ["Clip", "Person", "Pose", "draw_portrait"]
