@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -18,8 +18,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .errors import FaceIndexOutOfRange, InvalidRequest, NoFaceFound, WrongModelFile
-from .face.align import align_face
-from .face.detect import Face, FaceDetector, choose_face, cosine_similarity
+from .face.align import FACE_SIZE, align_face
+from .face.choice import LARGEST, FaceChoice, choose_face
+from .face.detect import EMBEDDING_WIDTH, Face, FaceDetector, cosine_similarity
 from .face.parse import FaceParser
 from .face.photo import limit_long_edge, load_photo
 from .face.siglip import SiglipEncoder
@@ -38,14 +39,21 @@ _SHAPES = {
 }
 
 Photo = str | Path | Image.Image | np.ndarray
-OnStep = Callable[[int, int], None]  # steps done, steps in all
+OnPhoto = Callable[[int, int], None]
+"""Called with how many photos were searched and how many there are; the encoding at the end counts as one more."""
+
+
+class Detector(Protocol):
+    """What finds faces: a FaceDetector, or something around one."""
+
+    def detect(self, photo: np.ndarray) -> list[Face]: ...
 
 
 @dataclass
 class FaceEncoders:
     """The three networks that turn a photo into an identity."""
 
-    detector: FaceDetector
+    detector: Detector
     parser: FaceParser
     siglip: SiglipEncoder
 
@@ -151,33 +159,60 @@ class ChosenFace(NamedTuple):
     face: Face
 
 
-def find_face(
-    photo: Photo,
-    detector: FaceDetector,
-    order: str = "largest",
-    index: int = 0,
-    like: np.ndarray | None = None,
-    padding: float = 0.0,
-) -> ChosenFace:
-    """The face of `photo` that is number `index` in `order` (see choose_face), and the photo as it was searched.
+def find_face(photo: Photo, detector: Detector, choice: FaceChoice = LARGEST) -> ChosenFace:
+    """The face of `photo` that is meant, and the photo as it was searched: limited to 1024 pixels, then padded.
 
-    The photo is limited to 1024 pixels, then given `padding` of black on every side (a share, 0..1), which helps
-    where a face fills it. Raises InvalidRequest, NoFaceFound or FaceIndexOutOfRange.
+    Raises InvalidRequest, NoFaceFound or FaceIndexOutOfRange.
     """
-    if not 0 <= padding <= 1:
-        raise InvalidRequest(f"a padding of {padding} is not between 0 and 1 of the photo's size")
     pixels = limit_long_edge(load_photo(photo))
-    rows, columns = round(pixels.shape[0] * padding), round(pixels.shape[1] * padding)
+    rows, columns = (round(side * choice.padding) for side in pixels.shape[:2])
     pixels = np.pad(pixels, ((rows, rows), (columns, columns), (0, 0)))
-    return ChosenFace(pixels, choose_face(detector.detect(pixels), order, index, like))
+    return ChosenFace(pixels, choose_face(detector.detect(pixels), choice))
 
 
-def identity_of(chosen: Sequence[ChosenFace], encoders: FaceEncoders) -> Identity:
-    """The identity of one person from the faces chosen in one photo or more.
+def find_faces(
+    photos: Sequence[Photo],
+    detector: Detector,
+    choice: FaceChoice = LARGEST,
+    on_photo: OnPhoto | None = None,
+) -> list[ChosenFace]:
+    """`find_face` in each photo; one without a face does what the choice's on_no_face says.
+
+    Raises what find_face raises, with the photo's number, from 1, if there are several; NoFaceFound if all were
+    skipped; InvalidRequest without photos.
+    """
+    if not photos:
+        raise InvalidRequest("an identity needs at least one photo, none was given")
+    chosen = []
+    for number, photo in enumerate(photos, start=1):
+        try:
+            chosen.append(find_face(photo, detector, choice))
+        except (NoFaceFound, FaceIndexOutOfRange) as error:
+            which = f"photo {number} of {len(photos)}: " if len(photos) > 1 else ""
+            if isinstance(error, FaceIndexOutOfRange) or choice.on_no_face == "error":
+                raise type(error)(f"{which}{error}") from error
+            logger.warning("%s%s", which, error)
+        if on_photo:
+            on_photo(number, len(photos) + 1)
+    if not chosen and choice.on_no_face == "skip photo":
+        where = (
+            "the photo: use another" if len(photos) == 1 else f"any of the {len(photos)} photos: use others"
+        )
+        raise NoFaceFound(f"no face in {where}, or let a photo without a face mean no identity")
+    return chosen
+
+
+def make_identity(chosen: Sequence[ChosenFace], encoders: FaceEncoders) -> Identity:
+    """The identity of one person from the faces chosen in one photo or more; of nobody from none.
 
     Embeddings are averaged, and the mean is given their mean length, which averaging shortens and the model reads.
     Face picture and tokens come from the best photo: the greatest confidence x area of the face's box.
+    Nobody is what the negative branch always takes: a zero embedding, and SigLIP's tokens of a black picture.
     """
+    if not chosen:
+        black = np.zeros((FACE_SIZE, FACE_SIZE, 3), np.uint8)
+        null = encoders.siglip.null_tokens(black)
+        return Identity(torch.zeros(EMBEDDING_WIDTH), null, null, black)
     best = max(chosen, key=lambda one: one.face.confidence * one.face.area)
     _warn_of_strangers(chosen, best)
     picture = encoders.parser.face_picture(align_face(best.photo, best.face.landmarks))
@@ -192,33 +227,17 @@ def identity_of(chosen: Sequence[ChosenFace], encoders: FaceEncoders) -> Identit
 def identify(
     photos: Photo | Sequence[Photo],
     encoders: FaceEncoders,
-    order: str = "largest",
-    index: int = 0,
-    like: np.ndarray | None = None,
-    padding: float = 0.0,
-    on_step: OnStep | None = None,
+    choice: FaceChoice = LARGEST,
+    on_photo: OnPhoto | None = None,
 ) -> Identity:
-    """The identity of the person in one photo, or in several photos of one person: find_face, then identity_of.
+    """The identity of the person in one photo, or in several photos of one person: find_faces, then make_identity.
 
-    `on_step` is told of every photo searched and of the encoding at the end. Raises what find_face raises, with
-    the photo's number, from 1, if there are several.
+    Raises what find_faces raises.
     """
     several = [photos] if isinstance(photos, Photo) else list(photos)
-    if not several:
-        raise InvalidRequest("an identity needs at least one photo, none was given")
-    chosen = []
-    for number, photo in enumerate(several, start=1):
-        try:
-            chosen.append(find_face(photo, encoders.detector, order, index, like, padding))
-        except (NoFaceFound, FaceIndexOutOfRange) as error:
-            if len(several) == 1:
-                raise
-            raise type(error)(f"photo {number} of {len(several)}: {error}") from error
-        if on_step:
-            on_step(number, len(several) + 1)
-    identity = identity_of(chosen, encoders)
-    if on_step:
-        on_step(len(several) + 1, len(several) + 1)
+    identity = make_identity(find_faces(several, encoders.detector, choice, on_photo), encoders)
+    if on_photo:
+        on_photo(len(several) + 1, len(several) + 1)
     return identity
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +20,7 @@ from . import __version__
 from .devices import find_device, lent
 from .errors import InvalidRequest, ModelFileMissing
 from .face.align import face_latent_pixels
+from .face.choice import LARGEST, FaceChoice
 from .identity import FaceEncoders, Identity, Photo, identify
 from .request import Request
 from .samplers import OnStep, cpu_noise, sample
@@ -109,9 +109,9 @@ class Pipeline:
             if found.family != family or not found.complete:
                 getattr(self, name)  # loading it says what is wrong
 
-    def identify(self, photos: Photo | Sequence[Photo], **choice: Any) -> Identity:
-        """The person in the photo, or in several photos of one person; `choice` as in identity.identify."""
-        return identify(photos, self.face_encoders, on_step=self._reporter("face"), **choice)
+    def identify(self, photos: Photo | Sequence[Photo], choice: FaceChoice = LARGEST) -> Identity:
+        """The person in the photo, or in several photos of one person; see identity.identify."""
+        return identify(photos, self.face_encoders, choice, self._reporter("face"))
 
     def generate(self, identity: Identity, request: Request) -> Result:
         """One video of that person doing what the prompt says; see generate_all."""

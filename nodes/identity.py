@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import Any
 
 import folder_paths
 import numpy as np
-import torch
 from comfy.utils import ProgressBar
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..echovideo_model.errors import FaceIndexOutOfRange, NoFaceFound
-from ..echovideo_model.face.align import FACE_SIZE, align_face
-from ..echovideo_model.face.detect import ORDERS, Face
-from ..echovideo_model.identity import ChosenFace, FaceEncoders, find_face, identity_of
+from ..echovideo_model.face.align import align_face
+from ..echovideo_model.face.choice import FaceChoice, rank_faces
+from ..echovideo_model.face.detect import Face
+from ..echovideo_model.identity import ChosenFace, find_faces, make_identity
 from ..echovideo_model.identity import Identity as IdentityData
+from ..echovideo_model.limits import FACE_ORDERS, ON_NO_FACE
 from .host import folders
 from .host.encoders import HostFaceEncoders, load_face_encoders
-from .host.faces import Watched, described, ordered
+from .host.faces import RecordingDetector, describe
 from .preview import sheet, to_image, to_photos, with_faces
 from .schema import FaceEncoders as FaceEncodersSocket
 from .schema import Identity, schema
-
-log = logging.getLogger(__name__)
-ERROR, SKIP, NOBODY = "error", "skip photo", "no identity"
 
 
 class LoadEchoVideoFaceEncoders(io.ComfyNode):
@@ -91,7 +87,7 @@ class EchoVideoIdentity(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "face_order",
-                    options=list(ORDERS),
+                    options=list(FACE_ORDERS),
                     default="largest",
                     tooltip="How the faces of a photo are numbered. closest: by likeness to the identity below.",
                 ),
@@ -112,8 +108,8 @@ class EchoVideoIdentity(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "on_no_face",
-                    options=[ERROR, SKIP, NOBODY],
-                    default=ERROR,
+                    options=list(ON_NO_FACE),
+                    default="error",
                     tooltip="What a photo without a face does: stop; be left out; or make the identity of nobody, so "
                     "that the prompt alone decides.",
                 ),
@@ -148,69 +144,48 @@ class EchoVideoIdentity(io.ComfyNode):
         on_no_face: str,
         closest_to: IdentityData | None = None,
     ) -> io.NodeOutput:
-        encoders = face_encoders.ready()
-        detector = Watched(encoders.detector)
         like = None if closest_to is None else closest_to.id_embedding.numpy()
+        choice = FaceChoice(face_order, face_index, like, padding, on_no_face)
+        encoders = face_encoders.ready()
+        detector = RecordingDetector(encoders.detector)
         pictures = to_photos(photos)
         bar = ProgressBar(len(pictures) + 1)
-        chosen: list[ChosenFace] = []
-        for number, photo in enumerate(pictures, start=1):
-            try:
-                chosen.append(find_face(photo, detector, face_order, face_index, like, padding))  # type: ignore[arg-type]
-            except FaceIndexOutOfRange as error:
-                raise FaceIndexOutOfRange(f"photo {number} of {len(pictures)}: {error}") from error
-            except NoFaceFound as error:
-                if on_no_face == ERROR:
-                    raise NoFaceFound(f"photo {number} of {len(pictures)}: {error}") from error
-                log.warning("EchoVideo: photo %d of %d: %s", number, len(pictures), error)
-            bar.update(1)
-        if not chosen and on_no_face == SKIP:
-            raise NoFaceFound(
-                f"none of the {len(pictures)} photos shows a face: use others, or allow no identity"
-            )
-        identity = identity_of(chosen, encoders) if chosen else identity_of_nobody(encoders)
+        chosen = find_faces(pictures, detector, choice, bar.update_absolute)
+        identity = make_identity(chosen, encoders)
         bar.update(1)
         picture = to_image(identity.face_picture)
-        preview = preview_of(detector.seen, chosen, face_order, like, identity.face_picture, cls)
+        preview = preview_of(detector.seen, chosen, choice, identity.face_picture, cls)
         return io.NodeOutput(identity, picture, (picture > 0).any(-1).float(), ui=preview)
 
 
 def preview_of(
     seen: list[tuple[np.ndarray, list[Face]]],
     chosen: list[ChosenFace],
-    order: str,
-    like: np.ndarray | None,
+    choice: FaceChoice,
     face_picture: np.ndarray,
     cls: type[io.ComfyNode],
 ) -> dict[str, Any]:
     """For the page: one sheet of everything, and what the face picker shows of each photo."""
     sheets, photos = [], []
     for photo, faces in seen:
-        places = ordered(faces, order, like)
+        places = rank_faces(faces, choice)
         mine = next((place for place in places if any(faces[place] is one.face for one in chosen)), None)
         sheets.append(
             with_faces(photo, [faces[place] for place in places], None if mine is None else faces[mine])
         )
-        photos.append(described(photo, faces, like) | {"chosen": mine, "photo": saved(photo, cls)})
+        photos.append(describe(photo, faces, choice.like) | {"chosen": mine, "photo": save(photo, cls)})
         if mine is not None:
-            photos[-1]["aligned"] = saved(align_face(photo, faces[mine].landmarks), cls)
+            photos[-1]["aligned"] = save(align_face(photo, faces[mine].landmarks), cls)
     return {
-        "images": [saved(sheet([*sheets, face_picture]), cls)],
+        "images": [save(sheet([*sheets, face_picture]), cls)],
         "echovideo_faces": photos,
-        "echovideo_face_picture": [saved(face_picture, cls)],
+        "echovideo_face_picture": [save(face_picture, cls)],
     }
 
 
-def saved(picture: np.ndarray, cls: type[io.ComfyNode]) -> dict[str, str]:
+def save(picture: np.ndarray, cls: type[io.ComfyNode]) -> dict[str, str]:
     """Name, subfolder and type of a picture that the page may show, kept until the host stops."""
     return ui.PreviewImage(to_image(picture), cls=cls).as_dict()["images"][0]
-
-
-def identity_of_nobody(encoders: FaceEncoders) -> IdentityData:
-    """What the negative branch always takes: a zero embedding, and what SigLIP sees in a black picture."""
-    black = np.zeros((FACE_SIZE, FACE_SIZE, 3), np.uint8)
-    null = encoders.siglip.null_tokens(black)
-    return IdentityData(torch.zeros(512), null, null, black)
 
 
 class SaveEchoVideoIdentity(io.ComfyNode):

@@ -14,19 +14,15 @@ from hypothesis import strategies as st
 
 from echovideo_model.errors import (
     DependencyMissing,
-    FaceIndexOutOfRange,
-    InvalidRequest,
     ModelFileMissing,
     NoFaceFound,
     WrongModelFile,
 )
 from echovideo_model.face.detect import (
     DETECTOR,
-    ORDERS,
     RECOGNISER,
     Face,
     FaceDetector,
-    choose_face,
     cosine_similarity,
 )
 from tests.faces import card, drawing, write_detection_models
@@ -301,58 +297,6 @@ def test_the_cpu_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for name in (DETECTOR, RECOGNISER):
         (tmp_path / name).touch()
     assert FaceDetector(tmp_path)._app.providers == ["CPUExecutionProvider"]
-
-
-GROUP = [a_face(50, 0, 30, 0.7, 0), a_face(0, 60, 20, 0.9, 1), a_face(90, 30, 10, 0.8, 2)]
-
-
-@pytest.mark.parametrize(
-    ("order", "lefts"),
-    [
-        ("largest", [50, 0, 90]),
-        ("left to right", [0, 50, 90]),
-        ("top to bottom", [50, 90, 0]),
-        ("confidence", [0, 90, 50]),
-        ("closest", [90, 0, 50]),
-    ],
-)
-def test_each_order_numbers_the_faces_its_way(order: str, lefts: list[int]) -> None:
-    like = np.zeros(512, np.float32)
-    like[[1, 2]] = 0.5, 0.8  # most like the third, then the second
-    assert [choose_face(GROUP, order, index, like).box[0] for index in range(3)] == lefts
-    assert order in ORDERS
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(*[st.integers(1, 500)] * 3), min_size=1, max_size=6), st.sampled_from(ORDERS[:4]))
-def test_every_face_has_exactly_one_number_in_every_order(
-    places: list[tuple[int, int, int]], order: str
-) -> None:
-    faces = [a_face(*place) for place in places]
-    numbered = [choose_face(faces, order, index) for index in range(len(faces))]
-    assert {id(face) for face in numbered} == {id(face) for face in faces}
-
-
-@pytest.mark.parametrize("index", [3, -1, 99])
-def test_an_index_out_of_range_lists_the_faces_in_that_order(index: int) -> None:
-    with pytest.raises(FaceIndexOutOfRange) as refusal:
-        choose_face(GROUP, "left to right", index)
-    assert str(refusal.value) == (
-        f"there is no face {index}, the photo has 3 (left to right): "
-        "0: box 0, 60, 20, 80; 1: box 50, 0, 80, 30; 2: box 90, 30, 100, 40"
-    )
-
-
-def test_an_unknown_order_names_the_known_ones() -> None:
-    with pytest.raises(
-        InvalidRequest, match=r'"prettiest".*largest, left to right, top to bottom, confidence, closest'
-    ):
-        choose_face(GROUP, "prettiest")
-
-
-def test_closest_needs_someone_to_be_close_to() -> None:
-    with pytest.raises(InvalidRequest, match="closest"):
-        choose_face(GROUP, "closest")
 
 
 def test_cosine_similarity_ignores_length_and_knows_nobody() -> None:

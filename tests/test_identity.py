@@ -28,8 +28,9 @@ from echovideo_model.errors import (
     WrongModelFile,
 )
 from echovideo_model.face.align import LANDMARKS, align_face
+from echovideo_model.face.choice import FaceChoice
 from echovideo_model.face.detect import Face, cosine_similarity
-from echovideo_model.identity import ChosenFace, FaceEncoders, Identity, find_face, identify, identity_of
+from echovideo_model.identity import ChosenFace, FaceEncoders, Identity, find_face, identify, make_identity
 from tests.faces import PORTRAITS, card, drawing, write_face_models
 
 
@@ -129,14 +130,16 @@ def test_a_large_photo_is_looked_at_with_its_long_edge_at_1024() -> None:
 @pytest.mark.parametrize("padding", [0.0, 0.25, 1.0])
 def test_padding_puts_black_around_the_photo(padding: float) -> None:
     detector = SeesThese([[face()]])
-    photo, _ = find_face(level(9), detector, padding=padding)  # type: ignore[arg-type]
+    photo, _ = find_face(level(9), detector, FaceChoice(padding=padding))
     assert photo.shape == (round(200 * (1 + 2 * padding)),) * 2 + (3,)
     assert photo is detector.photos[0]
     assert (photo == 9).all(2).sum() == 200 * 200
 
 
 def test_padding_changes_neither_where_the_face_comes_to_stand_nor_who_it_is(encoders: FaceEncoders) -> None:
-    plain, padded = (find_face(drawing(), encoders.detector, padding=share) for share in (0.0, 0.25))
+    plain, padded = (
+        find_face(drawing(), encoders.detector, FaceChoice(padding=share)) for share in (0.0, 0.25)
+    )
     first, second = (align_face(photo, face.landmarks).astype(int) for photo, face in (plain, padded))
     assert (
         np.abs(first - second).mean() < 12
@@ -148,7 +151,7 @@ def test_embedding_crop_and_tokens_belong_to_the_same_chosen_face() -> None:
     faces = [face(100, embedding=[20.0, 0.0]), face(50, embedding=[0.0, 20.0])]
     photo = level(0)
     photo[:50, :50] = 200  # where the smaller one is
-    identity = identify(photo, encoders_that_see(faces), order="largest", index=1)
+    identity = identify(photo, encoders_that_see(faces), FaceChoice("largest", 1))
     assert identity.id_embedding[:2].tolist() == [0, 20]
     np.testing.assert_array_equal(identity.face_picture, align_face(photo, faces[1].landmarks))
     assert identity.face_tokens[0, 0] == pytest.approx(identity.face_picture.mean(), rel=1e-3)
@@ -157,7 +160,8 @@ def test_embedding_crop_and_tokens_belong_to_the_same_chosen_face() -> None:
 def test_closest_finds_the_same_person_again() -> None:
     faces = [face(100, embedding=[20.0, 0.0]), face(50, embedding=[5.0, 20.0])]
     like = np.eye(512, dtype=np.float32)[1]
-    assert identify(level(5), encoders_that_see(faces), order="closest", like=like).id_embedding[1] == 20
+    choice = FaceChoice("closest", like=like)
+    assert identify(level(5), encoders_that_see(faces), choice).id_embedding[1] == 20
 
 
 def test_several_photos_average_direction_and_length_of_the_embeddings() -> None:
@@ -176,8 +180,8 @@ def test_picture_and_tokens_come_from_the_photo_with_the_clearest_largest_face()
 @pytest.mark.parametrize("times", [2, 3, 7])
 def test_one_photo_several_times_is_that_photo(times: int) -> None:
     one = face(embedding=np.linspace(-3, 3, 512))
-    once = identity_of([ChosenFace(level(7), one)], encoders_that_see())
-    often = identity_of([ChosenFace(level(7), one)] * times, encoders_that_see())
+    once = make_identity([ChosenFace(level(7), one)], encoders_that_see())
+    often = make_identity([ChosenFace(level(7), one)] * times, encoders_that_see())
     torch.testing.assert_close(once.id_embedding, often.id_embedding)
     torch.testing.assert_close(once.face_tokens, often.face_tokens)
 
@@ -192,7 +196,7 @@ def test_a_stranger_among_the_photos_is_warned_of(caplog: pytest.LogCaptureFixtu
 def test_progress_counts_the_photos_and_the_encoding() -> None:
     steps: list[tuple[int, int]] = []
     identify(
-        [level(1), level(2)], encoders_that_see([face()], [face()]), on_step=lambda *at: steps.append(at)
+        [level(1), level(2)], encoders_that_see([face()], [face()]), on_photo=lambda *at: steps.append(at)
     )
     assert steps == [(1, 3), (2, 3), (3, 3)]
 
@@ -201,17 +205,40 @@ def test_an_error_about_one_of_several_photos_says_which() -> None:
     with pytest.raises(NoFaceFound, match="photo 2 of 3: no face"):
         identify([level(1)] * 3, encoders_that_see([face()], [], [face()]))
     with pytest.raises(FaceIndexOutOfRange, match="photo 1 of 2: there is no face 1"):
-        identify([level(1)] * 2, encoders_that_see([face()], [face()]), index=1)
+        identify([level(1)] * 2, encoders_that_see([face()], [face()]), FaceChoice(index=1))
     with pytest.raises(NoFaceFound, match=r"^no face"):
         identify(level(1), encoders_that_see([]))
 
 
-@pytest.mark.parametrize("padding", [-0.1, 1.5, float("nan")])
-def test_impossible_requests_are_refused(padding: float) -> None:
-    with pytest.raises(InvalidRequest, match="padding"):
-        identify(level(1), encoders_that_see([face()]), padding=padding)
+def test_without_photos_there_is_no_identity() -> None:
     with pytest.raises(InvalidRequest, match="at least one photo"):
         identify([], encoders_that_see())
+
+
+def test_a_photo_without_a_face_is_left_out_where_the_choice_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    choice, photos = FaceChoice(on_no_face="skip photo"), [level(1), level(2)]
+    steps: list[tuple[int, int]] = []
+    encoders = encoders_that_see([], [face()])
+    identity = identify(photos, encoders, choice, on_photo=lambda *at: steps.append(at))
+    assert identity.face_picture.max() == 2
+    assert "photo 1 of 2: no face found" in caplog.text
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    with pytest.raises(NoFaceFound, match="no face in any of the 2 photos"):
+        identify(photos, encoders_that_see([], []), choice)
+    with pytest.raises(FaceIndexOutOfRange, match="photo 2 of 2"):
+        identify(photos, encoders_that_see([], [face()]), FaceChoice(index=1, on_no_face="skip photo"))
+
+
+def test_photos_without_any_face_make_nobody_where_the_choice_says_so() -> None:
+    choice = FaceChoice(on_no_face="no identity")
+    nobody = identify([level(1), level(2)], encoders_that_see([], []), choice)
+    assert not nobody.id_embedding.any()
+    assert not nobody.face_picture.any()
+    assert torch.equal(nobody.face_tokens, nobody.null_tokens)
+    somebody = identify([level(1), level(2)], encoders_that_see([], [face()]), choice)
+    assert somebody.id_embedding.any()
 
 
 def test_strength_0_is_nobody_and_1_is_the_person() -> None:

@@ -7,16 +7,19 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from ..errors import InvalidRequest
+from ..limits import FACE_ORDERS
 from ..weights.folders import default_folder
 
+if TYPE_CHECKING:
+    from ..face.choice import FaceChoice
+
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
-ORDERS = ("largest", "left-to-right", "top-to-bottom", "confidence")
-NO_CHOICE = {"order": "largest", "index": 0, "padding": 0.0}
+ORDERS = [order.replace(" ", "-") for order in FACE_ORDERS if order != "closest"]  # to whom, no option says
 
 
 def add_models(parser: argparse.ArgumentParser) -> None:
@@ -44,28 +47,30 @@ def add_face_choice(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--face-order",
         choices=ORDERS,
-        default=NO_CHOICE["order"],
+        default=ORDERS[0],
         help="how faces are counted (default: largest)",
     )
     group.add_argument(
         "--face-index",
         type=int,
-        default=NO_CHOICE["index"],
+        default=0,
         metavar="N",
         help="which one, from 0 (default: 0)",
     )
     group.add_argument(
         "--padding",
         type=float,
-        default=NO_CHOICE["padding"],
+        default=0.0,
         metavar="SHARE",
         help="black around the photo, as a share of its size, for a face that fills it (default: 0)",
     )
 
 
-def face_choice(args: argparse.Namespace) -> dict[str, Any]:
-    """What was chosen, as the library takes it; NO_CHOICE if nothing was."""
-    return {"order": args.face_order.replace("-", " "), "index": args.face_index, "padding": args.padding}
+def face_choice(args: argparse.Namespace) -> FaceChoice:
+    """What was chosen; LARGEST if nothing was."""
+    from ..face.choice import FaceChoice
+
+    return FaceChoice(args.face_order.replace("-", " "), args.face_index, padding=args.padding)
 
 
 def storage_of(name: str | None) -> Any:

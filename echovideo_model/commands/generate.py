@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InvalidRequest
 from . import say, say_json
 from .arguments import (
-    NO_CHOICE,
     Bars,
     add_face_choice,
     add_json,
@@ -208,6 +207,7 @@ def _free(count: int, sheets: bool) -> list[Target]:
 
 def _person(args: argparse.Namespace, pipeline: Pipeline) -> tuple[Identity, np.ndarray | None]:
     """Who it is, and the first photo as pixels where there is one; the models are checked first."""
+    from ..face.choice import LARGEST
     from ..face.photo import load_photo
     from ..identity import Identity
 
@@ -215,12 +215,12 @@ def _person(args: argparse.Namespace, pipeline: Pipeline) -> tuple[Identity, np.
     pipeline.check(faces=not identities)
     if not identities:
         photos = [load_photo(path) for path in args.photos]
-        return pipeline.identify(photos, **face_choice(args)), photos[0]
+        return pipeline.identify(photos, face_choice(args)), photos[0]
     if len(args.photos) > 1:
         raise InvalidRequest(
             f"{identities[0]} is an identity, which stands alone: give it by itself, or photos alone"
         )
-    if face_choice(args) != NO_CHOICE:
+    if face_choice(args) != LARGEST:
         raise InvalidRequest(
             f"{identities[0]} is an identity, in which there is no face to choose: leave out --face-... and --padding"
         )

@@ -6,14 +6,14 @@ import contextlib
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import FaceIndexOutOfRange, InvalidRequest, ModelFileMissing, NoFaceFound, WrongModelFile
+from ..errors import ModelFileMissing, NoFaceFound, WrongModelFile
 from . import DOWNLOAD, import_optional
 
 logger = logging.getLogger(__name__)
@@ -113,44 +113,6 @@ class FaceDetector:
             )
         box, landmarks = (np.asarray(found[key], np.float32) for key in ("bbox", "kps"))
         return Face(box, landmarks, float(found["det_score"]), embedding)
-
-
-def _distance(face: Face, like: np.ndarray | None) -> float:
-    if like is None:
-        raise InvalidRequest('the face order "closest" needs an embedding to be close to')
-    return -cosine_similarity(face.embedding, like)
-
-
-_ORDER_KEYS: dict[str, Callable[[Face, np.ndarray | None], float]] = {
-    "largest": lambda face, like: -face.area,
-    "left to right": lambda face, like: face.centre[0],
-    "top to bottom": lambda face, like: face.centre[1],
-    "confidence": lambda face, like: -face.confidence,
-    "closest": _distance,
-}
-ORDERS = tuple(_ORDER_KEYS)
-
-
-def choose_face(
-    faces: Sequence[Face], order: str = "largest", index: int = 0, like: np.ndarray | None = None
-) -> Face:
-    """Face number `index`, from 0, of `faces` in an order: one of ORDERS.
-
-    "closest" sorts by cosine similarity with the embedding `like` [512], the most similar first.
-    Raises FaceIndexOutOfRange, listing the faces in that order; InvalidRequest for an unknown order.
-    """
-    if order not in _ORDER_KEYS:
-        raise InvalidRequest(f'unknown face order "{order}": choose one of {", ".join(ORDERS)}')
-    ordered = sorted(faces, key=lambda face: _ORDER_KEYS[order](face, like))
-    if not 0 <= index < len(ordered):
-        listed = "; ".join(
-            f"{number}: box {', '.join(f'{side:.0f}' for side in face.box)}"
-            for number, face in enumerate(ordered)
-        )
-        raise FaceIndexOutOfRange(
-            f"there is no face {index}, the photo has {len(ordered)} ({order}): {listed}"
-        )
-    return ordered[index]
 
 
 def cosine_similarity(one: np.ndarray, other: np.ndarray) -> float:

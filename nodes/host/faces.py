@@ -17,15 +17,17 @@ from PIL import Image, UnidentifiedImageError
 
 from ...echovideo_model.errors import InvalidRequest, NoFaceFound
 from ...echovideo_model.face.align import align_face
-from ...echovideo_model.face.detect import ORDERS, Face, FaceDetector, choose_face
+from ...echovideo_model.face.choice import FaceChoice, choose_face, rank_faces
+from ...echovideo_model.face.detect import Face
 from ...echovideo_model.face.parse import FaceParser
 from ...echovideo_model.face.photo import load_photo
-from ...echovideo_model.identity import find_face
+from ...echovideo_model.identity import Detector, find_face
+from ...echovideo_model.limits import FACE_ORDERS
 from . import folders
 from .encoders import find_detector
 
-MOST_BYTES = 64 * 2**20
-MOST_PIXELS = 64_000_000  # checked before any is decoded; a run itself takes more
+MAX_BYTES = 64 * 2**20
+MAX_PIXELS = 64_000_000  # checked before any is decoded; a run itself takes more
 FORMATS = (
     "PNG",
     "JPEG",
@@ -38,7 +40,6 @@ FORMATS = (
 )  # none that Pillow gives to other programs
 PICTURE_SIZE = 256  # pixels of a face picture on the page
 KEPT_PHOTOS, KEPT_PICTURES = 8, 128
-CLOSEST = "closest"
 ANNOTATED = re.compile(r"(.*?)\s*\[(input|output|temp)\]", re.DOTALL)  # the host's "name [folder]"
 
 Value = TypeVar("Value")
@@ -53,10 +54,10 @@ class NotServed(InvalidRequest):
 
 
 @dataclass
-class Watched:
-    """A detector that remembers what it was shown and what it found."""
+class RecordingDetector:
+    """A detector that keeps what it was shown and what it found."""
 
-    detector: FaceDetector
+    detector: Detector
     seen: list[tuple[np.ndarray, list[Face]]] = field(default_factory=list)
 
     def detect(self, photo: np.ndarray) -> list[Face]:
@@ -74,14 +75,14 @@ class Searched:
     faces: list[Face]
     nothing: str = ""  # why there are no faces, in a sentence
 
-    def described(self) -> dict[str, Any]:
-        return {"digest": self.digest, "message": self.nothing, **described(self.photo, self.faces)}
+    def describe(self) -> dict[str, Any]:
+        return {"digest": self.digest, "message": self.nothing, **describe(self.photo, self.faces)}
 
 
-def described(photo: np.ndarray, faces: Sequence[Face], like: np.ndarray | None = None) -> dict[str, Any]:
+def describe(photo: np.ndarray, faces: Sequence[Face], like: np.ndarray | None = None) -> dict[str, Any]:
     """Ready for JSON: the photo's size in pixels; every face; and each order as positions in the list of faces."""
     height, width = photo.shape[:2]
-    orders = [order for order in ORDERS if order != CLOSEST or like is not None]
+    orders = [order for order in FACE_ORDERS if order != "closest" or like is not None]
     return {
         "width": width,
         "height": height,
@@ -93,14 +94,8 @@ def described(photo: np.ndarray, faces: Sequence[Face], like: np.ndarray | None 
             }
             for face in faces
         ],
-        "orders": {order: ordered(faces, order, like) for order in orders},
+        "orders": {order: rank_faces(faces, FaceChoice(order, like=like)) for order in orders},
     }
-
-
-def ordered(faces: Sequence[Face], order: str, like: np.ndarray | None = None) -> list[int]:
-    """Positions in `faces`, in the order in which face_index counts."""
-    places = {id(face): place for place, face in enumerate(faces)}
-    return [places[id(choose_face(faces, order, index, like))] for index in range(len(faces))]
 
 
 def input_file(name: str, subfolder: str = "", kind: str = "input") -> Path:
@@ -131,32 +126,32 @@ def input_file(name: str, subfolder: str = "", kind: str = "input") -> Path:
 
 
 def read(path: Path) -> bytes:
-    """Raises NotServed for a file of more than MOST_BYTES, or one that the host may not read."""
+    """Raises NotServed for a file of more than MAX_BYTES, or one that the host may not read."""
     try:
         with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise NotServed(403, f"{path.name} cannot be read ({error.strerror})") from error
-    if len(data) > MOST_BYTES:
-        raise NotServed(413, f"{path.name} is larger than {MOST_BYTES >> 20} MiB: save it smaller")
+    if len(data) > MAX_BYTES:
+        raise NotServed(413, f"{path.name} is larger than {MAX_BYTES >> 20} MiB: save it smaller")
     return data
 
 
-def decoded(data: bytes, name: str) -> np.ndarray:
+def decode(data: bytes, name: str) -> np.ndarray:
     """uint8 RGB [H, W, 3]. Raises NotServed, or InvalidRequest for damage and for impossible sizes."""
     Image.init()
     formats = [name for name in FORMATS if name in Image.OPEN]  # AVIF came with Pillow 11.3
     try:
         with Image.open(io.BytesIO(data), formats=formats) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
+            if picture.width * picture.height > MAX_PIXELS:
                 raise NotServed(
                     413,
-                    f"{name} has {picture.width} x {picture.height} pixels: at most {MOST_PIXELS:,} are searched "
+                    f"{name} has {picture.width} x {picture.height} pixels: at most {MAX_PIXELS:,} are searched "
                     "before a run",
                 )
             return load_photo(picture)
     except Image.DecompressionBombError as error:
-        raise NotServed(413, f"{name} has more than {MOST_PIXELS:,} pixels: save it smaller") from error
+        raise NotServed(413, f"{name} has more than {MAX_PIXELS:,} pixels: save it smaller") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise NotServed(415, f"{name} is not a photo: use {', '.join(FORMATS)}") from error
 
@@ -174,7 +169,7 @@ class FaceSearch:
         path = input_file(name, subfolder, kind)
         data = read(path)
         digest = hashlib.sha256(data).hexdigest()
-        return remembered(
+        return recall(
             self.searched, (digest, padding), KEPT_PHOTOS, lambda: search(data, path.name, digest, padding)
         )
 
@@ -185,31 +180,31 @@ class FaceSearch:
         found = self.faces(name, subfolder, kind, padding)
         if not found.faces:
             raise NoFaceFound(found.nothing)
-        face = choose_face(found.faces, "largest", number)
+        face = choose_face(found.faces, FaceChoice(index=number))
         parse = self.parser(parser) if parser is not None else None
         key = (found.digest, padding, number, parse and id(parse))
-        return remembered(self.pictures, key, KEPT_PICTURES, lambda: drawn(found.photo, face, parse))
+        return recall(self.pictures, key, KEPT_PICTURES, lambda: draw(found.photo, face, parse))
 
     def parser(self, name: str) -> FaceParser:
         if name not in folders.listed(folders.FACE_PARSERS):
             raise folders.absent([(folders.FACE_PARSERS, name or "parsing_bisenet.pth")])
         path = folders.resolve(folders.FACE_PARSERS, name)
         key = (path, path.stat().st_mtime_ns)
-        return remembered(self.parsers, key, 1, lambda: FaceParser.load(path))
+        return recall(self.parsers, key, 1, lambda: FaceParser.load(path))
 
 
 def search(data: bytes, name: str, digest: str, padding: float) -> Searched:
     """The library's own search (find_face), so that the picker and a run see the same faces."""
-    detector = Watched(find_detector())
+    detector = RecordingDetector(find_detector())
     try:
-        find_face(decoded(data, name), detector, padding=padding)  # type: ignore[arg-type]
+        find_face(decode(data, name), detector, FaceChoice(padding=padding))
     except NoFaceFound as error:
         return Searched(digest, detector.seen[-1][0], [], str(error))
     photo, faces = detector.seen[-1]
     return Searched(digest, photo, faces)
 
 
-def drawn(photo: np.ndarray, face: Face, parser: FaceParser | None) -> bytes:
+def draw(photo: np.ndarray, face: Face, parser: FaceParser | None) -> bytes:
     picture = align_face(photo, face.landmarks)
     if parser is not None:
         picture = parser.face_picture(picture)
@@ -220,7 +215,7 @@ def drawn(photo: np.ndarray, face: Face, parser: FaceParser | None) -> bytes:
     return stream.getvalue()
 
 
-def remembered(memory: OrderedDict[Any, Value], key: Any, most: int, make: Callable[[], Value]) -> Value:
+def recall(memory: OrderedDict[Any, Value], key: Any, most: int, make: Callable[[], Value]) -> Value:
     """`memory[key]`, made if it is not there; the entry used longest ago makes room."""
     if key not in memory:
         memory[key] = make()

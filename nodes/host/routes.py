@@ -56,7 +56,7 @@ def register() -> None:
             found = await apart(search.faces, *photo(request))
         except EchoVideoError as error:
             return refusal(error)
-        return web.json_response(found.described(), headers={"Cache-Control": "no-store"})
+        return web.json_response(found.describe(), headers={"Cache-Control": "no-store"})
 
     @server.routes.get("/echovideo/face")
     async def face(request: web.Request) -> web.Response:

@@ -59,11 +59,12 @@ def test_a_click_on_a_face_makes_it_the_identity(page: Browser, host: Any, relea
     page.run_workflow()
     page.picture("clicked_and_run")
 
+    from echovideo_model.face.choice import FaceChoice
     from echovideo_model.identity import FaceEncoders, Identity, identify
 
     encoders = FaceEncoders.load(released)
-    wanted = identify(host.base / "input" / TWO_PEOPLE, encoders, "largest", 1)
-    other = identify(host.base / "input" / TWO_PEOPLE, encoders, "largest", 0)
+    wanted = identify(host.base / "input" / TWO_PEOPLE, encoders, FaceChoice("largest", 1))
+    other = identify(host.base / "input" / TWO_PEOPLE, encoders, FaceChoice("largest", 0))
     (file,) = (host.base / "output" / "echovideo_identities").glob("chosen_*.safetensors")
     saved = Identity.load(file)
     np.testing.assert_allclose(saved.id_embedding, wanted.id_embedding, rtol=1e-3, atol=1e-3)

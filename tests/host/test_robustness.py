@@ -192,11 +192,10 @@ def photo_without_a_face(host: Host) -> str:
     return "empty.png"
 
 
-def test_a_photo_without_a_face_says_which_and_what_was_tried(host: Host) -> None:
+def test_a_photo_without_a_face_says_what_was_tried(host: Host) -> None:
     run = host.run(loaders() | identity(photo_without_a_face(host)))
     message = run.message
     assert run.error["exception_type"] == "echovideo_model.errors.NoFaceFound"  # the page shows it first
-    assert "photo 1 of 1" in message
     assert "320 x 320" in message
     assert "640" in message
 
@@ -214,7 +213,7 @@ def test_a_photo_without_a_face_can_be_skipped_or_mean_nobody(host: Host) -> Non
         assert run.status == "success", run.message
         graph["identity"]["inputs"]["photos"] = out("empty")
         if choice == "skip photo":
-            assert "none of the 1 photos shows a face" in failing(host, graph)
+            assert "no face in the photo" in failing(host, graph)
         else:
             assert host.run(graph).status == "success"
 

@@ -1,0 +1,71 @@
+"""Which face of a photo is meant, where it shows several, and what a photo without one does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import FaceIndexOutOfRange, InvalidRequest
+from ..limits import FACE_ORDERS, ON_NO_FACE
+from .detect import Face, cosine_similarity
+
+
+@dataclass(frozen=True)
+class FaceChoice:
+    """Face number `index`, from 0, in an `order`. Raises InvalidRequest, with the value, for what is not known.
+
+    order: one of FACE_ORDERS; "closest" sorts by cosine similarity with the embedding `like` [512], the most similar
+    first. padding: black on every side of the photo, as a share of its size, 0..1; it helps where a face fills the
+    photo. on_no_face: one of ON_NO_FACE; what a photo without a face does.
+    """
+
+    order: str = "largest"
+    index: int = 0
+    like: np.ndarray | None = None
+    padding: float = 0.0
+    on_no_face: str = "error"
+
+    def __post_init__(self) -> None:
+        if self.order not in FACE_ORDERS:
+            raise InvalidRequest(f'unknown face order "{self.order}": choose one of {", ".join(FACE_ORDERS)}')
+        if self.order == "closest" and self.like is None:
+            raise InvalidRequest('the face order "closest" needs an embedding to be close to')
+        if not 0 <= self.padding <= 1:
+            raise InvalidRequest(f"a padding of {self.padding} is not between 0 and 1 of the photo's size")
+        if self.on_no_face not in ON_NO_FACE:
+            raise InvalidRequest(
+                f'a photo without a face cannot mean "{self.on_no_face}": choose one of {", ".join(ON_NO_FACE)}'
+            )
+
+
+LARGEST = FaceChoice()
+
+_ORDER_KEYS: dict[str, Callable[[Face, np.ndarray | None], float]] = {
+    "largest": lambda face, like: -face.area,
+    "left to right": lambda face, like: face.centre[0],
+    "top to bottom": lambda face, like: face.centre[1],
+    "confidence": lambda face, like: -face.confidence,
+    "closest": lambda face, like: 0.0 if like is None else -cosine_similarity(face.embedding, like),
+}
+
+
+def rank_faces(faces: Sequence[Face], choice: FaceChoice) -> list[int]:
+    """Positions in `faces`, in the order in which the choice's index counts."""
+    key = _ORDER_KEYS[choice.order]
+    return sorted(range(len(faces)), key=lambda place: key(faces[place], choice.like))
+
+
+def choose_face(faces: Sequence[Face], choice: FaceChoice = LARGEST) -> Face:
+    """The face that is meant. Raises FaceIndexOutOfRange, listing the faces in the choice's order."""
+    ranked = [faces[place] for place in rank_faces(faces, choice)]
+    if not 0 <= choice.index < len(ranked):
+        boxes = "; ".join(
+            f"{number}: box {', '.join(f'{side:.0f}' for side in face.box)}"
+            for number, face in enumerate(ranked)
+        )
+        raise FaceIndexOutOfRange(
+            f"there is no face {choice.index}, the photo has {len(ranked)} ({choice.order}): {boxes}"
+        )
+    return ranked[choice.index]
