@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -11,12 +12,27 @@ from ..face import import_optional
 OVERSIZE = 2
 _BITS = 4  # of a pixel, in the coordinates that OpenCV takes
 Colour = tuple[int, int, int]
+Shape = tuple[np.ndarray, Colour, int]  # points [N, 2 or 3], colour, class
 
 # The parser's classes (CelebAMask-HQ), and one more for what is a person but none of them: a hand.
 BACKGROUND, SKIN, LEFT_BROW, RIGHT_BROW, LEFT_EYE, RIGHT_EYE, GLASSES, LEFT_EAR, RIGHT_EAR, EARRING = range(
     10
 )
 NOSE, MOUTH, UPPER_LIP, LOWER_LIP, NECK, NECKLACE, CLOTH, HAIR, HAT, HAND = range(10, 20)
+
+
+class Shapes:
+    """Polygons, colours and classes, in the order in which they are filled."""
+
+    def __init__(self, shapes: Sequence[Shape]) -> None:
+        counts = [len(points) for points, _, _ in shapes]
+        ends = np.cumsum(counts).tolist()
+        self.points = np.zeros((sum(counts), 3))  # a third coordinate that is not given is 0
+        self.parts: list[tuple[slice, Colour, int]] = []
+        for (points, colour, label), count, end in zip(shapes, counts, ends, strict=True):
+            part = slice(end - count, end)
+            self.points[part, : points.shape[1]] = points
+            self.parts.append((part, colour, label))
 
 
 class Canvas:
@@ -34,6 +50,14 @@ class Canvas:
         self._cv2.fillPoly(self._large, corners, colour, self._cv2.LINE_AA, _BITS)
         if self._classes is not None:
             self._cv2.fillPoly(self._classes, corners, label, self._cv2.LINE_8, _BITS)
+
+    def fill_all(self, points: np.ndarray, shapes: Shapes) -> None:
+        """`shapes`, whose corners have landed at points [N, 2]."""
+        corners = np.rint(points * (OVERSIZE << _BITS)).astype(np.int32)
+        for part, colour, label in shapes.parts:
+            self._cv2.fillPoly(self._large, [corners[part]], colour, self._cv2.LINE_AA, _BITS)
+            if self._classes is not None:
+                self._cv2.fillPoly(self._classes, [corners[part]], label, self._cv2.LINE_8, _BITS)
 
     def picture(self) -> np.ndarray:
         """What is drawn: uint8 [H, W, 3]."""
@@ -96,10 +120,17 @@ def oval(x: float, y: float, rx: float, ry: float | None = None, corners: int = 
 
 def ribbon(points: np.ndarray, width: float, taper: float = 1.0) -> np.ndarray:
     """A line through points [N, 2] as a polygon with round ends; `taper` is the ends' width as a share."""
-    along = np.gradient(points, axis=0)
-    along /= np.linalg.norm(along, axis=1, keepdims=True) + 1e-9
-    across = along[:, ::-1] * (-1, 1)
-    place = np.linspace(-1, 1, len(points))[:, None]
-    half = width / 2 * (taper + (1 - taper) * (1 - place**2))
+    along = np.empty_like(points, dtype=float)
+    along[1:-1] = points[2:] - points[:-2]
+    along[0], along[-1] = points[1] - points[0], points[-1] - points[-2]
+    along /= np.sqrt((along**2).sum(1, keepdims=True)) + 1e-9
+    half = _profile(len(points), taper) * (width / 2)  # [N, 1]
+    across = along[:, ::-1] * half
+    across[:, 0] *= -1
     start, end = points[:1] - along[:1] * half[0], points[-1:] + along[-1:] * half[-1]
-    return np.concatenate([start, points + across * half, end, (points - across * half)[::-1]])
+    return np.concatenate([start, points + across, end, (points - across)[::-1]])
+
+
+@lru_cache(maxsize=32)
+def _profile(count: int, taper: float) -> np.ndarray:
+    return taper + (1 - taper) * (1 - np.linspace(-1, 1, count)[:, None] ** 2)

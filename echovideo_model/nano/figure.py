@@ -9,10 +9,11 @@ import numpy as np
 from .body import Body
 from .canvas import HAND, Canvas
 from .hair import Hairdo
-from .head import Form, draw_face
+from .hats import Hat
+from .head import Face, Form
 from .people import Person
 from .shell import Pose, View
-from .wear import draw_ears, draw_glasses, draw_hat
+from .wear import Glasses, draw_ears
 
 
 @dataclass(frozen=True)
@@ -25,32 +26,33 @@ class Truth:
     person: np.ndarray  # bool [H, W]: where somebody is, clothes and hands included
 
 
-def draw_figure(
-    canvas: Canvas,
-    person: Person,
-    pose: Pose,
-    middle: tuple[float, float],
-    unit: float,
-    garment: str = "pullover",
-    colour: str = "blue",
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draws one person, head and shoulders; returns landmarks [5, 2] and box [4].
+class Figure:
+    """One person's head and shoulders in these clothes, to be drawn in many poses."""
 
-    middle: pixels of the point between the eyes for a pose at rest; unit: pixels of half a face's width.
-    """
-    middle = middle[0] + pose.x * unit, middle[1] + pose.y * unit
-    view, form, hairdo = View(pose, middle, unit), Form(person), Hairdo(person)
-    body = Body(canvas, person, middle, unit)
-    hairdo.draw_behind(canvas, view)
-    body.draw(garment, colour, view)
-    body.draw_wave(pose, colour)
-    draw_ears(canvas, view, form, person, behind=True)
-    draw_face(canvas, view, form, person, pose)
-    hairdo.draw_front(canvas, view)
-    draw_ears(canvas, view, form, person, behind=False)
-    draw_glasses(canvas, view, form, person)
-    draw_hat(canvas, view, person)
-    return form.landmarks(view, pose, person), form.box(view)
+    def __init__(self, person: Person, garment: str = "pullover", colour: str = "blue") -> None:
+        self._person = person
+        self._form, self._hairdo, self._hat = Form(person), Hairdo(person), Hat(person)
+        self._face, self._glasses = Face(person, self._form), Glasses(person, self._form)
+        self._body = Body(person, garment, colour)
+
+    def draw(
+        self, canvas: Canvas, pose: Pose, middle: tuple[float, float], unit: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns landmarks [5, 2] and box [4].
+
+        middle: pixels of the point between the eyes for a pose at rest; unit: pixels of half a face's width.
+        """
+        middle = middle[0] + pose.x * unit, middle[1] + pose.y * unit
+        view, person, form = View(pose, middle, unit), self._person, self._form
+        self._hairdo.draw_behind(canvas, view)
+        self._body.draw(canvas, pose, view, middle)
+        draw_ears(canvas, view, form, person, behind=True)
+        self._face.draw(canvas, view, pose)
+        self._hairdo.draw_front(canvas, view)
+        draw_ears(canvas, view, form, person, behind=False)
+        self._glasses.draw(canvas, view)
+        self._hat.draw(canvas, view)
+        return form.landmarks(view, pose, person), form.box(view)
 
 
 def truth(canvas: Canvas, landmarks: np.ndarray, box: np.ndarray) -> Truth:

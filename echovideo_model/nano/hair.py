@@ -9,7 +9,7 @@ import numpy as np
 from .canvas import HAIR, Canvas, oval, ribbon, shade, smooth, tint
 from .palette import HAIR_COLOURS
 from .people import Person
-from .shell import Shell, View
+from .shell import Patch, Shell, View
 
 COVERS_EARS = ("bob", "long", "wavy", "fringe")
 CLOSED_HATS = ("beanie", "cap", "brimmed hat")
@@ -74,8 +74,7 @@ class Hairdo:
         """What the neck and the shoulders hide."""
         dark = shade(self.colour, 0.28)
         if self.style in _BEHIND:
-            end = _BEHIND[self.style][0]
-            canvas.fill(smooth(self.shell.outline(view, np.linspace(-0.9, end, 12)), steps=2), dark, HAIR)
+            canvas.fill(smooth(self._behind.seen(view), steps=2), dark, HAIR)
         elif self.style == "afro":
             self._curls(canvas, view, 1.13 + 0.07 * self.volume, 0.42, range(-30, 211, 22), dark)
             self._curls(canvas, view, 1.1 + 0.07 * self.volume, 0.42, range(-20, 201, 20), self.colour)
@@ -92,16 +91,23 @@ class Hairdo:
                     centre = x + side * 0.1 * dy * view.unit, y + dy * view.unit
                     canvas.fill(oval(*centre, r * view.unit), dark if dy else self.colour, HAIR)
 
+    @cached_property
+    def _behind(self) -> Patch:
+        return self.shell.outline(np.linspace(-0.9, _BEHIND[self.style][0], 12))
+
+    @cached_property
+    def _front(self) -> tuple[Patch, Patch, Patch]:
+        """The hairline, and the rim to its right and left, upwards."""
+        line = smooth(self._hairline(), closed=False, steps=3)
+        end, top = float(line[0, 1]), self.shell.top
+        heights = top + (end - top) * (1 - np.sin(np.linspace(0, np.pi / 2, 16)))
+        return self._under.patch(line), self.shell.rim(heights, 1), self.shell.rim(heights, -1)
+
     def draw_front(self, canvas: Canvas, view: View) -> None:
         """What lies on the head: over forehead and temples, over the ears if it is long."""
         if self.style == "bald":
             return
-        line = smooth(self._hairline(), closed=False, steps=3)
-        end = float(line[0, 1])
-        top = -1.13 - self.thick
-        heights = top + (end - top) * (1 - np.sin(np.linspace(0, np.pi / 2, 16)))
-        right, left = self.shell.rim(view, heights, 1), self.shell.rim(view, heights, -1)
-        landed = self._under.lift(view, line)
+        landed, right, left = (patch.seen(view) for patch in self._front)
         if self.style == "spiky" and not self.flat:
             right, left = self._spikes(right, view), self._spikes(left, view)
         canvas.fill(np.concatenate([landed, right, left[::-1]]), self.colour, HAIR)
@@ -173,7 +179,14 @@ class Hairdo:
                 curve = oval(cx, cy, 0.12 * view.unit, corners=16)[7:14]
                 canvas.fill(ribbon(curve, 0.05 * view.unit, 0.4), light, HAIR)
             return
+        for line in self._shines:
+            canvas.fill(line.seen(view), light, HAIR)
+
+    @cached_property
+    def _shines(self) -> list[Patch]:
+        lines = []
         for height, start, stop in ((-1.0, -0.5, 0.1), (-0.86, -0.66, -0.25)):
             across = np.linspace(start, stop, 7)
             line = np.stack([across, height + 0.16 * (across + 0.1) ** 2 - self.thick * 0.4], 1)
-            canvas.fill(self.shell.lift(view, ribbon(line, 0.065, 0.3)), light, HAIR)
+            lines.append(self.shell.patch(ribbon(line, 0.065, 0.3)))
+        return lines

@@ -16,6 +16,8 @@ from .canvas import (
     UPPER_LIP,
     Canvas,
     Colour,
+    Shape,
+    Shapes,
     mix,
     oval,
     ribbon,
@@ -29,6 +31,8 @@ from .shell import Pose, Shell, View
 
 NOSE_Y, MOUTH_Y = 0.42, 0.8
 NOSE_TIP = 0.22  # how far it stands out of the face
+_ACROSS = np.linspace(-1, 1, 9)
+_BEND, _LID_BEND = 1 - _ACROSS**2, 1 - np.abs(_ACROSS) ** 2.2
 _FORMS = {  # half-width at the cheeks, how long the jaw keeps it (1.5 pointed .. 3.5 square), y of the chin
     "oval": (0.98, 2.0, 1.28),
     "round": (1.06, 2.5, 1.18),
@@ -36,7 +40,6 @@ _FORMS = {  # half-width at the cheeks, how long the jaw keeps it (1.5 pointed .
     "heart": (1.03, 1.55, 1.27),
     "long": (0.92, 2.3, 1.40),
 }
-Shape = tuple[np.ndarray, Colour, int]  # points [N, 2 or 3] of the face's front, colour, class
 
 
 class Form:
@@ -72,12 +75,12 @@ class Form:
             (-corner, MOUTH_Y - lift, 0),
             (corner, MOUTH_Y - lift, 0),
         ]
-        return self.shell.lift(view, np.array(points, float))
+        return self.shell.patch(np.array(points, float)).seen(view)
 
     def box(self, view: View) -> np.ndarray:
         """Pixels x0, y0, x1, y1 [4]: from the middle of the forehead to the chin, ears left out."""
         heights = np.linspace(-0.72, self.chin_y, 12)
-        outline = self.shell.outline(view, heights)
+        outline = self.shell.outline(heights).seen(view)
         return np.concatenate([outline.min(0), outline.max(0)])
 
 
@@ -87,35 +90,40 @@ def mouth_corner(person: Person, pose: Pose) -> tuple[float, float]:
     return width, -0.02 + 0.17 * pose.smile
 
 
-def draw_face(canvas: Canvas, view: View, form: Form, person: Person, pose: Pose) -> None:
+class Face:
     """The bare head and everything painted on it, from the skin to the brows."""
-    skin = SKINS[person.skin]
-    canvas.fill(form.shell.outline(view, form.heights), skin, SKIN)
-    _shade_side(canvas, view, form, skin)
-    shapes = [*_cheeks(person, skin), *_beard(person, form, skin), *_nose(person, skin)]
-    shapes += _mouth(person, pose, skin)
-    for side in (-1, 1):
-        shapes += _eye(person, pose, form, side, skin)
-    paint(canvas, view, form.shell, shapes)
 
+    def __init__(self, person: Person, form: Form) -> None:
+        self._person, self._form, self._skin = person, form, SKINS[person.skin]
+        self._outline = form.shell.outline(form.heights)
+        self._right, self._left = (form.shell.rim(form.heights[5:], side) for side in (1, -1))
+        skin = self._skin
+        self._still = Shapes([*_cheeks(person, skin), *_beard(person, form, skin), *_nose(person, skin)])
+        self._still_patch = form.shell.patch(self._still.points)
 
-def paint(canvas: Canvas, view: View, shell: Shell, shapes: list[Shape]) -> None:
-    """Fills all shapes in one projection."""
-    points = [np.pad(p, ((0, 0), (0, 3 - p.shape[1]))) for p, _, _ in shapes]
-    landed = shell.lift(view, np.concatenate(points))
-    start = 0
-    for place, (_, colour, label) in zip(points, shapes, strict=True):
-        canvas.fill(landed[start : start + len(place)], colour, label)
-        start += len(place)
+    def draw(self, canvas: Canvas, view: View, pose: Pose) -> None:
+        canvas.fill(self._outline.seen(view), self._skin, SKIN)
+        self._shade_side(canvas, view)
+        canvas.fill_all(self._still_patch.seen(view), self._still)
+        moving = Shapes(
+            [
+                *_mouth(self._person, pose, self._skin),
+                *(
+                    shape
+                    for side in (-1, 1)
+                    for shape in _eye(self._person, pose, self._form, side, self._skin)
+                ),
+            ]
+        )
+        canvas.fill_all(self._form.shell.patch(moving.points).seen(view), moving)
 
-
-def _shade_side(canvas: Canvas, view: View, form: Form, skin: Colour) -> None:
-    """A soft shadow in two steps along the right side, and under the hair."""
-    heights = form.heights[5:]
-    right, left = form.shell.rim(view, heights, 1), form.shell.rim(view, heights, -1)
-    for depth, share in ((0.17, 0.08), (0.09, 0.17)):
-        bow = depth * np.sin(np.linspace(0.25, np.pi, len(heights)))[:, None] + 0.01
-        canvas.fill(np.concatenate([right, (right + (left - right) * bow)[::-1]]), shade(skin, share), SKIN)
+    def _shade_side(self, canvas: Canvas, view: View) -> None:
+        """A soft shadow in two steps along the right side."""
+        right, left = self._right.seen(view), self._left.seen(view)
+        for depth, share in ((0.17, 0.08), (0.09, 0.17)):
+            bow = depth * np.sin(np.linspace(0.25, np.pi, len(right)))[:, None] + 0.01
+            edge = (right + (left - right) * bow)[::-1]
+            canvas.fill(np.concatenate([right, edge]), shade(self._skin, share), SKIN)
 
 
 def _cheeks(person: Person, skin: Colour) -> list[Shape]:
@@ -199,8 +207,7 @@ def _mouth(person: Person, pose: Pose, skin: Colour) -> list[Shape]:
     red = mix(skin, red, 0.55) if person.lips == "natural" else mix(skin, red, 0.88)
     opened = max(pose.open, 0.0)
     smiling = max(pose.smile - 0.5, 0) / 0.5  # a broad smile shows the teeth
-    x = np.linspace(-1, 1, 9)
-    bend = 1 - x**2
+    x, bend = _ACROSS, _BEND
     full = 0.1 + 0.035 * person.fullness
     line = MOUTH_Y - lift + (lift + 0.02) * bend
     upper = line - (0.02 * smiling) * bend - 0.08 * opened * bend
@@ -244,8 +251,7 @@ def _eye(person: Person, pose: Pose, form: Form, side: int, skin: Colour) -> lis
     wide, high, low = wide * size, high * size, low * size
     shut = 1 - pose.blink
     cheerful = 0.35 * max(pose.smile - 0.3, 0)  # cheeks push the lower lid up
-    x = np.linspace(-1, 1, 9)
-    bend = 1 - np.abs(x) ** 2.2
+    x, bend = _ACROSS, _LID_BEND
     slant = tilt * x * side  # of the outer corner
     upper = slant - high * (shut - (1 - shut) * 0.45) * bend
     lower = slant + low * ((1 - cheerful) * shut + (1 - shut) * 0.75) * bend

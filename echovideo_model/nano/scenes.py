@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..face import import_optional
-from .canvas import OVERSIZE, Canvas, Colour, oval, shade, smooth, tint
+from .canvas import OVERSIZE, Canvas, Colour, mix, oval, shade, smooth, tint
 from .palette import CLOTHES, WHITE
 
 MARGIN = 0.16  # of the frame's height and width, beyond each edge: what the camera may move
@@ -173,12 +173,15 @@ def _snow(s: Sheet) -> None:
 
 def _library(s: Sheet) -> None:
     s.blend((112, 74, 56), (92, 58, 46))
-    tones = [shade(CLOTHES[name], 0.25) for name in ("red", "green", "blue", "yellow", "purple", "white")]
+    tones = [
+        mix(CLOTHES[name], (112, 74, 56), 0.35)
+        for name in ("red", "green", "blue", "yellow", "purple", "white")
+    ]
     for row in range(4):
         y = -0.1 + row * 0.3
         x = -0.2
         while x < s.wide + 0.2:
-            wide, high = float(s.rng.uniform(0.05, 0.085)), float(s.rng.uniform(0.17, 0.24))
+            wide, high = float(s.rng.uniform(0.085, 0.14)), float(s.rng.uniform(0.17, 0.24))
             if s.rng.random() < 0.88:
                 s.box(x, y + 0.26 - high, wide * 0.92, high, tones[int(s.rng.integers(len(tones)))])
             x += wide

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,28 +37,44 @@ class View:
 
     def __init__(self, pose: Pose, middle: tuple[float, float], unit: float) -> None:
         """middle: pixels of the point between the eyes when upright; unit: pixels of one head unit."""
-        yaw, pitch, roll = np.radians((pose.yaw, pose.pitch, pose.roll))
-        self.sin_yaw, self.cos_yaw = float(np.sin(yaw)), float(np.cos(yaw))
-        self._sin_pitch, self._cos_pitch = float(np.sin(pitch)), float(np.cos(pitch))
-        sin, cos = float(np.sin(roll)), float(np.cos(roll))
-        self._roll = np.array([[cos, sin], [-sin, cos]])
-        self._middle = np.array(middle)
+        yaw, pitch, roll = map(math.radians, (pose.yaw, pose.pitch, pose.roll))
+        self.sin_yaw, self.cos_yaw = math.sin(yaw), math.cos(yaw)
+        down, up = math.sin(pitch), math.cos(pitch)
+        lean = np.array([[math.cos(roll), math.sin(roll)], [-math.sin(roll), math.cos(roll)]]) * unit
+        nod = np.array([[self.cos_yaw, -self.sin_yaw * down], [0.0, up], [self.sin_yaw, self.cos_yaw * down]])
+        self._matrix = nod @ lean
+        self._offset = np.array([0.0, -PIVOT * up]) @ lean + (middle[0], middle[1] + PIVOT * unit)
         self.unit = unit
-
-    def turned(self, points: np.ndarray) -> np.ndarray:
-        """[N, 3] turned by the yaw alone."""
-        x, y, z = points.T
-        return np.stack([x * self.cos_yaw + z * self.sin_yaw, y, z * self.cos_yaw - x * self.sin_yaw], axis=1)
-
-    def land(self, turned: np.ndarray) -> np.ndarray:
-        """Pixels [N, 2] of points [N, 3] that are turned already: nodded, tilted, put in place."""
-        x, y, z = turned.T
-        nodded = np.stack([x, (y - PIVOT) * self._cos_pitch + z * self._sin_pitch], axis=1)
-        return (nodded @ self._roll + (0, PIVOT)) * self.unit + self._middle
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Pixels [N, 2] of free points [N, 3]."""
-        return self.land(self.turned(points))
+        return points @ self._matrix + self._offset
+
+    def faces_us(self, x: float, z: float) -> float:
+        """How far towards the viewer a point stands once the head has turned."""
+        return z * self.cos_yaw - x * self.sin_yaw
+
+
+class Patch:
+    """Points on a shell, their places on its slices known: cheap to look at from many sides."""
+
+    def __init__(
+        self, angle: np.ndarray, y: np.ndarray, slices: np.ndarray, above: np.ndarray | float
+    ) -> None:
+        """All [N], slices [N, 3]: an angle of infinity is the right rim, of minus infinity the left one."""
+        self._angle = angle
+        self._width, self._depth, middle = slices.T
+        self._free = np.empty((len(y), 3))
+        self._free[:, 1] = y
+        self._out = middle + above
+
+    def seen(self, view: View) -> np.ndarray:
+        """Pixels [N, 2]. What is turned out of sight stays at the rim."""
+        rim = np.arctan2(self._width * view.cos_yaw, self._depth * view.sin_yaw)
+        angle = np.minimum(np.maximum(self._angle, rim - np.pi), rim)
+        self._free[:, 0] = self._width * np.sin(angle)
+        self._free[:, 2] = self._depth * np.cos(angle) + self._out
+        return view(self._free)
 
 
 class Shell:
@@ -65,30 +82,31 @@ class Shell:
 
     def __init__(self, slices: np.ndarray) -> None:
         """slices [N, 4], from top to bottom: y, half-width, depth, z of the middle."""
-        self._y, *self._of_y = slices.T
+        self._y, self._of_y = slices[:, 0], slices[:, 1:]
 
-    def _slice(self, y: np.ndarray) -> list[np.ndarray]:
-        return [np.interp(y, self._y, values) for values in self._of_y]
+    @property
+    def top(self) -> float:
+        return float(self._y[0])
 
-    def lift(self, view: View, points: np.ndarray) -> np.ndarray:
-        """Pixels [N, 2] of what is painted at (x, y) of the front, seen from before: [N, 2], or [N, 3] with how far
-        above the surface. What is turned out of sight stays at the rim."""
+    def _slices(self, y: np.ndarray) -> np.ndarray:
+        """[N, 3], linear between the slices that are given."""
+        last = np.clip(np.searchsorted(self._y, y), 1, len(self._y) - 1)
+        before = self._y[last - 1]
+        share = np.clip((y - before) / (self._y[last] - before), 0, 1)[:, None]
+        return self._of_y[last - 1] * (1 - share) + self._of_y[last] * share
+
+    def patch(self, points: np.ndarray) -> Patch:
+        """What is painted at (x, y) of the front: points [N, 2], or [N, 3] with how far above the surface."""
         x, y = points[:, 0], points[:, 1]
-        above = points[:, 2] if points.shape[1] > 2 else 0.0
-        width, depth, middle = self._slice(y)
-        angle = np.arcsin(np.clip(x / np.maximum(width, 1e-6), -1, 1))
-        rim = np.arctan2(width * view.cos_yaw, depth * view.sin_yaw)
-        angle = np.clip(angle, rim - np.pi, rim)
-        free = np.stack([width * np.sin(angle), y, depth * np.cos(angle) + middle + above], axis=1)
-        return view.land(view.turned(free))
+        slices = self._slices(y)
+        angle = np.arcsin(np.minimum(np.maximum(x / np.maximum(slices[:, 0], 1e-6), -1), 1))
+        return Patch(angle, y, slices, points[:, 2] if points.shape[1] > 2 else 0.0)
 
-    def rim(self, view: View, y: np.ndarray, side: int) -> np.ndarray:
-        """Pixels [N, 2] of the outline at heights y [N], on the picture's left (-1) or right (1)."""
-        width, depth, middle = self._slice(y)
-        angle = np.arctan2(width * view.cos_yaw, depth * view.sin_yaw) - (np.pi if side < 0 else 0.0)
-        free = np.stack([width * np.sin(angle), y, depth * np.cos(angle) + middle], axis=1)
-        return view.land(view.turned(free))
+    def rim(self, y: np.ndarray, side: int) -> Patch:
+        """The outline at heights y [N], on the picture's left (-1) or right (1)."""
+        return Patch(np.full(len(y), side * np.inf), y, self._slices(y), 0.0)
 
-    def outline(self, view: View, heights: np.ndarray) -> np.ndarray:
-        """The closed outline [2 N, 2] over heights [N]: down the right side, up the left."""
-        return np.concatenate([self.rim(view, heights, 1), self.rim(view, heights, -1)[::-1]])
+    def outline(self, heights: np.ndarray) -> Patch:
+        """The closed outline [2 N] over heights [N]: down the right side, up the left."""
+        y = np.concatenate([heights, heights[::-1]])
+        return Patch(np.repeat([np.inf, -np.inf], len(heights)), y, self._slices(y), 0.0)

@@ -1,4 +1,4 @@
-"""Ears and what people wear on their heads: earrings, glasses, hats."""
+"""Ears, earrings and glasses."""
 
 from __future__ import annotations
 
@@ -7,25 +7,22 @@ import numpy as np
 from .canvas import (
     EARRING,
     GLASSES,
-    HAT,
     LEFT_EAR,
     RIGHT_EAR,
     Canvas,
-    Colour,
+    Shapes,
     oval,
     ribbon,
     shade,
     smooth,
-    tint,
 )
 from .hair import COVERS_EARS
 from .head import Form
 from .palette import ACCENTS, GOLD, SKINS
 from .people import Person
-from .shell import Shell, View
+from .shell import View
 
 _EAR_Z = -0.12
-RIM_Y = -0.52  # where a hat ends
 
 
 def draw_ears(canvas: Canvas, view: View, form: Form, person: Person, behind: bool) -> None:
@@ -38,8 +35,8 @@ def draw_ears(canvas: Canvas, view: View, form: Form, person: Person, behind: bo
         ear = np.array(
             [(side * (form.cheek + 0.06), 0.2, _EAR_Z), (side * (form.cheek + 0.09), 0.47, _EAR_Z)]
         )
-        (turned, _), (place, lobe) = view.turned(ear), view(ear)
-        if (turned[2] < 0.1) != behind:
+        place, lobe = view(ear)
+        if (view.faces_us(ear[0, 0], _EAR_Z) < 0.1) != behind:
             continue
         label = LEFT_EAR if side < 0 else RIGHT_EAR
         canvas.fill(place + oval(0, 0, 0.16 * unit, 0.25 * unit), skin, label)
@@ -70,116 +67,39 @@ def _ring(loop: np.ndarray, width: float) -> np.ndarray:
     return np.concatenate([loop, loop[:1], inner[:1], inner[::-1]])
 
 
-def draw_glasses(canvas: Canvas, view: View, form: Form, person: Person) -> None:
-    """Frames around both eyes, a bridge and the arms' beginnings."""
-    if person.glasses == "none":
-        return
-    colour = ACCENTS[person.glasses_colour]
-    inside = min(0.40, form.eye_x - 0.06)
-    if person.glasses == "round":
-        lens = oval(0, 0, inside, inside, corners=22)
-    elif person.glasses == "square":
-        corners = np.array(
-            [
-                (-1, -0.75),
-                (-0.8, -0.86),
-                (0.8, -0.86),
-                (1, -0.75),
-                (1, 0.62),
-                (0.8, 0.84),
-                (-0.8, 0.84),
-                (-1, 0.62),
-            ]
-        )
-        lens = corners * (inside, inside * 0.95)
-    else:
-        corners = np.array(
-            [
-                (-0.95, -0.45),
-                (0.0, -0.7),
-                (1.25, -1.0),
-                (1.05, 0.2),
-                (0.45, 0.8),
-                (-0.45, 0.8),
-                (-0.95, 0.2),
-            ]
-        )
-        lens = smooth(corners * (inside, inside * 0.92), steps=3)
-    parts = [ribbon(np.array([(-0.1, -0.02), (0, -0.06), (0.1, -0.02)]), 0.085)]
-    for side in (-1, 1):
-        parts.append(_ring(lens, 0.085) * (side, 1) + (side * form.eye_x, 0.03))
-        parts.append(
-            ribbon(np.array([(side * (form.eye_x + inside - 0.03), -0.12), (side * 1.0, -0.12)]), 0.085)
-        )
-    for part in parts:
-        raised = np.column_stack([part, np.full(len(part), 0.08)])
-        canvas.fill(form.shell.lift(view, raised), colour, GLASSES)
+_LENSES = {  # corners of the right one, in half-widths
+    "round": oval(0, 0, 1, corners=22),
+    "square": np.array(
+        [(-1, -0.7), (-0.8, -0.82), (0.8, -0.82), (1, -0.7), (1, 0.6), (0.8, 0.8), (-0.8, 0.8), (-1, 0.6)]
+    ),
+    "cat-eye": smooth(
+        np.array(
+            [(-0.9, -0.4), (0, -0.65), (1.2, -0.95), (1.05, 0.2), (0.45, 0.75), (-0.45, 0.75), (-0.9, 0.2)]
+        ),
+        steps=3,
+    ),
+}
+_FRAME = 0.085  # the width of a frame
 
 
-def draw_hat(canvas: Canvas, view: View, person: Person) -> None:
-    """Drawn last, over the hair."""
-    if person.hat == "none":
-        return
-    colour = ACCENTS[person.hat_colour]
-    if person.hat == "headband":
-        _band(canvas, view, _dome(0.17, 0.16), (-0.86, -0.66), colour)
-    elif person.hat == "beanie":
-        x, y = view(np.array([(0.0, -1.52, 0.0)]))[0]
-        canvas.fill(oval(x, y, 0.2 * view.unit), tint(colour, 0.35), HAT)
-        _crown(canvas, view, _dome(0.26, 0.2), colour)
-        _band(canvas, view, _dome(0.26, 0.24), (RIM_Y - 0.2, RIM_Y + 0.08), tint(colour, 0.22))
-    elif person.hat == "cap":
-        _crown(canvas, view, _dome(0.2, 0.19), colour)
-        _visor(canvas, view, shade(colour, 0.22))
-    else:
-        _brim(canvas, view, colour)
-        _crown(canvas, view, _dome(0.34, 0.16, square=True), colour)
-        _band(canvas, view, _dome(0.34, 0.17, square=True), (RIM_Y - 0.24, RIM_Y - 0.06), shade(colour, 0.4))
+class Glasses:
+    """Frames around both eyes, a bridge and the beginnings of the arms."""
 
+    def __init__(self, person: Person, form: Form) -> None:
+        if person.glasses == "none":
+            self._shapes = None
+            return
+        half = min(0.40, form.eye_x - 0.06)
+        lens = _ring(_LENSES[person.glasses] * half, _FRAME)
+        parts = [ribbon(np.array([(-0.1, -0.02), (0, -0.06), (0.1, -0.02)]), _FRAME)]
+        for side in (-1, 1):
+            hinge = side * (form.eye_x + half - 0.03)
+            parts.append(lens * (side, 1) + (side * form.eye_x, 0.03))
+            parts.append(ribbon(np.array([(hinge, -0.12), (side * 1.0, -0.12)]), _FRAME))
+        self._shapes = Shapes([(part, ACCENTS[person.glasses_colour], GLASSES) for part in parts])
+        self._shapes.points[:, 2] = 0.08  # in front of the face
+        self._patch = form.shell.patch(self._shapes.points)
 
-def _dome(top: float, thick: float, square: bool = False) -> Shell:
-    """A hat's crown: `top` above the skull, `thick` around it."""
-    upper = ((0.02, 0.62), (0.10, 0.80)) if square else ((0.03, 0.36), (0.14, 0.66))
-    rows = [(-1.12 - top, 0.0), *((-1.12 - top + dy, width) for dy, width in upper)]
-    rows += [
-        (-0.86 - top / 2, 0.86 + thick / 2),
-        (-0.6, 0.95 + thick),
-        (-0.2, 1.0 + thick),
-        (0.1, 1.0 + thick),
-    ]
-    return Shell(np.array([(y, width, width * 1.02, -0.04) for y, width in rows]))
-
-
-def _crown(canvas: Canvas, view: View, dome: Shell, colour: Colour) -> None:
-    top = float(dome._y[0])
-    heights = np.linspace(top, RIM_Y, 10)
-    canvas.fill(_over(dome, view, heights, RIM_Y + 0.02), colour, HAT)
-    heights = np.linspace(top + 0.12, RIM_Y, 8)
-    right, left = dome.rim(view, heights, 1), dome.rim(view, heights, -1)
-    canvas.fill(np.concatenate([right, (right + (left - right) * 0.16)[::-1]]), shade(colour, 0.14), HAT)
-
-
-def _over(dome: Shell, view: View, heights: np.ndarray, front: float) -> np.ndarray:
-    """The outline above a front edge that runs round the dome."""
-    x = np.linspace(-1.2, 1.2, 11)
-    edge = dome.lift(view, np.stack([x, front + 0.05 * (1 - x**2)], 1))
-    return np.concatenate([edge, dome.rim(view, heights[::-1], 1), dome.rim(view, heights, -1)])
-
-
-def _band(canvas: Canvas, view: View, dome: Shell, span: tuple[float, float], colour: Colour) -> None:
-    x = np.linspace(-1.25, 1.25, 13)
-    upper, lower = (np.stack([x, y + 0.05 * (1 - x**2)], 1) for y in span)
-    canvas.fill(dome.lift(view, np.concatenate([upper, lower[::-1]])), colour, HAT)
-
-
-def _visor(canvas: Canvas, view: View, colour: Colour) -> None:
-    angles = np.linspace(-1.25, 1.25, 11)
-    inner = np.stack([1.08 * np.sin(angles), np.full(11, RIM_Y - 0.02), 1.08 * np.cos(angles)], 1)
-    outer = np.stack([1.14 * np.sin(angles), RIM_Y + 0.2 * np.cos(angles), 0.5 + 1.15 * np.cos(angles)], 1)
-    canvas.fill(view(np.concatenate([inner, outer[::-1]])), colour, HAT)
-
-
-def _brim(canvas: Canvas, view: View, colour: Colour) -> None:
-    angles = np.linspace(0, 2 * np.pi, 28, endpoint=False)
-    around = np.stack([1.72 * np.cos(angles), RIM_Y - 0.06 + 0.17 * np.sin(angles), 1.6 * np.sin(angles)], 1)
-    canvas.fill(view(around), shade(colour, 0.16), HAT)
+    def draw(self, canvas: Canvas, view: View) -> None:
+        if self._shapes is not None:
+            canvas.fill_all(self._patch.seen(view), self._shapes)
