@@ -33,15 +33,16 @@ def import_optional(package: str) -> Any:
         ) from error
 
 
-def read_weights(path: str | Path, network: str) -> dict[str, Tensor]:
+def read_weights(path: str | Path, network: str, remedy: str = DOWNLOAD) -> dict[str, Tensor]:
     """Every tensor of a .safetensors file or of a pickled state dict (.pth), by name, on the CPU.
 
-    A pickle is read with weights_only: nothing in it is run. `network` names in messages what the file should be.
+    A pickle is read with weights_only: nothing in it is run. In messages `network` names what the file should be, and
+    `remedy` says how to get it.
     Raises ModelFileMissing, or WrongModelFile for a file that is truncated or holds something else.
     """
     path = Path(path)
     if not path.is_file():
-        raise ModelFileMissing(f"{network} is not at {path}; {DOWNLOAD}")
+        raise ModelFileMissing(f"{network} is not at {path}; {remedy}")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -57,15 +58,19 @@ def read_weights(path: str | Path, network: str) -> dict[str, Tensor]:
     ) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise WrongModelFile(
-            f"{path} cannot be read as {network}, it may be truncated ({reason}); {DOWNLOAD}"
+            f"{path} cannot be read as {network}, it may be truncated ({reason}); {remedy}"
         ) from error
     if not isinstance(state, Mapping) or not all(isinstance(entry, Tensor) for entry in state.values()):
-        raise WrongModelFile(f"{path} is not {network}: it holds no plain table of tensors; {DOWNLOAD}")
+        raise WrongModelFile(f"{path} is not {network}: it holds no plain table of tensors; {remedy}")
     return dict(state)
 
 
 def fit(
-    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: str | Path, network: str
+    state: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    path: str | Path,
+    network: str,
+    remedy: str = DOWNLOAD,
 ) -> dict[str, Tensor]:
     """The entries of `state` that `wanted` names; further ones are left out (heads that are not needed here).
 
@@ -77,14 +82,14 @@ def fit(
         holds = f"; it holds {strangers[0]} instead" if strangers else ""
         raise WrongModelFile(
             f"{path} is not {network}: {len(missing)} of {len(wanted)} parameters are missing, "
-            f"{missing[0]} first{holds}; {DOWNLOAD}"
+            f"{missing[0]} first{holds}; {remedy}"
         )
     for name, like in wanted.items():
         if state[name].shape != like.shape:
             found, expected = tuple(state[name].shape), tuple(like.shape)
             raise WrongModelFile(
-                f"{path} is not {network}: {name} has the shape {found}, expected {expected}; {DOWNLOAD}"
+                f"{path} is not {network}: {name} has the shape {found}, expected {expected}; {remedy}"
             )
         if not state[name].isfinite().all():
-            raise WrongModelFile(f"{path} is damaged: {name} holds NaN or infinity; {DOWNLOAD}")
+            raise WrongModelFile(f"{path} is damaged: {name} holds NaN or infinity; {remedy}")
     return {name: state[name] for name in wanted}

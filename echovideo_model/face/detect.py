@@ -55,7 +55,7 @@ class FaceDetector:
         """
         self.folder = _model_folder(Path(folder))
         analysis = import_optional("insightface.app").FaceAnalysis
-        with _insightface_running(self.folder, AssertionError, OSError, RuntimeError, ValueError):
+        with insightface_running(self.folder, AssertionError, OSError, RuntimeError, ValueError):
             self._app = analysis(
                 name=str(self.folder),  # a path: a mere name would be downloaded
                 allowed_modules=["detection", "recognition"],
@@ -74,13 +74,13 @@ class FaceDetector:
         Raises NoFaceFound with the photo's size and what was tried.
         """
         for size in DETECTOR_SIZES:
-            if faces := self._detect_at(photo, size):
+            if faces := self.detect_at(photo, size):
                 return faces
         height, width = photo.shape[:2]
         for share in PADDINGS:
             rows, columns = round(height * share), round(width * share)
             padded = np.pad(photo, ((rows, rows), (columns, columns), (0, 0)))
-            if faces := self._detect_at(padded, DETECTOR_SIZES[0]):
+            if faces := self.detect_at(padded, DETECTOR_SIZES[0]):
                 offset = np.array([columns, rows], np.float32)
                 return [
                     replace(face, box=face.box - np.tile(offset, 2), landmarks=face.landmarks - offset)
@@ -92,8 +92,9 @@ class FaceDetector:
             "black padding: use a photo in which the face is upright, sharp and uncovered"
         )
 
-    def _detect_at(self, photo: np.ndarray, size: int) -> list[Face]:
-        with _insightface_running(self.folder):
+    def detect_at(self, photo: np.ndarray, size: int) -> list[Face]:
+        """The faces of `photo` as `detect` gives them, found at one detector size alone; empty if there is none."""
+        with insightface_running(self.folder):
             # the size is explicit because insightface by itself adds a second one
             self._app.prepare(ctx_id=0, det_size=(size, size))
             found = self._app.get(np.ascontiguousarray(photo[..., ::-1]))  # it takes BGR
@@ -138,7 +139,7 @@ def _model_folder(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _insightface_running(folder: Path, *broken: type[Exception]) -> Iterator[None]:
+def insightface_running(folder: Path, *broken: type[Exception]) -> Iterator[None]:
     """What insightface 1 prints goes to stderr, and its use of scikit-image's older names is not told to the user;
     onnxruntime's refusals, and `broken`, become WrongModelFile."""
     runtime = import_optional("onnxruntime.capi.onnxruntime_pybind11_state")

@@ -1,19 +1,25 @@
-"""How much the person in a video looks like the person it was made for: ArcFace similarity, frame by frame."""
+"""How much the person in a video looks like the person it was made for: ArcFace similarity, frame by frame.
+
+`score` is this package's own measure, over every frame; what follows it is FaceSim as ConsisID's script measures it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean, pstdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from ..errors import InvalidRequest, NoFaceFound
-from ..face.detect import cosine_similarity
+from ..errors import InvalidRequest, NoFaceFound, WrongModelFile
+from ..face import import_optional
+from ..face.detect import Face, cosine_similarity, insightface_running
 from ..face.photo import limit_long_edge
 from ..video import to_uint8
+from .judges import DOWNLOAD
 
 if TYPE_CHECKING:
     from ..face.detect import FaceDetector
@@ -100,3 +106,78 @@ def _similarity(frame: np.ndarray, reference: np.ndarray, detector: FaceDetector
         return cosine_similarity(detector.detect(frame)[0].embedding, reference)
     except NoFaceFound:
         return None
+
+
+SCRIPT_DETECTOR_SIZE = 320  # of FaceSim's script; EchoVideo looks at 640 first
+SCRIPT_MARGIN, GREY = 0.25, 128  # added on every side where no face is found
+CROP_SIDE = 224
+RECOGNISER = (
+    "w600k_r50.onnx"  # ArcFace R50 of buffalo_l, trained on WebFace600K; antelopev2's R100 on Glint360K
+)
+
+
+class Seen(NamedTuple):
+    """The face that FaceSim looks at in a frame."""
+
+    picture: np.ndarray  # uint8 RGB [H, W, 3]: the frame, or the frame with grey around it
+    face: Face  # in the picture's pixels
+    margin: np.ndarray  # [2]: x and y of the frame in the picture
+
+    def crop(self) -> np.ndarray:
+        """The face turned upright, uint8 RGB [224, 224, 3], out of the frame without the grey, as the script does."""
+        left, top = self.margin
+        frame = self.picture[top : self.picture.shape[0] - top, left : self.picture.shape[1] - left]
+        face_align = import_optional("insightface.utils.face_align")
+        return np.asarray(face_align.norm_crop(frame, self.face.landmarks - self.margin, CROP_SIDE))
+
+
+def look(frame: np.ndarray, detector: FaceDetector) -> Seen | None:
+    """The largest face of a frame (uint8 RGB [H, W, 3]) by the rule of FaceSim's script; None without one.
+
+    At detector size 320 alone and, where that finds nothing, once more with 25 % of grey on every side.
+    """
+    rows, columns = (int(length * SCRIPT_MARGIN) for length in frame.shape[:2])
+    for margin in ((0, 0), (columns, rows)):
+        sides = ((margin[1],) * 2, (margin[0],) * 2, (0, 0))
+        picture = np.pad(frame, sides, constant_values=GREY) if any(margin) else frame
+        if faces := detector.detect_at(picture, SCRIPT_DETECTOR_SIZE):
+            return Seen(picture, faces[0], np.array(margin))
+    return None
+
+
+def embed_as_conditioned(seen: Seen) -> np.ndarray:
+    """antelopev2's embedding [512]: what EchoVideo is conditioned on, so that a score by it alone is circular."""
+    return seen.face.embedding
+
+
+class Recogniser:
+    """buffalo_l's recogniser through insightface: the one of the published FaceSim-Arc, and not EchoVideo's own."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises WrongModelFile, or DependencyMissing without insightface or onnxruntime."""
+        get_model = import_optional("insightface.model_zoo").get_model
+        with insightface_running(path.parent, AssertionError, OSError, RuntimeError, ValueError):
+            self._network = get_model(str(path), providers=["CPUExecutionProvider"])
+        if getattr(self._network, "taskname", None) != "recognition":
+            raise WrongModelFile(f"{path} is no face recogniser; {DOWNLOAD}")
+
+    def embed(self, seen: Seen) -> np.ndarray:
+        """ArcFace, float32 [512], not normalised."""
+        face = import_optional("insightface.app.common").Face(kps=seen.face.landmarks)
+        return np.asarray(self._network.get(np.ascontiguousarray(seen.picture[..., ::-1]), face), np.float32)
+
+
+def face_sim(
+    sightings: Iterable[Seen | None], reference: np.ndarray, embed: Callable[[Seen], np.ndarray]
+) -> Scores:
+    """FaceSim (ConsisID, get_facesim_fid.py): cosine with `reference` [512], clamped at 0, of each sampled frame.
+
+    `sightings` are those of frames.spread(n), 16 of n frames. The mean is the video's; the script counts a video
+    without any face as 0.
+    """
+    return Scores(
+        tuple(
+            None if seen is None else max(0.0, cosine_similarity(embed(seen), reference))
+            for seen in sightings
+        )
+    )

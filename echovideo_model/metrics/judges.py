@@ -1,0 +1,108 @@
+"""The networks that judge a video: where their files lie, and loading them from there alone, never from the network."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import PickleError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from ..errors import DependencyMissing, ModelFileMissing, WrongModelFile
+from ..face import fit, read_weights
+
+FOLDER = "evaluation"  # in the models folder
+DOWNLOAD = f"`echovideo models download --only {FOLDER}` fetches it"
+# What releases of transformers raise on damaged files.
+_UNREADABLE = (
+    SafetensorError,
+    PickleError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+)
+INSTALL = 'pip install "comfyui-echovideo[evaluate]"'
+
+
+def find(folder: Path, name: str) -> Path:
+    """The file or folder `name` of a judge in the models folder. Raises ModelFileMissing with both."""
+    path = folder / FOLDER / name
+    if not path.exists():
+        raise ModelFileMissing(f"{name} is not in {folder / FOLDER}: {DOWNLOAD}")
+    return path
+
+
+def import_judge(package: str, purpose: str) -> Any:
+    """The module `package`, imported now. Raises DependencyMissing with the command that installs it."""
+    try:
+        return importlib.import_module(package)
+    except (
+        ImportError,
+        RuntimeError,
+    ) as error:  # RuntimeError: a torchvision that was built for another PyTorch
+        reason = str(error).strip().partition("\n")[0]
+        matching = (
+            f" (torchvision in the build for PyTorch {torch.__version__})" if "vision" in package else ""
+        )
+        raise DependencyMissing(
+            f"{purpose} needs {package.partition('.')[0]}, which cannot be imported ({reason}): {INSTALL}{matching}"
+        ) from error
+
+
+def read_judge(path: Path, network: str) -> dict[str, Tensor]:
+    """Every tensor of a judge's file, by name. Raises ModelFileMissing or WrongModelFile."""
+    return read_weights(path, network, DOWNLOAD)
+
+
+def fill(network: nn.Module, path: Path, name: str) -> nn.Module:
+    """`network` with the weights in `path`, ready to judge. Raises ModelFileMissing or WrongModelFile."""
+    network.load_state_dict(fit(read_judge(path, name), network.state_dict(), path, name, DOWNLOAD))
+    return network.eval().requires_grad_(False)
+
+
+def from_transformers(kind: str, folder: Path, **options: Any) -> Any:
+    """A model of transformers, by its class's name, in float32 from the folder alone.
+
+    Raises ModelFileMissing without a config.json or weights, WrongModelFile for a file that is damaged or lacks
+    parameters (transformers itself would draw those at random).
+    """
+    import transformers
+
+    if not (folder / "config.json").is_file():
+        raise ModelFileMissing(f"config.json is not in {folder}: {DOWNLOAD}")
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
+        raise ModelFileMissing(f"model.safetensors is not in {folder}: {DOWNLOAD}")
+    try:
+        with _without_bars(transformers):
+            network, report = getattr(transformers, kind).from_pretrained(
+                folder, local_files_only=True, output_loading_info=True, **options
+            )
+    except _UNREADABLE as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise WrongModelFile(f"{folder} cannot be read as a {kind} ({reason}); {DOWNLOAD}") from error
+    if missing := sorted(report["missing_keys"]):
+        raise WrongModelFile(
+            f"{folder} is not a {kind}: {len(missing)} parameters are missing, {missing[0]} first; {DOWNLOAD}"
+        )
+    return network.float().eval().requires_grad_(False)
+
+
+@contextmanager
+def _without_bars(transformers: Any) -> Iterator[None]:
+    """The bars are ours: transformers draws one of its own for every file."""
+    logging = transformers.utils.logging
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
