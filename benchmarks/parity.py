@@ -30,8 +30,8 @@ from echovideo_model.iitf import IITFSizes
 from echovideo_model.pipeline import Pipeline
 from echovideo_model.request import TRAINED_SIZES, Request
 from echovideo_model.rotary import crop_region, rotary_table
-from echovideo_model.samplers import SAMPLERS, cpu_noise, sample
-from echovideo_model.schedule import Step, alphas_cumprod, guidance_scale, steps_of, timesteps
+from echovideo_model.samplers import SAMPLERS, SeededNoise, sample
+from echovideo_model.schedule import Step, alphas_cumprod, guidance_scale, plan_steps, timesteps
 from echovideo_model.tiny.weights import seeded, seeded_state
 from echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
 from echovideo_model.vae.autoencoder import CogVideoXVAE, VAESizes
@@ -116,7 +116,7 @@ def _trajectory(golden: Golden, sampler: Any, steps: int, seed: int) -> Iterator
 
     final = sample(
         sampler,
-        steps,
+        plan_steps(steps),
         x,
         lambda x, step: 0.3 * x * math.cos(step.t / 1000) + 0.1,
         lambda: torch.randn(x.shape, generator=generator),
@@ -130,7 +130,7 @@ def check_dynamic_cfg(golden: dict[str, Any], meta: Meta) -> Iterator[Row]:
     for count, theirs in golden["scales"].items():
         steps = int(count)
         ours = [
-            guidance_scale("reference", golden["guidance_scale"], step, steps) for step in steps_of(steps)
+            guidance_scale("reference", golden["guidance_scale"], step, steps) for step in plan_steps(steps)
         ]
         yield absolute(
             f"reference guidance, {steps} steps", torch.tensor(ours, dtype=torch.float64), theirs, 1e-9
@@ -268,14 +268,14 @@ def check_pipeline(golden: Golden, meta: Meta) -> Iterator[Row]:
         guidance_scale=float(meta["guidance_scale"]),
         guidance="reference" if meta["dynamic_cfg"] == "True" else "constant",
     )
-    generator = torch.Generator().manual_seed(seed)
-    noise = cpu_noise(request.latent_shape, generator)
-    yield relative("initial_noise", noise.transpose(1, 2), golden["initial_noise"], 0)
+    noise = SeededNoise(seed, request.latent_shape)
+    initial = noise.initial()
+    yield relative("initial_noise", initial.transpose(1, 2), golden["initial_noise"], 0)
     pixels = face_latent_pixels(photo, request.height, request.width)
     yield absolute("vae_input", pixels, golden["vae_input"], 2e-3)
     mean, _ = pipeline.vae.encode(pixels[None, :, None])
     yield relative("face_latent_mean", mean[0], golden["face_latent_mean"])
-    face_latent = pipeline.encode_face(identity, request.height, request.width, generator)
+    face_latent = pipeline.encode_face(identity, request.height, request.width, noise.face())
     yield relative("face_latent_sampled_scaled", face_latent[0], golden["face_latent_sampled_scaled"])
     rows = []
 
@@ -285,7 +285,7 @@ def check_pipeline(golden: Golden, meta: Meta) -> Iterator[Row]:
             rows.append(relative(name, x.transpose(1, 2), golden[name], 1e-3))
 
     text = golden["negative_prompt_embeds"], golden["prompt_embeds"]
-    latents = pipeline.denoise(identity, request, text, noise, face_latent, generator, on_step)
+    latents = pipeline.denoise(identity, request, text, initial, face_latent, noise.step, on_step)
     yield from rows
     yield relative("latents_final", latents.transpose(1, 2), golden["latents_final"], 1e-3)
     frames = pipeline.decode(latents)  # [F, H, W, 3]

@@ -23,8 +23,8 @@ from .face.align import face_latent_pixels
 from .face.choice import LARGEST, FaceChoice
 from .identity import FaceEncoders, Identity, Photo, identify
 from .request import Request
-from .samplers import OnStep, cpu_noise, sample
-from .schedule import Step, guidance_scale
+from .samplers import Noise, OnStep, SeededNoise, sample
+from .schedule import Step, guidance_scale, plan_steps
 from .text import TextEncoder
 from .transformer import EchoVideoTransformer
 from .vae.autoencoder import LATENT_SCALE, CogVideoXVAE
@@ -134,11 +134,11 @@ class Pipeline:
             clock = _Clock()
 
     def _make(self, identity: Identity, request: Request, text: dict[str, Tensor], clock: _Clock) -> Result:
-        generator = torch.Generator().manual_seed(request.seed)
-        noise = cpu_noise(request.latent_shape, generator)
+        noise = SeededNoise(request.seed, request.latent_shape)
+        x = noise.initial()
         face_latent = None
         if request.face_latent:
-            face_latent = self.encode_face(identity, request.height, request.width, generator)
+            face_latent = self.encode_face(identity, request.height, request.width, noise.face())
             self._reporter("face latent")(1, 1)
         clock.lap("face latent")
         prompts = text[request.negative_prompt], text[request.prompt]
@@ -148,7 +148,7 @@ class Pipeline:
             report(step.index + 1, steps)
 
         report(0, request.steps)
-        latents = self.denoise(identity, request, prompts, noise, face_latent, generator, on_step)
+        latents = self.denoise(identity, request, prompts, x, face_latent, noise.step, on_step)
         clock.lap("sampling")
         frames = self.decode(latents, self._reporter("decoding"))
         clock.lap("decoding")
@@ -166,13 +166,14 @@ class Pipeline:
         return encoded
 
     @torch.no_grad()
-    def encode_face(self, identity: Identity, height: int, width: int, generator: torch.Generator) -> Tensor:
-        """The face latent [1, 16, 1, h, w], scaled by 0.7: a sample of the VAE's posterior, drawn on the CPU."""
+    def encode_face(self, identity: Identity, height: int, width: int, noise: Tensor) -> Tensor:
+        """The face latent [1, 16, 1, h, w], scaled by 0.7: the sample of the VAE's posterior that unit `noise` of
+        this shape picks."""
         pixels = face_latent_pixels(identity.face_picture, height, width)[None, :, None]  # [1, 3, 1, H, W]
         with lent(self.vae, self.device):
             mean, logvar = self.vae.encode(pixels.to(self.device, self.vae_dtype))
         mean, deviation = mean.float().cpu(), (0.5 * logvar.float().cpu()).exp()
-        return LATENT_SCALE * (mean + deviation * cpu_noise(tuple(mean.shape), generator))
+        return LATENT_SCALE * (mean + deviation * noise)
 
     @torch.no_grad()
     def denoise(
@@ -180,15 +181,16 @@ class Pipeline:
         identity: Identity,
         request: Request,
         text: tuple[Tensor, Tensor],
-        noise: Tensor,
+        x: Tensor,
         face_latent: Tensor | None,
-        generator: torch.Generator,
+        noise: Noise,
         on_step: OnStep | None = None,
     ) -> Tensor:
         """Latents [1, 16, t, h, w] on the CPU, scaled by 0.7.
 
-        text: negative and positive tokens [1, 226, 4096]. `on_step(step, steps, x, x0)` sees x and the predicted
-        end, both [1, 16, t, h, w] on the device; raising in it cancels.
+        text: negative and positive tokens [1, 226, 4096]. x: unit noise of the latents' shape; `noise()` gives
+        more of it, step by step. `on_step(step, steps, x, x0)` sees x and the predicted end, both [1, 16, t, h, w]
+        on the device; raising in it cancels.
         """
 
         def move(x: Tensor) -> Tensor:
@@ -208,7 +210,7 @@ class Pipeline:
                 v = transformer(inputs, timesteps, branches, face_latent).float()
                 return v[:1] + scale * (v[1:] - v[:1]) if scale != 1 else v
 
-            def checked(step: Step, steps: int, x: Tensor, x0: Tensor) -> None:
+            def check(step: Step, steps: int, x: Tensor, x0: Tensor) -> None:
                 if not torch.isfinite(x0.sum()):
                     raise InvalidRequest(
                         f"step {step.index + 1} of {steps} gave NaN or infinity in {self.dtype}: check the weights "
@@ -217,10 +219,9 @@ class Pipeline:
                 if on_step is not None:
                     on_step(step, steps, x, x0)
 
-            def draw() -> Tensor:
-                return cpu_noise(request.latent_shape, generator).to(self.device)
-
-            latents = sample(request.sampler, request.steps, noise.to(self.device), predict, draw, checked)
+            steps = plan_steps(request.steps)
+            x = x.to(self.device)
+            latents = sample(request.sampler, steps, x, predict, lambda: noise().to(self.device), check)
         return latents.cpu()
 
     @torch.no_grad()

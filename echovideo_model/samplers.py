@@ -1,19 +1,19 @@
 """The two samplers: CogVideoX DPM (the reference's, stochastic, second order) and DDIM (the base model's own).
 
 Both work in float32 on latents [B, 16, T, H, W] and take a `predict(x, step) -> v` that knows nothing of them.
-golden/scheduler.safetensors holds whole trajectories of both.
+golden/scheduler.safetensors holds whole trajectories of both. The random numbers of a video stand here, too.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from .schedule import Step, denoised, steps_of
+from .schedule import Step, denoised
 
 Sampler = Literal["dpm", "ddim"]
 SAMPLERS: tuple[Sampler, ...] = ("dpm", "ddim")
@@ -25,19 +25,19 @@ OnStep = Callable[[Step, int, Tensor, Tensor], None]
 
 def sample(
     sampler: Sampler,
-    steps: int,
+    steps: Sequence[Step],
     x: Tensor,
     predict: Predict,
     noise: Noise,
     on_step: OnStep | None = None,
 ) -> Tensor:
-    """Denoise x [B, 16, T, H, W] (unit noise) to the x0 latent, in `steps` steps.
+    """Denoise x [B, 16, T, H, W] (unit noise) to the x0 latent along `steps` (see schedule.plan_steps).
 
     `noise()` gives unit noise of x's shape (DPM only), in the order that the reference draws it.
-    `on_step(step, steps, x, x0)` is called after each step; raising in it cancels the run.
+    `on_step(step, count, x, x0)` is called after each of the `count` steps; raising in it cancels the run.
     """
     history: tuple[Tensor, float] | None = None  # the last step's x0 and its lambda
-    for step in steps_of(steps):
+    for step in steps:
         x0 = denoised(x, predict(x, step).float(), step.a)
         if sampler == "ddim":
             x = ddim_step(x, x0, step)
@@ -45,7 +45,7 @@ def sample(
             x = dpm_step(x, x0, step, history, noise)
             history = x0, log_snr(step.a)
         if on_step is not None:
-            on_step(step, steps, x, x0)
+            on_step(step, len(steps), x, x0)
     return x
 
 
@@ -86,9 +86,31 @@ def log_snr(a: float) -> float:
     return math.inf if a == 1 else 0.5 * math.log(a / (1 - a))
 
 
-def cpu_noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Unit noise [B, 16, T, H, W], float32 on the CPU, drawn in the reference's order [B, T, 16, H, W], so that
-    a seed gives the same video on any device."""
+class SeededNoise:
+    """The random numbers of one video, in the reference's order: `initial` once, then `face` if there is a face
+    latent, then `step` as often as the sampler asks. All come from one CPU generator, so that a seed gives the
+    same video on any device."""
+
+    def __init__(self, seed: int, shape: Sequence[int]) -> None:
+        """shape: [B, 16, T, H, W] of the video's latents."""
+        self.generator = torch.Generator().manual_seed(seed)
+        self.shape = tuple(shape)
+
+    def initial(self) -> Tensor:
+        """[B, 16, T, H, W]: what sampling begins with."""
+        return draw_noise(self.shape, self.generator)
+
+    def face(self, size: Sequence[int] | None = None) -> Tensor:
+        """[1, 16, 1, h, w]: for the sample of the face latent's posterior. `size`: h, w where they are not H, W."""
+        return draw_noise((1, self.shape[1], 1, *(size or self.shape[-2:])), self.generator)
+
+    def step(self) -> Tensor:
+        """[B, 16, T, H, W]: what the DPM sampler adds."""
+        return draw_noise(self.shape, self.generator)
+
+
+def draw_noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Unit noise [B, 16, T, H, W], float32 on the CPU, drawn in the reference's order [B, T, 16, H, W]."""
     batch, channels, frames, height, width = shape
     drawn = torch.randn(batch, frames, channels, height, width, generator=generator, dtype=torch.float32)
     return drawn.transpose(1, 2)

@@ -54,7 +54,7 @@ class Step:
     a_next: float
 
 
-def steps_of(steps: int) -> list[Step]:
+def plan_steps(steps: int) -> list[Step]:
     """The run's steps. The next timestep is t - 1000 // steps, as in the reference, which is the next one listed
     only where `steps` divides 1000."""
     power = alphas_cumprod()

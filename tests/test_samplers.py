@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from echovideo_model.errors import Cancelled, InvalidRequest
-from echovideo_model.samplers import cpu_noise, sample
+from echovideo_model.samplers import SeededNoise, sample
 from echovideo_model.schedule import (
     alphas_cumprod,
     denoised,
     guidance_scale,
     noised,
-    steps_of,
+    plan_steps,
     timesteps,
     velocity,
 )
@@ -70,7 +70,7 @@ def test_every_step_count_ends_where_diffusers_ends(name: str, steps: int) -> No
     """Also those that do not divide 1000, where the reference steps to t - 1000 // N, not to the next timestep."""
     x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
     noise = unit_noise(torch.Generator().manual_seed(7))
-    ours = sample(name, steps, x, lambda x, step: model(x, step.t), noise)  # type: ignore[arg-type]
+    ours = sample(name, plan_steps(steps), x, lambda x, step: model(x, step.t), noise)  # type: ignore[arg-type]
     torch.testing.assert_close(ours, by_diffusers(name, steps, x), atol=1e-5, rtol=1e-4)
 
 
@@ -86,7 +86,7 @@ def test_timesteps_begin_at_the_very_noise_and_descend(steps: int) -> None:
 @pytest.mark.parametrize("steps", [0, -1, 1001])
 def test_other_step_counts_are_refused_with_what_is_allowed(steps: int) -> None:
     with pytest.raises(InvalidRequest, match=rf"^{steps} .*1 to 1000"):
-        steps_of(steps)
+        plan_steps(steps)
 
 
 def test_the_last_timestep_holds_no_signal_at_all() -> None:
@@ -123,7 +123,7 @@ def test_a_model_that_knows_the_end_is_led_there(name: str) -> None:
 
     noise = unit_noise(torch.Generator().manual_seed(7))
     x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(sample(name, 20, x, knowing, noise), end, atol=1e-4, rtol=0)  # type: ignore[arg-type]
+    torch.testing.assert_close(sample(name, plan_steps(20), x, knowing, noise), end, atol=1e-4, rtol=0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("steps", "draws"), [(1, 1), (2, 2), (4, 6), (10, 18), (7, 13)])
@@ -135,7 +135,7 @@ def test_dpm_draws_noise_as_often_as_the_reference(steps: int, draws: int) -> No
         drawn.append(1)
         return torch.zeros(SHAPE)
 
-    sample("dpm", steps, torch.zeros(SHAPE), lambda x, step: x, noise)
+    sample("dpm", plan_steps(steps), torch.zeros(SHAPE), lambda x, step: x, noise)
     assert len(drawn) == draws
 
 
@@ -143,7 +143,7 @@ def test_ddim_draws_no_noise() -> None:
     def noise() -> Tensor:
         raise AssertionError
 
-    sample("ddim", 5, torch.ones(SHAPE), lambda x, step: x, noise)
+    sample("ddim", plan_steps(5), torch.ones(SHAPE), lambda x, step: x, noise)
 
 
 def test_raising_in_the_callback_stops_between_two_steps() -> None:
@@ -155,12 +155,14 @@ def test_raising_in_the_callback_stops_between_two_steps() -> None:
             raise Cancelled("stop")
 
     with pytest.raises(Cancelled):
-        sample("ddim", 10, torch.ones(SHAPE), lambda x, step: x, lambda: torch.zeros(SHAPE), on_step)
+        sample(
+            "ddim", plan_steps(10), torch.ones(SHAPE), lambda x, step: x, lambda: torch.zeros(SHAPE), on_step
+        )
     assert seen == [0, 1, 2]
 
 
 def test_smooth_guidance_falls_from_full_to_none_and_constant_stays() -> None:
-    run = steps_of(50)
+    run = plan_steps(50)
     smooth = [guidance_scale("smooth", 6, step, 50) for step in run]
     assert smooth[0] == 7
     assert smooth == sorted(smooth, reverse=True)
@@ -169,13 +171,15 @@ def test_smooth_guidance_falls_from_full_to_none_and_constant_stays() -> None:
 
 
 def test_reference_guidance_jumps_as_published() -> None:
-    scales = [guidance_scale("reference", 6, step, 50) for step in steps_of(50)]
+    scales = [guidance_scale("reference", 6, step, 50) for step in plan_steps(50)]
     assert min(scales) == pytest.approx(1, abs=1e-3)
     assert max(scales) == pytest.approx(7, abs=1e-3)
     assert sum(abs(a - b) > 1 for a, b in itertools.pairwise(scales)) > 20
 
 
-def test_noise_is_drawn_frame_by_frame_as_the_reference_draws_it() -> None:
-    ours = cpu_noise((2, 16, 3, 4, 6), torch.Generator().manual_seed(3))
-    theirs = torch.randn(2, 3, 16, 4, 6, generator=torch.Generator().manual_seed(3))
-    assert torch.equal(ours.transpose(1, 2), theirs)
+def test_the_random_numbers_of_a_video_are_the_references_in_its_order() -> None:
+    """One generator, frame by frame: initial noise, the face latent's sample, then step by step."""
+    ours, theirs = SeededNoise(3, (2, 16, 3, 4, 6)), torch.Generator().manual_seed(3)
+    for drawn, batch, frames in ((ours.initial(), 2, 3), (ours.face(), 1, 1), (ours.step(), 2, 3)):
+        expected = torch.randn(batch, frames, 16, 4, 6, generator=theirs)
+        assert torch.equal(drawn.transpose(1, 2), expected)

@@ -15,7 +15,7 @@ from comfy.utils import repeat_to_batch_size
 from torch import Tensor
 
 from ...echovideo_model.errors import InvalidRequest, WrongModelFile
-from ...echovideo_model.samplers import cpu_noise
+from ...echovideo_model.samplers import SeededNoise
 from ...echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
 from .quantised import check_marks
 from .transformer import HostTransformer
@@ -176,8 +176,9 @@ class EchoVideoModel(comfy.model_base.BaseModel):
             return torch.zeros(1, noise.shape[1], 1, *size, device=device)
         latent = latent.float()
         if spread is not None and seed is not None:
-            generator = after_initial_noise(seed, tuple(noise.shape))
-            latent = latent + spread.to(latent) * cpu_noise(tuple(latent.shape), generator).to(latent)
+            drawn = SeededNoise(seed, noise.shape)
+            drawn.initial()
+            latent = latent + spread.to(latent) * drawn.face(latent.shape[-2:]).to(latent)
         if latent.shape[-2:] != size:  # a second pass at another resolution
             latent = F.interpolate(latent[:, :, 0], size=size, mode="bilinear", antialias=True)[:, :, None]
         return self.process_latent_in(latent).to(device)
@@ -227,10 +228,3 @@ def check_weights(state: dict[str, Tensor], sizes: TransformerSizes) -> None:
                 f"{name} has the shape {list(state[name].shape)}, EchoVideo's {list(shape)}: the file is "
                 "of another model"
             )
-
-
-def after_initial_noise(seed: int, shape: tuple[int, ...]) -> torch.Generator:
-    """The reference's one generator for a run, when it has drawn the initial noise [B, 16, T, H, W]."""
-    generator = torch.Generator().manual_seed(seed)
-    cpu_noise(shape, generator)
-    return generator

@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from ...echovideo_model.errors import InvalidRequest
-from ...echovideo_model.samplers import Sampler, cpu_noise, ddim_step, dpm_step, log_snr
+from ...echovideo_model.samplers import Sampler, SeededNoise, sample
 from ...echovideo_model.schedule import (
     TRAIN_STEPS,
     Guidance,
     Step,
     denoised,
     guidance_scale,
-    steps_of,
+    plan_steps,
     timesteps,
 )
-from .model import FACE_LATENT, after_initial_noise
+from .model import FACE_LATENT
 
 
 def sigmas_of(model: Any, steps: int, denoise: float = 1.0) -> Tensor:
@@ -46,10 +46,10 @@ def sigmas_of(model: Any, steps: int, denoise: float = 1.0) -> Tensor:
 
 def sampler_of(kind: Sampler) -> Any:
     """SAMPLER: the reference's stochastic DPM, or DDIM. Follows any SIGMAS; exact on those of sigmas_of."""
-    return comfy.samplers.KSAMPLER(sample, {"kind": kind})
+    return comfy.samplers.KSAMPLER(sample_in_host, {"kind": kind})
 
 
-def sample(
+def sample_in_host(
     model: Any,
     x: Tensor,
     sigmas: Tensor,
@@ -60,24 +60,21 @@ def sample(
 ) -> Tensor:
     """The host's form of a sampler: x [B, 16, T, H, W] in sigma space at sigmas[0] -> at sigmas[-1]."""
     extra_args = extra_args or {}
-    table = model.inner_model.inner_model.model_sampling
-    run = steps_between(sigmas, table)
-    draw = NoiseStream(model, x, extra_args.get("seed") or 0)
-    x = x / (1 + sigmas[0] ** 2).sqrt()
-    history = None
-    for step, sigma in zip(run, sigmas, strict=False):
+    steps = steps_between(sigmas, model.inner_model.inner_model.model_sampling)
+    noise = seeded_noise(model, x, extra_args.get("seed") or 0)
+
+    def predict(x: Tensor, step: Step) -> Tensor:
+        sigma = sigmas[step.index]
         widen = (1 + sigma**2).sqrt()
         guess = model(x * widen, sigma.expand(len(x)), **extra_args)
         v = (x / widen - guess) * widen / sigma  # exact however the host's guidance mixed its predictions
-        x0 = denoised(x, v, step.a)
         if callback is not None:  # draws the preview, and raises when the user presses stop
-            callback({"x": x * widen, "i": step.index, "sigma": sigma, "sigma_hat": sigma, "denoised": x0})
-        if kind == "ddim":
-            x = ddim_step(x, x0, step)
-        else:
-            x = dpm_step(x, x0, step, history, draw)
-            history = x0, log_snr(step.a)
-    return x * (1 + sigmas[-1] ** 2).sqrt()
+            about = {"i": step.index, "sigma": sigma, "sigma_hat": sigma}
+            callback({"x": x * widen, "denoised": denoised(x, v, step.a), **about})
+        return v
+
+    begin, end = (1 + sigmas[[0, -1]] ** 2).sqrt()
+    return sample(kind, steps, x / begin, predict, lambda: noise.step().to(x)) * end
 
 
 def steps_between(sigmas: Tensor, table: Any) -> list[Step]:
@@ -86,7 +83,7 @@ def steps_between(sigmas: Tensor, table: Any) -> list[Step]:
     levels = [round(float(table.timestep(sigma))) if sigma > 0 else -1 for sigma in sigmas.cpu()]
     count = len(levels) - 1
     if levels == [*timesteps(count), -1]:
-        return steps_of(count)
+        return plan_steps(count)
     powers = [
         0.0 if level == 999 else 1 / (1 + float(sigma) ** 2)
         for level, sigma in zip(levels, sigmas, strict=True)
@@ -95,19 +92,15 @@ def steps_between(sigmas: Tensor, table: Any) -> list[Step]:
     return [Step(index, *row) for index, row in enumerate(rows)]
 
 
-class NoiseStream:
-    """The reference's noise for one seed: what its one generator draws after the initial noise, and after the face
-    latent's sample where there is one."""
-
-    def __init__(self, model: Any, like: Tensor, seed: int) -> None:
-        self.like = like
-        self.generator = after_initial_noise(seed, tuple(like.shape))
-        entries = getattr(model.inner_model, "conds", {}).get("positive", [])
-        if any(FACE_LATENT in entry for entry in entries):
-            cpu_noise((1, like.shape[1], 1, *like.shape[-2:]), self.generator)
-
-    def __call__(self) -> Tensor:
-        return cpu_noise(tuple(self.like.shape), self.generator).to(self.like)
+def seeded_noise(model: Any, x: Tensor, seed: int) -> SeededNoise:
+    """The run's random numbers as the sampler finds them: the host has drawn the initial noise, and the model its
+    sample of the face latent where there is one."""
+    noise = SeededNoise(seed, x.shape)
+    noise.initial()
+    entries = getattr(model.inner_model, "conds", {}).get("positive", [])
+    if any(FACE_LATENT in entry for entry in entries):
+        noise.face()
+    return noise
 
 
 class ReferenceNoise:
@@ -117,7 +110,7 @@ class ReferenceNoise:
         self.seed = seed
 
     def generate_noise(self, latent: dict[str, Any]) -> Tensor:
-        return cpu_noise(tuple(latent["samples"].shape), torch.Generator().manual_seed(self.seed))
+        return SeededNoise(self.seed, latent["samples"].shape).initial()
 
 
 def with_guidance(model: Any, kind: Guidance, steps: int = 0) -> Any:
