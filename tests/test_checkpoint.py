@@ -326,6 +326,15 @@ def test_sizes_that_no_network_has_are_refused(
     refusal(WrongModelFile, load_transformer, tmp_path / "a.safetensors")
 
 
+def test_groups_that_are_not_the_released_32_come_from_the_configuration_alone(
+    models: Path, tmp_path: Path
+) -> None:
+    save_file(stored(models / "vae"), tmp_path / "a.safetensors")
+    assert "norm_num_groups" in refusal(WrongModelFile, load_vae, tmp_path / "a.safetensors")
+    (tmp_path / "config.json").write_text('{"norm_num_groups": 2}')
+    assert load_vae(tmp_path / "a.safetensors").sizes.groups == 2
+
+
 @pytest.mark.parametrize(
     "text", ["{", "[]", "3", '{"norm_num_groups": "many"}', '{"norm_num_groups": 7}', "[" * 100_000, "\udcff"]
 )
@@ -462,7 +471,7 @@ def test_a_conversion_that_is_stopped_leaves_nothing(
 def test_damaged_weights_are_not_converted(models: Path, tmp_path: Path) -> None:
     state = stored(models / "vae")
     state["decoder.conv_out.conv.bias"][1] = math.nan
-    save_file(state, tmp_path / "a.safetensors")
+    save_file(state, tmp_path / "a.safetensors", open_tensors(models / "vae").metadata)
     sentence = refusal(
         WrongModelFile, convert, tmp_path / "a.safetensors", tmp_path / "b.safetensors", "file"
     )

@@ -40,7 +40,7 @@ TRANSFORMER_SIZES = TransformerSizes(
     patch=2,
     iitf=IITF_SIZES,
 )
-VAE_SIZES = VAESizes(channels=(8, 8, 16, 16), layers=1, pixel_channels=3, latent_channels=16, groups=4)
+VAE_SIZES = VAESizes(channels=(8, 8, 16, 16), layers=1, groups=4)
 
 
 def transformer_files() -> Files:
@@ -107,7 +107,10 @@ def vae_files() -> Files:
     with torch.device("meta"):
         network = CogVideoXVAE(sizes)
     yield "config.json", _json(config)
-    yield "diffusion_pytorch_model.safetensors", _safetensors(seeded_state(network))
+    yield (
+        "diffusion_pytorch_model.safetensors",
+        _safetensors(seeded_state(network), config=json.dumps(config)),
+    )
 
 
 def text_encoder_files() -> Files:
@@ -216,8 +219,8 @@ def _shards(stem: str, state: Mapping[str, Tensor]) -> Files:
     yield f"{stem}.safetensors.index.json", _json(index)
 
 
-def _safetensors(state: Mapping[str, Tensor]) -> bytes:
-    return save(dict(state), {"format": "pt"})
+def _safetensors(state: Mapping[str, Tensor], **metadata: str) -> bytes:
+    return save(dict(state), metadata or {"format": "pt"})  # one entry: the order of more is random
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

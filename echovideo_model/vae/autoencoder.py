@@ -8,7 +8,6 @@ Where the reference is right (odd t) this is the same function; for even t it do
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -16,11 +15,13 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from .. import operations as plain_operations
-from ..errors import InvalidRequest
+from ..errors import InvalidRequest, WrongModelFile
 from .layers import Activated, CausalConv3d, Downsample, Frames, ResnetBlock, Stream, Upsample, make_norm
+from .whole_chunks import History, WholeChunk
 
 LATENT_SCALE = 0.7
 """What the transformer sees is LATENT_SCALE x the latents of `encode` and `decode`."""
@@ -29,17 +30,18 @@ PIXEL_FRAMES_PER_CHUNK = 8
 TIME_LEVELS = 2  # levels that also halve the frame rate
 
 OnChunk = Callable[[int, int], None]
+Cuts = list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
 class VAESizes:
-    """Sizes of the network; the released values stand behind each."""
+    """Sizes of the network; the defaults are the released one's."""
 
-    channels: tuple[int, ...]  # 128, 256, 256, 512: one per level, from the pixels inwards
-    layers: int  # 3 residual blocks per level of the encoder; the decoder has one more
-    pixel_channels: int  # 3
-    latent_channels: int  # 16
-    groups: int  # 32, of every group norm
+    channels: tuple[int, ...] = (128, 256, 256, 512)  # one per level, from the pixels inwards
+    layers: int = 3  # residual blocks per level of the encoder; the decoder has one more
+    pixel_channels: int = 3
+    latent_channels: int = 16
+    groups: int = 32  # of every group norm
 
     @property
     def shrink(self) -> int:
@@ -50,8 +52,8 @@ class VAESizes:
     def read(cls, shapes: Mapping[str, Sequence[int]], groups: int | None = None) -> VAESizes:
         """Sizes of a state dict given as {parameter name: shape}.
 
-        The number of groups leaves no trace in the shapes. Unless it is given, it is the released 32 where
-        that divides every level's channels, else half of their greatest common divisor.
+        The number of groups leaves no trace in shapes: `groups` is what the configuration says (norm_num_groups);
+        without one it is the released 32. Raises WrongModelFile where that cannot divide the channels.
         """
         levels = sum(
             name.startswith("encoder.down_blocks.") and name.endswith(".resnets.0.conv1.conv.weight")
@@ -60,7 +62,12 @@ class VAESizes:
         channels = tuple(
             shapes[f"encoder.down_blocks.{level}.resnets.0.conv1.conv.weight"][0] for level in range(levels)
         )
-        common = math.gcd(*channels)
+        groups = cls.groups if groups is None else groups
+        if not isinstance(groups, int) or groups < 1 or any(count % groups for count in channels):
+            raise WrongModelFile(
+                f"norms over {', '.join(map(str, channels))} channels cannot have {groups} groups: put the "
+                "config.json that says norm_num_groups beside the file"
+            )
         return cls(
             channels=channels,
             layers=sum(
@@ -69,7 +76,7 @@ class VAESizes:
             ),
             pixel_channels=shapes["encoder.conv_in.conv.weight"][1],
             latent_channels=shapes["decoder.conv_in.conv.weight"][1],
-            groups=groups or (32 if common % 32 == 0 else max(1, common // 2)),
+            groups=groups,
         )
 
 
@@ -113,10 +120,14 @@ class Encoder(nn.Module):
         self.norm_out = make_norm(channels[-1], sizes.groups, None, operations, **kwargs)
         self.conv_out = CausalConv3d(channels[-1], 2 * sizes.latent_channels, operations, **kwargs)
 
+    def layers(self) -> Iterator[nn.Module]:
+        """What stands between conv_in and norm_out, in order."""
+        return chain(*self.down_blocks, self.mid_block)
+
     def forward(self, stream: Stream) -> Frames:
         """The stream's chunk of pixels [T, H, W, 3] -> t frames of mean and log variance [h, w, 2 x 16]."""
         x = self.conv_in(list(stream.chunk), stream)
-        for layer in chain(*self.down_blocks, self.mid_block):
+        for layer in self.layers():
             x = layer(x, stream)
         return self.conv_out(Activated(x, self.norm_out, stream), stream)
 
@@ -140,16 +151,24 @@ class Decoder(nn.Module):
         self.norm_out = make_norm(channels[-1], sizes.groups, sizes.latent_channels, operations, **kwargs)
         self.conv_out = CausalConv3d(channels[-1], sizes.pixel_channels, operations, **kwargs)
 
+    def layers(self) -> Iterator[nn.Module]:
+        """What stands between conv_in and norm_out, in order."""
+        return chain(self.mid_block, *self.up_blocks)
+
     def forward(self, stream: Stream) -> Frames:
         """The stream's chunk of latents [t, h, w, 16] -> T frames of pixels [H, W, 3]."""
         x = self.conv_in(list(stream.chunk), stream)
-        for layer in chain(self.mid_block, *self.up_blocks):
+        for layer in self.layers():
             x = layer(x, stream)
         return self.conv_out(Activated(x, self.norm_out, stream), stream)
 
 
 class CogVideoXVAE(nn.Module):
-    """The whole autoencoder. Latents here are the network's own, without LATENT_SCALE."""
+    """The whole autoencoder. Latents here are the network's own, without LATENT_SCALE.
+
+    Where a gradient is recorded, `encode` and `decode` compute the same on whole batches; for inference, call
+    them under torch.no_grad or inference_mode, or freeze the parameters, as load_vae does.
+    """
 
     def __init__(
         self, sizes: VAESizes, operations: ModuleType | type = plain_operations, **kwargs: Any
@@ -160,7 +179,6 @@ class CogVideoXVAE(nn.Module):
         self.encoder = Encoder(sizes, operations, **kwargs)
         self.decoder = Decoder(sizes, operations, **kwargs)
 
-    @torch.no_grad()
     def encode(self, pixels: Tensor, on_chunk: OnChunk | None = None) -> tuple[Tensor, Tensor]:
         """pixels [B, 3, T, H, W] in -1..1 -> mean and log variance (-30..20) of the latents, [B, 16, t, h, w].
 
@@ -177,7 +195,6 @@ class CogVideoXVAE(nn.Module):
         mean, log_variance = moments.chunk(2, dim=1)
         return mean, log_variance.clamp(-30, 20)
 
-    @torch.no_grad()
     def decode(self, latents: Tensor, on_chunk: OnChunk | None = None) -> Tensor:
         """latents [B, 16, t, h, w] -> pixels [B, 3, 4 (t - 1) + 1, 8h, 8w], about -1..1, not clamped.
 
@@ -188,10 +205,25 @@ class CogVideoXVAE(nn.Module):
 
 
 def _through(network: nn.Module, clips: Tensor, size: int, on_chunk: OnChunk | None) -> Tensor:
-    """clips [B, C, T, H, W] through the encoder or decoder, clip by clip, chunk by chunk."""
-    cuts = list(_chunks(clips.shape[2], size))
+    """clips [B, C, T, H, W] through the encoder or decoder: frame by frame, or in whole chunks for a gradient."""
+    learns = clips.requires_grad or any(parameter.requires_grad for parameter in network.parameters())
+    walk = _through_whole_chunks if learns and torch.is_grad_enabled() else _through_frames
+    return walk(network, clips, list(_chunks(clips.shape[2], size)), on_chunk or (lambda done, total: None))
+
+
+def _through_whole_chunks(network: nn.Module, clips: Tensor, cuts: Cuts, on_chunk: OnChunk) -> Tensor:
+    """All clips together, chunk by chunk, in a way that gradients can go back."""
+    results, history = [], History()
+    for done, (start, stop) in enumerate(cuts, 1):
+        results.append(WholeChunk(clips[:, :, start:stop], start == 0, history).through(network))
+        on_chunk(done, len(cuts))
+    return torch.cat(results, 2)
+
+
+def _through_frames(network: nn.Module, clips: Tensor, cuts: Cuts, on_chunk: OnChunk) -> Tensor:
+    """Clip by clip, chunk by chunk, frame by frame: the fewest multiplications, the least memory."""
     done, results = 0, []
-    for clip in clips.permute(0, 2, 3, 4, 1):  # [T, H, W, C]
+    for clip in rearrange(clips, "b c t h w -> b t h w c"):
         frames = Frames()
         history: dict[nn.Module, Frames] = {}
         for start, stop in cuts:
@@ -199,9 +231,8 @@ def _through(network: nn.Module, clips: Tensor, size: int, on_chunk: OnChunk | N
             stream = Stream(chunk, first=start == 0, last=stop == len(clip), history=history)
             frames += network(stream)
             done += 1
-            if on_chunk is not None:
-                on_chunk(done, len(cuts) * len(clips))
-        results.append(torch.stack(frames).permute(3, 0, 1, 2))  # [C, T, H, W]
+            on_chunk(done, len(cuts) * len(clips))
+        results.append(rearrange(frames, "t h w c -> c t h w"))
     return torch.stack(results).contiguous()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 Matrix = tuple[tuple[float, ...], ...]
@@ -91,8 +92,8 @@ class TimeConvolution:
             return [convolve(frames[0], self._taps().sum(0), self.layer.bias)]
         if self.rearranged and outputs in MINIMAL_FILTERS and height * width >= MINIMAL_PIXELS:
             return self._minimal(frames, MINIMAL_FILTERS[outputs])
-        clip = torch.stack(frames).permute(3, 0, 1, 2)[None]  # [1, C, n + 2, H, W]
-        return list(self.layer(clip)[0].permute(1, 2, 3, 0))
+        clip = self.layer(rearrange(frames, "t h w c -> 1 c t h w"))
+        return list(rearrange(clip, "1 c t h w -> t h w c"))
 
     def _minimal(self, frames: list[Tensor], filters: MinimalFilter) -> list[Tensor]:
         """One 3 x 3 convolution per product: what the filter calls a number is a frame here, or a kernel."""
@@ -111,7 +112,7 @@ class TimeConvolution:
 
     def _taps(self) -> Tensor:
         """The layer's kernel as one spatial kernel per tap in time, [3, C out, 3, 3, C]."""
-        return self.layer.weight.float().permute(2, 0, 3, 4, 1).contiguous()
+        return rearrange(self.layer.weight.float(), "out c t y x -> t out y x c").contiguous()
 
 
 class EnlargedConvolution:
@@ -126,17 +127,17 @@ class EnlargedConvolution:
         self.layer = layer
         self.kernels: list[tuple[int, int, Tensor]] = []
         if rearranges(layer, like):
-            taps = layer.weight.float().permute(2, 3, 0, 1)  # [3, 3, C out, C]
+            taps = rearrange(layer.weight.float(), "out c y x -> y x out c")
             for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
-                kernel = _fold(_fold(taps, row).transpose(0, 1), column)  # columns, rows, C out, C
-                self.kernels.append((row, column, kernel.permute(2, 1, 0, 3).contiguous()))
+                kernel = _fold(rearrange(_fold(taps, row), "y x out c -> x y out c"), column)
+                self.kernels.append((row, column, rearrange(kernel, "x y out c -> out y x c").contiguous()))
 
     def __call__(self, frame: Tensor) -> Tensor:
         """frame [H, W, C] -> [2H, 2W, C out]."""
         height, width, _ = frame.shape
         if not self.kernels:
-            image = F.interpolate(frame.permute(2, 0, 1)[None], scale_factor=2.0)  # [1, C, 2H, 2W]
-            return self.layer(image)[0].permute(1, 2, 0)
+            image = F.interpolate(rearrange(frame, "h w c -> 1 c h w"), scale_factor=2.0)
+            return rearrange(self.layer(image), "1 c h w -> h w c")
         enlarged = frame.new_empty(2 * height, 2 * width, self.layer.out_channels)
         for row, column, kernel in self.kernels:  # each for one in four of the output's pixels
             phase = convolve(frame, kernel, self.layer.bias)  # [H + 1, W + 1, C out]
@@ -162,5 +163,5 @@ def weighted_sum(weights: Sequence[float], tensors: Iterable[Tensor]) -> Tensor:
 def convolve(frame: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
     """frame [H, W, C], kernel [C out, k, k, C] -> [H', W', C out]; one row and column of zeros on every side."""
     bias = None if bias is None else bias.to(frame.dtype)
-    image, kernel = frame.permute(2, 0, 1)[None], kernel.permute(0, 3, 1, 2)
-    return F.conv2d(image, kernel, bias, padding=1)[0].permute(1, 2, 0)
+    image, kernel = rearrange(frame, "h w c -> 1 c h w"), rearrange(kernel, "out y x c -> out c y x")
+    return rearrange(F.conv2d(image, kernel, bias, padding=1), "1 c h w -> h w c")

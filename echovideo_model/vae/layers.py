@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from .convolution import EnlargedConvolution, TimeConvolution
@@ -87,7 +87,7 @@ class PointwiseConv3d(nn.Module):
 
 
 def convolve_pointwise(conv: nn.Module, x: Tensor) -> Tensor:
-    return conv(x.permute(3, 0, 1, 2)[None])[0].permute(1, 2, 3, 0)
+    return rearrange(conv(rearrange(x, "t h w c -> 1 c t h w")), "1 c t h w -> t h w c")
 
 
 class Activated:
@@ -120,10 +120,10 @@ class Activated:
         frame, source = self.x[index], self._source(index)
         self.x[index] = self.left(frame)
         rows, columns, _ = self.scale[source].shape
-        tiles = frame.unflatten(1, (columns, -1)).unflatten(0, (rows, -1))  # [h, H/h, w, W/w, C]
-        scale, shift = (v[source][:, None, :, None] for v in (self.scale, self.shift))  # [h, 1, w, 1, C]
+        tiles = rearrange(frame, "(h y) (w x) c -> h y w x c", h=rows, w=columns)  # y x x pixels a latent
+        scale, shift = (rearrange(v[source], "h w c -> h 1 w 1 c") for v in (self.scale, self.shift))
         activated = F.silu((tiles * scale).add_(shift), inplace=True)
-        return activated.flatten(2, 3).flatten(0, 1).to(frame.dtype)
+        return rearrange(activated, "h y w x c -> (h y) (w x) c").to(frame.dtype)
 
     def _source(self, index: int) -> int:
         """The latent frame that steers frame `index`: the clip's first frame has the first one to itself."""
@@ -135,12 +135,12 @@ class Activated:
 
 def standardisation(x: Frames, norm: Any) -> tuple[Tensor, Tensor]:
     """Scale and shift [C], float32, that make `norm`'s group norm of the whole chunk x."""
-    groups = (norm.num_groups, -1)
-    moments = (torch.stack(v).unflatten(1, groups) for v in zip(*map(_moments, x), strict=True))
-    means, variances = moments  # [T, groups, C / groups] each
+    groups = norm.num_groups
+    moments = zip(*map(_moments, x), strict=True)
+    means, variances = (rearrange(list(v), "t (g c) -> t g c", g=groups) for v in moments)
     # all parts are of one size: the whole's variance is the mean of theirs plus the variance of their means
     variance = variances.mean((0, 2)) + means.var((0, 2), correction=0)  # [groups]
-    weight, bias = (v.to(variance).unflatten(0, groups) for v in (norm.weight, norm.bias))
+    weight, bias = (rearrange(v.to(variance), "(g c) -> g c", g=groups) for v in (norm.weight, norm.bias))
     scale = weight * (variance + norm.eps).rsqrt()[:, None]  # [groups, C / groups]
     return scale.flatten(), (bias - scale * means.mean((0, 2))[:, None]).flatten()
 
@@ -204,8 +204,8 @@ class Downsample(nn.Module):
         return [self.halve(frame) for frame in x]
 
     def halve(self, frame: Tensor) -> Tensor:
-        image = F.pad(frame.permute(2, 0, 1)[None], (0, 1, 0, 1))  # [1, C, H + 1, W + 1]
-        return self.conv(image)[0].permute(1, 2, 0)
+        image = F.pad(rearrange(frame, "h w c -> 1 c h w"), (0, 1, 0, 1))
+        return rearrange(self.conv(image), "1 c h w -> h w c")
 
 
 class Upsample(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -146,6 +146,24 @@ def read_state(
     return dict(zip(planned, _reader(opened, planned, on_bytes)(planned), strict=True))
 
 
+def read_config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The configuration in a file's metadata, or in the config.json beside it; empty when there is none.
+
+    Raises WrongModelFile when it is not a JSON object.
+    """
+    beside = path.parent / "config.json"
+    try:
+        text = metadata.get("config") or (beside.read_text("utf-8") if beside.is_file() else "{}")
+        config = json.loads(text)
+        if not isinstance(config, dict):
+            raise ValueError(f"a {type(config).__name__} in place of an object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise WrongModelFile(
+            f"the configuration of {path} cannot be read ({error}): fetch it again"
+        ) from error
+    return config
+
+
 def storage_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
     """What a parameter is stored as when a model is cast to `dtype`: see BULK for float8."""
     if dtype not in NARROW:
@@ -178,7 +196,7 @@ def convert(
         raise InvalidRequest(f"the VAE has no matrices to keep in {_short(dtype)}: choose bf16")
     require_same(opened, shapes_of(_empty_network(opened, family)), released_shapes(opened))
     _check_target(source, opened, target, layout)
-    config, planned = _config(opened), _plan(opened, dtype)
+    config, planned = read_config(opened.path, opened.metadata), _plan(opened, dtype)
     read = _reader(opened, planned, on_bytes)
     if layout == "folder":
         return write_folder(target, SHARD_STEM, planned, read, config)
@@ -197,12 +215,14 @@ def _short(dtype: torch.dtype | None) -> str:
 def _empty_network(opened: TensorFile, family: str, operations: Any = plain_operations) -> Any:
     """The transformer or the VAE on the meta device, of the file's sizes."""
     shapes = released_shapes(opened)
-    groups = _config(opened).get("norm_num_groups") if family == VAE else None
+    groups = read_config(opened.path, opened.metadata).get("norm_num_groups") if family == VAE else None
     try:
         with torch.device("meta"):
             if family == VAE:
                 return CogVideoXVAE(VAESizes.read(shapes, groups), operations)
             return EchoVideoTransformer(TransformerSizes.read(shapes), operations)
+    except WrongModelFile as error:
+        raise WrongModelFile(f"{opened.path}: {error}") from error
     except (LookupError, ValueError, TypeError, ZeroDivisionError, RuntimeError) as error:
         raise WrongModelFile(
             f"{opened.path} gives no sizes that a network can have ({type(error).__name__}: {error}): fetch it again"
@@ -287,18 +307,3 @@ def _check_target(source: Path, opened: TensorFile, target: Path, layout: Layout
 
 def _same(one: Path, other: Path) -> bool:
     return os.path.exists(one) and os.path.samefile(one, other)
-
-
-def _config(opened: TensorFile) -> dict[str, Any]:
-    """The configuration beside a folder's weights or inside a file's metadata; empty when there is none."""
-    beside = opened.path.parent / "config.json"
-    try:
-        text = opened.metadata.get("config") or (beside.read_text("utf-8") if beside.is_file() else "{}")
-        config = json.loads(text)
-        if not isinstance(config, dict):
-            raise ValueError(f"a {type(config).__name__} in place of an object")
-    except (OSError, ValueError, RecursionError) as error:
-        raise WrongModelFile(
-            f"the configuration of {opened.path} cannot be read ({error}): fetch it again"
-        ) from error
-    return config

@@ -20,9 +20,11 @@ from torch import Tensor
 from ...echovideo_model.errors import InvalidRequest, WrongModelFile
 from ...echovideo_model.vae.autoencoder import CogVideoXVAE, VAESizes
 from ...echovideo_model.weights.family import differences, shapes_of
+from ...echovideo_model.weights.loading import read_config
 from .folders import load_state
 from .rgb import learn_colours
 
+GROUPS = "norm_num_groups"
 WORKING_DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 
 
@@ -75,7 +77,7 @@ class Progress:
 class EchoVideoVAE(comfy.sd.VAE):
     """Made from no weights at all, so that each host fills in every attribute it knows, then given ours."""
 
-    def __init__(self, state: dict[str, Tensor]) -> None:
+    def __init__(self, state: dict[str, Tensor], groups: int | None = None) -> None:
         with unsaid("No VAE weights detected"):
             super().__init__(sd={})
         self.latent_channels = 16
@@ -95,7 +97,7 @@ class EchoVideoVAE(comfy.sd.VAE):
         self.disable_offload = (
             True  # 0.4 GB; its norms are computed piece by piece from their bare parameters
         )
-        sizes = VAESizes.read({name: tensor.shape for name, tensor in state.items()})
+        sizes = VAESizes.read({name: tensor.shape for name, tensor in state.items()}, groups)
         offload = memory.vae_offload_device()
         network = HostAutoencoder(sizes, comfy.ops.disable_weight_init, dtype=self.vae_dtype, device=offload)
         missing, unexpected = differences(shapes_of(network), {k: tuple(v.shape) for k, v in state.items()})
@@ -105,11 +107,16 @@ class EchoVideoVAE(comfy.sd.VAE):
                 f"{len(unexpected)} do not fit (the first is {(missing or unexpected)[0]}); download it again"
             )
         network.load_state_dict(state)
-        self.first_stage_model = network.eval()
+        self.first_stage_model = network.eval().requires_grad_(False)
         # The plain patcher on every host: a dynamic one would leave bare parameters behind.
         self.patcher = comfy.model_patcher.ModelPatcher(
             network, load_device=self.device, offload_device=offload
         )
+
+    def get_sd(self) -> dict[str, Tensor]:
+        """What the host's save nodes write; a number of groups that is not the released one goes along."""
+        state, groups = super().get_sd(), self.first_stage_model.sizes.groups
+        return state if groups == VAESizes.groups else state | {GROUPS: torch.tensor(groups)}
 
 
 @contextmanager
@@ -143,19 +150,23 @@ def is_cogvideox(names: Collection[str]) -> bool:
     return "encoder.down_blocks.0.resnets.0.conv1.conv.weight" in names
 
 
-def vae_of(state: dict[str, Tensor]) -> EchoVideoVAE:
-    """The VAE with these weights; from now on the sampling preview is in its colours."""
-    vae = EchoVideoVAE(state)
+def vae_of(state: dict[str, Tensor], groups: int | None = None) -> EchoVideoVAE:
+    """The VAE with these weights; from now on the sampling preview is in its colours.
+
+    groups: of its norms, where a configuration says so. Raises WrongModelFile when they cannot be known.
+    """
+    saved = state.pop(GROUPS, None)  # by get_sd
+    vae = EchoVideoVAE(state, groups if saved is None else int(saved))
     learn_colours(vae)
     return vae
 
 
 def load_vae(path: Path) -> EchoVideoVAE:
     """The VAE in `path`. Raises WrongModelFile."""
-    state, _ = load_state(path)
+    state, metadata = load_state(path)
     if not is_cogvideox(state):
         raise WrongModelFile(
             f"{path.name} is not the CogVideoX VAE (it holds {next(iter(state), 'nothing')}): choose the one of "
             "zai-org/CogVideoX-5b, diffusion_pytorch_model.safetensors in vae/"
         )
-    return vae_of(state)
+    return vae_of(state, read_config(path, metadata or {}).get(GROUPS))
