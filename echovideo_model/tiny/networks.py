@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..iitf import IITFSizes
 from ..transformer import EchoVideoTransformer, TransformerSizes
-from ..vae.autoencoder import LATENT_SCALE, CogVideoXVAE, VAESizes
+from ..vae.autoencoder import CogVideoXVAE, VAESizes
 from .tokenizer import SENTINELS, pieces
 from .weights import seeded_state
 
@@ -82,30 +82,9 @@ def transformer_files() -> Files:
 
 def vae_files() -> Files:
     """The `vae` folder: CogVideoX's autoencoder in one file."""
-    sizes, levels = VAE_SIZES, len(VAE_SIZES.channels)
-    config = {
-        "_class_name": "AutoencoderKLCogVideoX",
-        "_diffusers_version": "0.31.0",
-        "act_fn": "silu",
-        "block_out_channels": sizes.channels,
-        "down_block_types": ["CogVideoXDownBlock3D"] * levels,
-        "force_upcast": True,
-        "in_channels": sizes.pixel_channels,
-        "latent_channels": sizes.latent_channels,
-        "layers_per_block": sizes.layers,
-        "norm_eps": 1e-06,
-        "norm_num_groups": sizes.groups,
-        "out_channels": sizes.pixel_channels,
-        "sample_height": 480,
-        "sample_width": 720,
-        "scaling_factor": LATENT_SCALE,
-        "temporal_compression_ratio": 4,
-        "up_block_types": ["CogVideoXUpBlock3D"] * levels,
-        "use_post_quant_conv": False,
-        "use_quant_conv": False,
-    }
+    config = VAE_SIZES.config()
     with torch.device("meta"):
-        network = CogVideoXVAE(sizes)
+        network = CogVideoXVAE(VAE_SIZES)
     yield "config.json", _json(config)
     yield (
         "diffusion_pytorch_model.safetensors",

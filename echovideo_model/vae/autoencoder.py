@@ -48,6 +48,31 @@ class VAESizes:
         """Pixels per latent, in height and in width: 8."""
         return 2 ** (len(self.channels) - 1)
 
+    def config(self) -> dict[str, Any]:
+        """The released file's config.json, from which diffusers' AutoencoderKLCogVideoX is made."""
+        levels = len(self.channels)
+        return {
+            "_class_name": "AutoencoderKLCogVideoX",
+            "_diffusers_version": "0.31.0",
+            "act_fn": "silu",
+            "block_out_channels": self.channels,
+            "down_block_types": ["CogVideoXDownBlock3D"] * levels,
+            "force_upcast": True,
+            "in_channels": self.pixel_channels,
+            "latent_channels": self.latent_channels,
+            "layers_per_block": self.layers,
+            "norm_eps": 1e-06,
+            "norm_num_groups": self.groups,
+            "out_channels": self.pixel_channels,
+            "sample_height": 480,
+            "sample_width": 720,
+            "scaling_factor": LATENT_SCALE,
+            "temporal_compression_ratio": 4,
+            "up_block_types": ["CogVideoXUpBlock3D"] * levels,
+            "use_post_quant_conv": False,
+            "use_quant_conv": False,
+        }
+
     @classmethod
     def read(cls, shapes: Mapping[str, Sequence[int]], groups: int | None = None) -> VAESizes:
         """Sizes of a state dict given as {parameter name: shape}.

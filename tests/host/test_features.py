@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from echovideo_model.weights.loading import storage_dtype
+from echovideo_model.weights.reading import open_tensors
 from testbed import checkpoints
 from testbed.checkpoints import LAYERS, SPELLINGS, write_lora
 from testbed.graphs import identity, loaders, node, out, plain, sampled, saved, with_person
@@ -108,7 +109,8 @@ def test_two_vaes_in_one_graph_do_not_disturb_each_other(host: Host) -> None:
     """Each decodes as it does alone, and the model samples the same, whichever was loaded last."""
     folder = host.base / "models" / "vae"
     state = load_file(folder / checkpoints.VAE)
-    save_file({name: tensor * 0.9 for name, tensor in state.items()}, folder / "other.safetensors")
+    fainter = {name: tensor * 0.9 for name, tensor in state.items()}
+    save_file(fainter, folder / "other.safetensors", open_tensors(folder / checkpoints.VAE).metadata)
     other = {"other": node("EchoVideoLoadVAE", vae_name="other.safetensors")}
     second = other | decoded("other", "others")
     first, alone = host.run(plain(steps=2) | decoded()), host.run(plain(steps=2) | second)
