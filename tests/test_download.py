@@ -92,6 +92,20 @@ def test_a_file_arrives_at_its_place_and_nothing_else_is_left(tmp_path: Path, fi
     assert everything_in(tmp_path) == ["vae/model.bin"]
 
 
+def test_a_file_on_the_web_comes_from_its_own_address_whatever_the_mirror_and_its_etag(
+    tmp_path: Path,
+) -> None:
+    with serving(Served(BYTES, etag=sha256(b"something else"))) as hub, Hub({}) as mirror:
+        file = replace(unknown(), repository=f"{hub.address}/them/model/resolve/v1", revision="")
+        assert fetch(tmp_path, plan(tmp_path, [file], endpoint=mirror.address)) == [
+            tmp_path / "vae/model.bin"
+        ]
+        assert mirror.requests == []
+        assert {request.path for request in hub.requests} == {"/them/model/resolve/v1/vae/model.bin"}
+        assert {request.authorization for request in hub.requests} == {None}
+    assert (tmp_path / "vae/model.bin").read_bytes() == BYTES
+
+
 def test_a_file_that_is_right_by_the_table_needs_no_network(tmp_path: Path) -> None:
     (tmp_path / "vae").mkdir()
     (tmp_path / "vae/model.bin").write_bytes(BYTES)

@@ -20,7 +20,7 @@ from echovideo_model.errors import InvalidRequest
 from echovideo_model.face.detect import DETECTOR, RECOGNISER
 from echovideo_model.weights import comfyui as layout
 from echovideo_model.weights.comfyui import HOST, select_for_host
-from echovideo_model.weights.released import GROUPS, TABLE, ModelFile
+from echovideo_model.weights.released import GROUPS, OPTIONAL, TABLE, ModelFile
 from tests.http_server import Hub, Served
 
 ROOT = Path(__file__).parents[1]
@@ -123,7 +123,7 @@ def test_every_host_file_is_a_row_of_the_main_table_or_the_one_file_t5() -> None
     for file in HOST:
         if file not in own:
             assert replace(sources[file.repository, file.source], path=file.path) == file
-    assert {file.group for file in HOST} == set(GROUPS) - {"reference", "tokenizer"}
+    assert {file.group for file in HOST} == set(GROUPS) - {*OPTIONAL, "tokenizer"}
 
 
 def test_the_host_s_t5_has_the_size_of_t5_xxl_in_16_bits_with_its_embedding_twice() -> None:

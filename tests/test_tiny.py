@@ -25,7 +25,7 @@ from echovideo_model.errors import InvalidRequest
 from echovideo_model.tiny import checkpoints
 from echovideo_model.tiny.weights import seeded, seeded_state
 from echovideo_model.weights.folders import require
-from echovideo_model.weights.released import GROUPS, NEEDED
+from echovideo_model.weights.released import GROUPS, NEEDED, OPTIONAL
 
 ROOT = Path(__file__).parent.parent
 
@@ -46,7 +46,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_every_file_of_the_release_is_there_under_its_released_name(models: Path) -> None:
     assert {file.path for file in NEEDED} <= {path for path, _ in tiny.files()}
-    for group in set(GROUPS) - {"reference"}:
+    for group in set(GROUPS) - set(OPTIONAL):
         assert require(models, group)
 
 

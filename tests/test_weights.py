@@ -10,7 +10,7 @@ import pytest
 
 from echovideo_model.errors import InvalidRequest, ModelFileMissing
 from echovideo_model.weights.folders import cache_folder, default_folder, require
-from echovideo_model.weights.released import GROUPS, NEEDED, TABLE, select
+from echovideo_model.weights.released import GROUPS, NEEDED, OPTIONAL, TABLE, select
 
 # --- the table -----------------------------------------------------------------------------------------------------
 
@@ -43,15 +43,18 @@ def test_every_row_is_sound() -> None:
         assert ".." not in Path(file.path).parts
         assert file.size is None or file.size > 0
         assert file.sha256 is None or re.fullmatch("[0-9a-f]{64}", file.sha256)
-        assert re.fullmatch(r"[\w-]+/[\w.-]+", file.repository)
-        assert re.fullmatch("main|[0-9a-f]{40}", file.revision)
+        if file.repository.startswith("https://"):
+            assert not file.revision
+        else:
+            assert re.fullmatch(r"[\w-]+/[\w.-]+", file.repository)
+            assert re.fullmatch("main|[0-9a-f]{40}", file.revision)
         assert Path(file.source).name == Path(file.path).name
         assert file.licence.url.startswith("https://")
 
 
 def test_a_file_whose_revision_may_move_is_known_by_its_hash_or_not_at_all() -> None:
     for file in TABLE:
-        assert file.revision != "main" or (file.size is None) == (file.sha256 is None)
+        assert re.fullmatch("[0-9a-f]{40}", file.revision) or file.size is None or file.sha256 is not None
 
 
 def test_commercial_use_is_forbidden_by_echovideo_and_the_face_models_alone() -> None:
@@ -113,7 +116,7 @@ def test_siglip_has_the_size_of_its_base_model_in_32_bits() -> None:
 
 
 def test_all_groups_but_the_reference_s_own_are_chosen_by_default() -> None:
-    assert {file.group for file in select()} == set(GROUPS) - {"reference"}
+    assert {file.group for file in select()} == set(GROUPS) - set(OPTIONAL)
     assert {file.group for file in select(["reference", "vae"])} == {"reference", "vae"}
 
 
@@ -172,7 +175,7 @@ def released(group: str) -> list[str]:
     return [file.path for file in TABLE if file.group == group]
 
 
-FOUND = [group for group in GROUPS if group != "reference"]
+FOUND = [group for group in GROUPS if group not in OPTIONAL]
 
 
 @pytest.mark.parametrize("group", FOUND)

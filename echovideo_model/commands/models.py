@@ -78,7 +78,7 @@ def _list(folder: Path, args: argparse.Namespace) -> int:
             say(f"  {states[file]:<10}  {_amount(file.size):>9}  {file.path}")
         for repository, licence in dict.fromkeys((file.repository, file.licence) for file in files):
             say(f"  from {repository}; {_named(licence)}")
-    say('\nThe group "reference" is downloaded only when --only names it.')
+    say(f"\nThe groups {' and '.join(released.OPTIONAL)} are downloaded only when --only names them.")
     return 0
 
 

@@ -136,10 +136,16 @@ def _address(endpoint: str) -> str:
 
 def _ask(file: ModelFile, endpoint: str | None) -> Offer:
     """The Hub's statement of a file, which must not contradict the table."""
-    mirrored = endpoint is not None
-    url = hf_hub_url(file.repository, file.source, revision=file.revision, endpoint=endpoint)
+    on_the_web = "://" in file.repository
+    mirrored = on_the_web or endpoint is not None
+    if on_the_web:
+        url = f"{file.repository}/{file.source}"
+    else:
+        url = hf_hub_url(file.repository, file.source, revision=file.revision, endpoint=endpoint)
     stated = _patiently(file, url, lambda: get_hf_file_metadata(url, token=False if mirrored else None))
-    digest = stated.etag if re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{40}", stated.etag or "") else None
+    # Elsewhere an ETag may look like a hash and be none.
+    is_digest = not on_the_web and re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{40}", stated.etag or "")
+    digest = stated.etag if is_digest else None
     sha256 = digest if digest and len(digest) == 64 else None
     for expected, got, unit in ((file.size, stated.size, "bytes"), (file.sha256, sha256, "as sha256")):
         if expected is not None and got is not None and expected != got:
@@ -147,7 +153,9 @@ def _ask(file: ModelFile, endpoint: str | None) -> Offer:
                 f"{file.path} is another file at {url}: expected {expected} {unit}, got {got}; "
                 "name a mirror with --endpoint"
             )
-    if stated.commit_hash is not None:  # from now on this very version, whatever is uploaded meanwhile
+    if (
+        stated.commit_hash is not None and not on_the_web
+    ):  # from now on this very version, whatever is uploaded meanwhile
         url = hf_hub_url(file.repository, file.source, revision=stated.commit_hash, endpoint=endpoint)
     return Offer(
         file, url, file.size if stated.size is None else stated.size, file.sha256 or digest, mirrored

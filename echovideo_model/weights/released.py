@@ -7,7 +7,7 @@ the source repositories publish for the revision named here; what they do not pu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import InvalidRequest
 
@@ -23,7 +23,10 @@ class Licence:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """One file: `path` inside the models folder, `source` inside the Hub repository, size in bytes, sha256 in hex."""
+    """One file: `path` inside the models folder, `source` inside the repository, size in bytes, sha256 in hex.
+
+    `repository` is OWNER/NAME on the Hub, or the address of a folder on the web, which has no revisions.
+    """
 
     group: str
     path: str
@@ -42,8 +45,10 @@ GROUPS = {
     "vae": "CogVideoX VAE",
     "clip_visual_encoder": "SigLIP base, 224 x 224",
     "face_encoder": "face detector, ArcFace and BiSeNet parser",
+    "evaluation": "networks that judge videos, for `echovideo evaluate`",
     "reference": "read by ByteDance's own code alone",
 }
+OPTIONAL = ("evaluation", "reference")  # downloaded only when they are named
 
 _CC_BY_NC = Licence("CC BY-NC 4.0", "https://creativecommons.org/licenses/by-nc/4.0/", True)
 _INSIGHTFACE = Licence(
@@ -57,6 +62,8 @@ _COGVIDEOX = Licence(
 )
 APACHE = Licence("Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0")
 _MIT = Licence("MIT", "https://opensource.org/license/mit")
+_BSD = Licence("BSD-3-Clause", "https://opensource.org/license/bsd-3-clause")
+_CC_BY_NC_SA = Licence("CC BY-NC-SA 4.0", "https://creativecommons.org/licenses/by-nc-sa/4.0/", True)
 
 
 def files_of(
@@ -64,7 +71,7 @@ def files_of(
 ) -> tuple[ModelFile, ...]:
     """One row a file: name inside `folder` (by default the group's), size, sha256; "-" stands for unknown.
 
-    `origin` is "repository@revision"; `flat` says that the repository holds the file at its root.
+    `origin` is "repository@revision", or "address@"; `flat` says that the repository holds the file at its root.
     """
     repository, revision = origin.split("@")
     folder = group if folder is None else folder
@@ -75,6 +82,13 @@ def files_of(
         known = (None if size == "-" else int(size), None if sha256 == "-" else sha256)
         files.append(ModelFile(group, path, *known, repository, revision, source, licence))
     return tuple(files)
+
+
+def judge(licence: Licence, origin: str, rows: str, folder: str = "", at: str = "") -> tuple[ModelFile, ...]:
+    """Files of the group "evaluation", in a `folder` of its own or in none; `at` is the repository's folder."""
+    inside = f"evaluation/{folder}".rstrip("/")
+    files = files_of("evaluation", licence, origin, rows, folder=inside, flat=True)
+    return tuple(replace(file, source=f"{at}/{file.source}".lstrip("/")) for file in files)
 
 
 _ECHOVIDEO = "bytedance-research/EchoVideo@main"
@@ -125,6 +139,34 @@ _REFERENCE_FACES = """
     detection_Resnet50_Final.pth  109497761  6d1de9c2944f2ccddca5f5e010ea5ae64a39845a86311af6fdf30841b0a5a16d
     parsing_parsenet.pth           85331193  3d558d8d0e42c20224f13cf5a29c79eba2d59913419f945545d8cf7b72920de2
 """
+# Judges of videos. What PyTorch and NVIDIA serve has no published hash but the eight digits in some names.
+_BUFFALO_L = """
+    w600k_r50.onnx  174383860  4c06341c33c2ca1f86781dab0e829f88ad5b64be9fba56e56bc9ebdefc619e43
+"""
+_CLIP_B32 = """
+    config.json        -  -
+    vocab.json         -  -
+    merges.txt         -  -
+    pytorch_model.bin  -  a63082132ba4f97a80bea76823f544493bffa8082296d62d71581a4feff1576f
+"""
+_CLIP_L14 = """
+    config.json                 -  -
+    model.safetensors  1710540580  a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb
+"""
+_DINO = """
+    config.json        -  -
+    pytorch_model.bin  -  a064e36c67289caaa5c949c0b3f7f31a0fcbcba5721f5fa12419933ec1f4fe6e
+"""
+_AESTHETIC = "sa_0_4_vit_l_14_linear.pth  -  -"
+_MUSIQ = "musiq_spaq_ckpt-358bb6af.pth  -  -"
+_TORCHVISION = """
+    raft_large_C_T_V1-22a6c225.pth     -  -
+    inception_v3_google-0cc3c7bd.pth   -  -
+"""
+_FID_INCEPTION = "inception-2015-12-05.pt  -  -"
+_PYTORCH = "https://download.pytorch.org/models@"
+_NVIDIA = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics@"
+_LAION = "https://raw.githubusercontent.com/LAION-AI/aesthetic-predictor/main@"
 
 TABLE: tuple[ModelFile, ...] = (
     *files_of("transformer", _CC_BY_NC, _ECHOVIDEO, _TRANSFORMER),
@@ -141,11 +183,19 @@ TABLE: tuple[ModelFile, ...] = (
         flat=True,
     ),
     *files_of("face_encoder", _MIT, _CONSISID, _BISENET),
+    *judge(_INSIGHTFACE, "public-data/insightface@main", _BUFFALO_L, "buffalo_l", at="models/buffalo_l"),
+    *judge(_MIT, "openai/clip-vit-base-patch32@main", _CLIP_B32, "clip-vit-base-patch32"),
+    *judge(_MIT, "openai/clip-vit-large-patch14@main", _CLIP_L14, "clip-vit-large-patch14"),
+    *judge(APACHE, "facebook/dino-vitb16@main", _DINO, "dino-vitb16"),
+    *judge(_MIT, _LAION, _AESTHETIC),
+    *judge(_CC_BY_NC_SA, "chaofengc/IQA-PyTorch-Weights@main", _MUSIQ),
+    *judge(_BSD, _PYTORCH, _TORCHVISION),
+    *judge(APACHE, _NVIDIA, _FID_INCEPTION),
     *files_of("reference", _CC_BY_NC, _ECHOVIDEO, _REFERENCE_PIPELINE, folder=""),
     *files_of("reference", _MIT, _CONSISID, _REFERENCE_FACES, folder="face_encoder"),
 )
 
-NEEDED: tuple[ModelFile, ...] = tuple(file for file in TABLE if file.group != "reference")
+NEEDED: tuple[ModelFile, ...] = tuple(file for file in TABLE if file.group not in OPTIONAL)
 
 
 def select(groups: Sequence[str] | None = None) -> tuple[ModelFile, ...]:
