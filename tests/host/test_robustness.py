@@ -174,7 +174,7 @@ def test_files_that_are_quantised_in_other_ways_say_what_to_choose(host: Host) -
     for name, said in (
         ("q8.gguf", "is a GGUF file"),
         ("renamed.safetensors", "is a GGUF file"),
-        ("nf4.safetensors", "is quantised in a way that is not read here"),
+        ("nf4.safetensors", "is packed as torch.uint8"),
     ):
         graph = plain() | {"model": node("EchoVideoLoadModel", model_name=name, weight_dtype="default")}
         message = failing(host, graph)
