@@ -12,9 +12,10 @@ from torch import Tensor
 from ...echovideo_model.errors import InvalidRequest
 from ...echovideo_model.face.align import face_latent_pixels
 from ...echovideo_model.identity import Identity
-from .model import FACE_LATENT, FACE_SPREAD, FACE_TOKENS, ID_EMBEDDING
+from .model import FACE_LATENT, FACE_SPREAD, FACE_TOKENS, ID_EMBEDDING, KEYS
 from .vae import HostAutoencoder
 
+HOST_AUTOENCODER = "AutoencoderKLCogVideoX"  # the class of newer hosts
 Conditioning = list[list[Any]]  # [[text [1, 226, 4096], {option: value}], ...]
 
 
@@ -48,7 +49,7 @@ def condition(
     The positive branch takes the identity, the negative one nobody's: a zero embedding and the black picture's
     tokens. The face latent is the same in both, as in training.
     """
-    if start > end:
+    if not start <= end:  # NaN included
         raise InvalidRequest(
             f"the identity cannot start at {start} and end at {end}: choose an end after the start"
         )
@@ -80,6 +81,9 @@ def during(
     """Each entry with `inside` between start and end and `outside` elsewhere, within the entry's own range."""
     result: Conditioning = []
     for text, options in conditioning:
+        options = {
+            key: value for key, value in options.items() if key not in KEYS
+        }  # of an identity before this one
         first, last = options.get("start_percent", 0.0), options.get("end_percent", 1.0)
         pieces = [(first, min(start, last), outside), (max(first, start), min(last, end), inside)]
         pieces.append((max(first, end), last, outside))
@@ -100,9 +104,14 @@ def encode_face_latent(vae: Any, identity: Identity, height: int, width: int) ->
     if isinstance(network, HostAutoencoder):
         with network.giving_spread():
             mean, spread = vae.encode(image).chunk(2, dim=1)
-    else:  # the host's own CogVideoX class, from its own loader
+    elif type(network).__name__ == HOST_AUTOENCODER:  # from the host's own loader
         mean = vae.encode(image)
         spread = torch.zeros_like(mean)
+    else:
+        raise InvalidRequest(
+            f"this VAE is a {type(network).__name__}, not CogVideoX's: connect Load EchoVideo VAE (small preview "
+            "decoders have no latents that EchoVideo was trained on)"
+        )
     wanted = (1, 16, 1, height // 8, width // 8)
     if tuple(mean.shape) != wanted:
         raise InvalidRequest(

@@ -24,9 +24,8 @@ from .transformer import HostTransformer
 FACE_TOKENS = "echovideo_face_tokens"  # [1, 196, 768]
 ID_EMBEDDING = "echovideo_id_embedding"  # [1, 512]
 FACE_LATENT = "echovideo_face_latent"  # [1, 16, 1, h, w], not yet scaled by 0.7
-FACE_SPREAD = (
-    "echovideo_face_spread"  # the same shape: the posterior's deviation, 0 where only its mean is known
-)
+FACE_SPREAD = "echovideo_face_spread"  # the same: the posterior's deviation, 0 where only its mean is known
+KEYS = (FACE_TOKENS, ID_EMBEDDING, FACE_LATENT, FACE_SPREAD)
 
 
 class EchoVideoLatent(comfy.latent_formats.LatentFormat):
@@ -73,14 +72,10 @@ class EchoVideoConfig(comfy.supported_models_base.BASE):
 
 
 class FaceLatent(comfy.conds.CONDRegular):
-    """The face latent [1, 16, 1, h, w] of a conditioning: cut in space by area conditioning, never in time."""
+    """The face latent [1, 16, 1, h, w] of a conditioning, already of its area's size: an area never cuts it."""
 
-    def process_cond(self, batch_size: int, area: Any = None, **_: Any) -> FaceLatent:
-        latent = self.cond
-        if area is not None:  # (T, H, W, t0, y0, x0)
-            half = len(area) // 2
-            latent = latent.narrow(-2, area[-2], area[half - 2]).narrow(-1, area[-1], area[half - 1])
-        return type(self)(repeat_to_batch_size(latent, batch_size))
+    def process_cond(self, batch_size: int, **_: Any) -> FaceLatent:
+        return type(self)(repeat_to_batch_size(self.cond, batch_size))
 
 
 class EchoVideoModel(comfy.model_base.BaseModel):
@@ -164,24 +159,55 @@ class EchoVideoModel(comfy.model_base.BaseModel):
         return context
 
     def _face_latent(
-        self, device: torch.device, noise: Tensor, seed: int | None = None, **kwargs: Any
+        self,
+        device: torch.device,
+        noise: Tensor,
+        seed: int | None = None,
+        area: tuple[int, ...] | None = None,
+        **kwargs: Any,
     ) -> Tensor:
-        """[1, 16, 1, H, W] at the noise's size, scaled like all latents; zeros when there is none.
+        """[1, 16, 1, H, W] at the size of the noise or of the entry's area, scaled like all latents; zeros when there
+        is none, and in an area that begins after frame 0.
 
         As in the reference it is a sample of the VAE's posterior, the second thing that the run's seed draws.
         """
-        size = noise.shape[-2:]
+        size, begins = noise.shape[-2:], True
+        if area is not None:  # (T, H, W, t0, y0, x0), or without the frames
+            half = len(area) // 2
+            size, begins = area[half - 2 : half], half < 3 or area[half] == 0
         latent, spread = kwargs.get(FACE_LATENT), kwargs.get(FACE_SPREAD)
-        if latent is None:
+        if latent is None or not begins:  # a later frame is not the one in which the face stands
             return torch.zeros(1, noise.shape[1], 1, *size, device=device)
         latent = latent.float()
         if spread is not None and seed is not None:
             drawn = SeededNoise(seed, noise.shape)
             drawn.initial()
             latent = latent + spread.to(latent) * drawn.face(latent.shape[-2:]).to(latent)
-        if latent.shape[-2:] != size:  # a second pass at another resolution
-            latent = F.interpolate(latent[:, :, 0], size=size, mode="bilinear", antialias=True)[:, :, None]
+        if area is not None:
+            latent = place_face(latent, *size)
+        elif latent.shape[-2:] != size:  # a second pass at another resolution
+            latent = resize(latent, *size)
         return self.process_latent_in(latent).to(device)
+
+
+def place_face(latent: Tensor, height: int, width: int) -> Tensor:
+    """The face of a face latent [1, 16, 1, h, w] in the middle of a region [1, 16, 1, height, width].
+
+    The face picture is a square in the middle of the video's frame, as large as fits; so it is in the region, and what
+    surrounds it is black, as the frame's corner is.
+    """
+    side, target = min(latent.shape[-2:]), min(height, width)
+    top, left = (latent.shape[-2] - side) // 2, (latent.shape[-1] - side) // 2
+    face = resize(latent[..., top : top + side, left : left + side], target, target)
+    placed = latent[..., :1, :1].expand(*latent.shape[:3], height, width).clone()
+    top, left = (height - target) // 2, (width - target) // 2
+    placed[..., top : top + target, left : left + target] = face
+    return placed
+
+
+def resize(latent: Tensor, height: int, width: int) -> Tensor:
+    """[1, C, 1, h, w] -> [1, C, 1, height, width]."""
+    return F.interpolate(latent[:, :, 0], size=(height, width), mode="bilinear", antialias=True)[:, :, None]
 
 
 def released_shapes(sizes: TransformerSizes) -> dict[str, tuple[int, ...]]:

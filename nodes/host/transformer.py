@@ -29,6 +29,9 @@ class HostTransformer(EchoVideoTransformer):
     ) -> None:
         super().__init__(sizes, operations, dtype=dtype, device=device)
         self.dtype = dtype
+        self.in_channels = (
+            sizes.out_channels
+        )  # of x, the face latent comes by its own name; read by RenormCFG
         if (
             dtype in NARROW
         ):  # the bulk alone is stored so; norms, biases, embeddings, modulation and IITF are not

@@ -1,0 +1,82 @@
+"""What a conditioning carries of the face: through areas, chains of conditionings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from echovideo_model.identity import Identity
+from testbed.graphs import conditioning, loaders, node, out, prompts, sampled
+from testbed.harness import Host, failing
+
+FACE_LATENT_ALONE = {"id_strength": 0.0, "face_strength": 0.0}
+
+
+def run(host: Host, graph: dict[str, Any]) -> Tensor:
+    done = host.run(graph)
+    assert done.status == "success", done.message
+    return done.latents()
+
+
+def put_person(host: Host, name: str, right: int = 0, seed: int = 0) -> str:
+    """An identity whose face picture is grey noise, its right half changed by `right`."""
+    drawn = np.random.default_rng(seed).integers(60, 190, (16, 16, 3), dtype=np.uint8)
+    picture = drawn.repeat(32, 0).repeat(32, 1)
+    picture[:, 256:] += np.uint8(right)
+    tokens = torch.randn(196, 768, generator=torch.Generator().manual_seed(seed))
+    identity = Identity(torch.ones(512) * (1 + seed), tokens, torch.zeros(196, 768), picture)
+    identity.save(host.base / "models" / "echovideo_identities" / f"{name}.safetensors")
+    return f"{name}.safetensors"
+
+
+def with_identity(name: str, **changed: Any) -> dict[str, Any]:
+    cond = conditioning(identity=out("identity"), vae=out("vae"), **changed)
+    return loaders() | prompts() | {"identity": node("EchoVideoLoadIdentity", identity_name=name)} | cond
+
+
+def area(**inputs: Any) -> dict[str, Any]:
+    where = {"strength": 1.0, **inputs}
+    return {
+        "there": node("ConditioningSetArea", conditioning=out("cond"), **where),
+        "there_too": node("ConditioningSetArea", conditioning=out("cond", 1), **where),
+    } | sampled(positive=out("there"), negative=out("there_too"), steps=1, cfg=1.0)
+
+
+def test_areas_on_both_sides_see_the_whole_face(host: Host) -> None:
+    """What changes in the right half of the face moves an area on the left about as much as one on the right."""
+    moved = []
+    for x in (0, 64):
+        place = area(width=64, height=64, x=x, y=0)
+        one, other = (
+            run(
+                host,
+                with_identity(put_person(host, name, right=right), width=128, **FACE_LATENT_ALONE) | place,
+            )
+            for name, right in (("one", 0), ("other", 60))
+        )
+        moved.append((one - other).abs().mean().item())
+    assert 0.5 < moved[0] / moved[1] < 2
+
+
+def test_a_chained_conditioning_keeps_nothing_of_the_first(host: Host) -> None:
+    first, second = put_person(host, "first", seed=1), put_person(host, "second", seed=2)
+    last = conditioning(identity=out("identity"), positive="prompt")["cond"]  # without a VAE: no face latent
+    chained = {**last, "inputs": {**last["inputs"], "positive": out("before"), "negative": out("before", 1)}}
+    before = with_identity(first)["cond"]
+    before = {**before, "inputs": {**before["inputs"], "identity": out("first")}}
+    graph = with_identity(second) | {
+        "first": node("EchoVideoLoadIdentity", identity_name=first),
+        "before": before,
+    }
+    assert torch.equal(
+        run(host, graph | {"cond": chained} | sampled(steps=2)),
+        run(host, graph | {"cond": last} | sampled(steps=2)),
+    )
+
+
+def test_nan_is_no_moment_of_the_sampling(host: Host) -> None:
+    graph = with_identity(put_person(host, "somebody"), start_percent=float("nan")) | sampled(steps=1)
+    assert "start" in failing(host, graph)
