@@ -6,7 +6,9 @@ the same 1000 noise levels, the host's table ending at sigma 4519 where the libr
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
+from itertools import pairwise
 from typing import Any
 
 import comfy.samplers
@@ -73,23 +75,35 @@ def sample_in_host(
             callback({"x": x * widen, "denoised": denoised(x, v, step.a), **about})
         return v
 
+    if not steps:
+        return x
     begin, end = (1 + sigmas[[0, -1]] ** 2).sqrt()
     return sample(kind, steps, x / begin, predict, lambda: noise.step().to(x)) * end
 
 
 def steps_between(sigmas: Tensor, table: Any) -> list[Step]:
-    """The library's steps along SIGMAS. A whole trailing schedule gets the reference's own steps, which for counts
-    that do not divide 1000 do not quite end where the next one begins."""
+    """The library's steps along SIGMAS; a noise level that stays the same is no step.
+
+    A whole trailing schedule gets the reference's own steps, which for counts that do not divide 1000 do not quite end
+    where the next one begins. Raises InvalidRequest for noise levels that rise or are not numbers.
+    """
+    values = sigmas.tolist()
+    if not all(0 <= value < math.inf for value in values):
+        raise InvalidRequest(f"noise levels (sigmas) must be finite and not negative, not {values}")
+    for value, following in pairwise(values):
+        if following > value:
+            raise InvalidRequest(
+                f"EchoVideo Sampler removes noise, and these sigmas rise from {value:g} to {following:g}: connect "
+                "EchoVideo Scheduler, or take another sampler to add noise (after Flip Sigmas, say)"
+            )
     levels = [round(float(table.timestep(sigma))) if sigma > 0 else -1 for sigma in sigmas.cpu()]
     count = len(levels) - 1
-    if levels == [*timesteps(count), -1]:
+    if count > 0 and levels == [*timesteps(count), -1]:
         return plan_steps(count)
-    powers = [
-        0.0 if level == 999 else 1 / (1 + float(sigma) ** 2)
-        for level, sigma in zip(levels, sigmas, strict=True)
-    ]
-    rows = zip(levels[:-1], levels[1:], powers[:-1], powers[1:], strict=True)
-    return [Step(index, *row) for index, row in enumerate(rows)]
+    top = float(table.sigma_max) * (1 - 1e-4)
+    powers = [0.0 if value >= top else 1 / (1 + value**2) for value in values]
+    rows = enumerate(zip(levels[:-1], levels[1:], powers[:-1], powers[1:], strict=True))
+    return [Step(index, *row) for index, row in rows if values[index] != values[index + 1]]
 
 
 def seeded_noise(model: Any, x: Tensor, seed: int) -> SeededNoise:
@@ -110,38 +124,69 @@ class ReferenceNoise:
         self.seed = seed
 
     def generate_noise(self, latent: dict[str, Any]) -> Tensor:
-        return SeededNoise(self.seed, latent["samples"].shape).initial()
+        """[B, 16, T, H, W]; of a part of a batch (`batch_index`), the noise that these videos have in the whole."""
+        samples, places = latent["samples"], latent.get("batch_index")
+        if places is None:
+            return SeededNoise(self.seed, samples.shape).initial()
+        whole = SeededNoise(self.seed, (max(places) + 1, *samples.shape[1:])).initial()
+        return whole[list(places)]
 
 
 def with_guidance(model: Any, kind: Guidance, steps: int = 0) -> Any:
     """A clone of MODEL whose guidance scale changes from step to step, from the sampler's cfg as the library does.
 
-    `steps` is the run's step count; 0 takes it from the sampler's schedule. A guidance function of another pack
-    (RescaleCFG, say) is called with the changed scale. It works on the denoised predictions: the host's other form,
-    their difference from x, has lost four digits at the noisiest level.
+    `steps` is the whole run's step count; 0 takes it from the sampler's schedule. A guidance function of another pack
+    (RescaleCFG, say) is called with the changed scale, and what other packs changed before stays: only the difference
+    that the scale makes is added. It works on the denoised predictions: the host's other form, their difference from x,
+    has lost four digits at the noisiest level. Without a negative there is nothing to guide away from.
     """
 
     def guide(args: dict[str, Any]) -> Tensor:
-        options, cond, uncond = args["model_options"], args["cond_denoised"], args["uncond_denoised"]
-        schedule = options["transformer_options"]["sample_sigmas"]
-        step = step_at(args["sigma"].flatten()[0], schedule, args["model"].model_sampling)
+        if args.get("uncond") is None:
+            return args["denoised"]
+        schedule = args["model_options"]["transformer_options"]["sample_sigmas"]
+        step = step_at(args["sigma"].flatten()[0], schedule, args["model"].model_sampling, steps)
         scale = guidance_scale(kind, args["cond_scale"], step, steps or len(schedule) - 1)
-        other = options.get("sampler_cfg_function")
-        if other is None:
-            return uncond + scale * (cond - uncond)
-        x = args["input"]
-        parts = {"cond": x - cond, "uncond": x - uncond, "cond_scale": scale, "timestep": args["sigma"]}
-        conds = {"input_cond": args["cond"], "input_uncond": args["uncond"]}
-        return x - other({**args, **conds, **parts})
+        guided, plain = mix(args, scale), mix(args, args["cond_scale"])
+        return guided if torch.equal(plain, args["denoised"]) else args["denoised"] + (guided - plain)
 
+    guide.is_echovideo_guidance = True  # type: ignore[attr-defined]
     clone = model.clone()
+    others = clone.model_options.get("sampler_post_cfg_function", [])
+    clone.model_options["sampler_post_cfg_function"] = [
+        other
+        for other in others
+        if not hasattr(other, "is_echovideo_guidance")  # the last one counts
+    ]
     clone.set_model_sampler_post_cfg_function(guide, disable_cfg1_optimization=True)
     return clone
 
 
-def step_at(sigma: Tensor, schedule: Tensor, table: Any) -> Step:
-    """Which step of `schedule` a noise level belongs to, also for samplers that look in between two of them."""
+def mix(args: dict[str, Any], scale: float) -> Tensor:
+    """The denoised prediction at this guidance scale, by the host's formula or by another pack's function."""
+    cond, uncond, x = args["cond_denoised"], args["uncond_denoised"], args["input"]
+    other = args["model_options"].get("sampler_cfg_function")
+    if other is None:
+        return uncond + (cond - uncond) * scale
+    parts = {"cond": x - cond, "uncond": x - uncond, "cond_scale": scale, "timestep": args["sigma"]}
+    conds = {"input_cond": args["cond"], "input_uncond": args["uncond"]}
+    return x - other({**args, **conds, **parts})
+
+
+def step_at(sigma: Tensor, schedule: Tensor, table: Any, steps: int = 0) -> Step:
+    """Which step a noise level belongs to, also for samplers that look in between two of them.
+
+    `steps` is the whole run's count where `schedule` may be a part of it: the last part ends without noise, the first
+    begins at the noisiest level, and one between them is placed by its own first level.
+    """
     level = round(float(table.timestep(sigma)))
     descending = [-float(one) for one in schedule]
     index = min(bisect_left(descending, -float(sigma) * (1 + 1e-6)), len(descending) - 2)
+    count = len(descending) - 1
+    if steps > count:
+        first = round(float(table.timestep(schedule[0])))
+        if descending[-1] == 0:
+            index += steps - count
+        elif first < TRAIN_STEPS - 1:
+            index += round((TRAIN_STEPS - 1 - first) * steps / TRAIN_STEPS)
     return Step(index, level, -1, 0.0, 1.0)
