@@ -7,6 +7,7 @@ conv_out16 and conv_out32, are for training and are not loaded.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from . import fit, read_weights
 
 CLASSES = 19
+WIDTH = 64  # channels after the first convolution, which all others are multiples of; the released network's
 # background 0, ears 7 and 8, earring 9, neck 14, necklace 15, clothes 16, hat 18
 NOT_FACE = (0, 7, 8, 9, 14, 15, 16, 18)
 _NETWORK = "a BiSeNet face parser (parsing_bisenet.pth)"
@@ -54,16 +56,16 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """Features at 1/8 (128 channels), 1/16 (256) and 1/32 (512)."""
+    """Features at 1/8 (2 width channels), 1/16 (4 width) and 1/32 (8 width)."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = self._layer(64, 64, 1)
-        self.layer2 = self._layer(64, 128, 2)
-        self.layer3 = self._layer(128, 256, 2)
-        self.layer4 = self._layer(256, 512, 2)
+        self.conv1 = nn.Conv2d(3, width, 7, 2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = self._layer(width, width, 1)
+        self.layer2 = self._layer(width, 2 * width, 2)
+        self.layer3 = self._layer(2 * width, 4 * width, 2)
+        self.layer4 = self._layer(4 * width, 8 * width, 2)
 
     @staticmethod
     def _layer(inputs: int, outputs: int, stride: int) -> nn.Sequential:
@@ -95,14 +97,14 @@ class AttentionRefinement(nn.Module):
 class ContextPath(nn.Module):
     """From coarse to fine: the picture's mean, 1/32 and 1/16 refined and added on the way up to 1/8."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.resnet = ResNet18()
-        self.arm16 = AttentionRefinement(256, 128)
-        self.arm32 = AttentionRefinement(512, 128)
-        self.conv_head32 = ConvNorm(128, 128, 3)
-        self.conv_head16 = ConvNorm(128, 128, 3)
-        self.conv_avg = ConvNorm(512, 128, 1)
+        self.resnet = ResNet18(width)
+        self.arm16 = AttentionRefinement(4 * width, 2 * width)
+        self.arm32 = AttentionRefinement(8 * width, 2 * width)
+        self.conv_head32 = ConvNorm(2 * width, 2 * width, 3)
+        self.conv_head16 = ConvNorm(2 * width, 2 * width, 3)
+        self.conv_avg = ConvNorm(8 * width, 2 * width, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         eighth, sixteenth, thirtysecond = self.resnet(x)
@@ -115,23 +117,23 @@ class ContextPath(nn.Module):
 class FeatureFusion(nn.Module):
     """Spatial and context features as one, channels weighed as in AttentionRefinement (paper, section 3.3)."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.convblk = ConvNorm(256, 256, 1)
-        self.conv1 = nn.Conv2d(256, 64, 1, bias=False)
-        self.conv2 = nn.Conv2d(64, 256, 1, bias=False)
+        self.convblk = ConvNorm(4 * width, 4 * width, 1)
+        self.conv1 = nn.Conv2d(4 * width, width, 1, bias=False)
+        self.conv2 = nn.Conv2d(width, 4 * width, 1, bias=False)
 
     def forward(self, spatial: Tensor, context: Tensor) -> Tensor:
-        features = self.convblk(torch.cat([spatial, context], 1))  # [B, 128 + 128, h, w]
-        weights = self.conv2(F.relu(self.conv1(_mean(features))))  # [B, 256, 1, 1]
+        features = self.convblk(torch.cat([spatial, context], 1))  # [B, 2 width + 2 width, h, w]
+        weights = self.conv2(F.relu(self.conv1(_mean(features))))  # [B, 4 width, 1, 1]
         return features + features * weights.sigmoid()
 
 
 class Head(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv = ConvNorm(256, 256, 3)
-        self.conv_out = nn.Conv2d(256, CLASSES, 1, bias=False)
+        self.conv = ConvNorm(4 * width, 4 * width, 3)
+        self.conv_out = nn.Conv2d(4 * width, CLASSES, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv_out(self.conv(x))
@@ -140,11 +142,11 @@ class Head(nn.Module):
 class BiSeNet(nn.Module):
     """Class logits of every pixel: [B, 3, H, W], ImageNet-normalised RGB, to [B, 19, H, W]."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = WIDTH) -> None:
         super().__init__()
-        self.cp = ContextPath()
-        self.ffm = FeatureFusion()
-        self.conv_out = Head()
+        self.cp = ContextPath(width)
+        self.ffm = FeatureFusion(width)
+        self.conv_out = Head(width)
 
     def forward(self, x: Tensor) -> Tensor:
         logits = self.conv_out(self.ffm(*self.cp(x)))  # [B, 19, H / 8, W / 8]
@@ -164,13 +166,13 @@ class FaceParser:
 
     @classmethod
     def load(cls, path: str | Path) -> FaceParser:
-        """From parsing_bisenet.pth or the same tensors as .safetensors, in float32.
+        """From parsing_bisenet.pth or the same tensors as .safetensors, in float32; the width is read off them.
 
         Raises ModelFileMissing, or WrongModelFile for a damaged file or another network.
         """
         state = read_weights(path, _NETWORK)
         with torch.device("meta"):
-            network = BiSeNet()
+            network = BiSeNet(_width(state))
         network.load_state_dict(fit(state, network.state_dict(), path, _NETWORK), assign=True)
         return cls(network.to(torch.float32))
 
@@ -191,3 +193,8 @@ class FaceParser:
     def face_picture(self, aligned: np.ndarray) -> np.ndarray:
         """The aligned face with everything else black: uint8 [H, W, 3]."""
         return aligned * self.mask(aligned)[..., None]
+
+
+def _width(state: Mapping[str, Tensor]) -> int:
+    first = state.get("cp.resnet.conv1.weight")
+    return WIDTH if first is None or first.ndim != 4 or not len(first) else len(first)

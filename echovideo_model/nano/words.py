@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
+
+from .palette import CLOTHES
 
 PLACE_WORDS: dict[str, tuple[str, ...]] = {
     "beach": ("at the beach", "on a sunny beach", "by the sea", "at the seaside", "on the sand by the ocean"),
-    "park": ("in a park", "in a sunny park", "in a green garden", "among the trees in a park", "on a meadow"),
+    "park": ("in a park", "in a sunny park", "in a garden", "among the trees in a park", "on a meadow"),
     "city at night": (
         "in the city at night",
         "downtown at night",
@@ -25,22 +29,96 @@ PLACE_WORDS: dict[str, tuple[str, ...]] = {
     ),
 }
 ACTION_WORDS: dict[str, tuple[str, ...]] = {
-    "stand": ("looks at the camera", "stands still", "faces the camera", "poses", "looks at us"),
-    "smile": ("smiles", "smiles at the camera", "gives a big smile", "grins", "breaks into a smile"),
-    "blink": ("blinks", "blinks twice", "closes and opens {their} eyes", "blinks at the camera"),
-    "nod": ("nods", "nods {their} head", "nods yes", "nods in agreement"),
+    "stand": (
+        "looks at the camera",
+        "stands still",
+        "faces the camera",
+        "poses",
+        "looks at us",
+        "is standing still",
+        "is looking at the camera",
+        "stays still",
+    ),
+    "smile": (
+        "smiles",
+        "smiles at the camera",
+        "gives a big smile",
+        "grins",
+        "breaks into a smile",
+        "is smiling",
+        "smiles happily",
+        "shows a smile",
+    ),
+    "blink": (
+        "blinks",
+        "blinks twice",
+        "closes and opens {their} eyes",
+        "blinks at the camera",
+        "is blinking",
+        "closes {their} eyes for a moment",
+    ),
+    "nod": ("nods", "nods {their} head", "nods yes", "nods in agreement", "is nodding", "nods twice"),
     "shake": (
         "shakes {their} head",
         "says no with {their} head",
         "shakes the head",
         "turns {their} head from side to side",
+        "is shaking {their} head",
+        "shakes {their} head slowly",
     ),
-    "turn": ("turns {their} head{side}", "looks{side}", "turns{side}", "turns the face{side}"),
-    "tilt": ("tilts {their} head{side}", "leans {their} head{side}", "cocks {their} head{side}"),
-    "wave": ("waves", "waves at the camera", "waves hello", "waves {their} hand", "greets us with a wave"),
-    "walk in": ("walks in{side}", "enters{side}", "steps into view{side}", "comes in{side}"),
-    "jump": ("jumps", "jumps up and down", "jumps for joy", "hops", "bounces up and down"),
-    "talk": ("talks", "talks to the camera", "speaks", "is talking", "says something"),
+    "turn": (
+        "turns {their} head{side}",
+        "looks{side}",
+        "turns{side}",
+        "turns the face{side}",
+        "is turning {their} head{side}",
+        "is looking{side}",
+    ),
+    "tilt": (
+        "tilts {their} head{side}",
+        "leans {their} head{side}",
+        "cocks {their} head{side}",
+        "is tilting {their} head{side}",
+    ),
+    "wave": (
+        "waves",
+        "waves at the camera",
+        "waves hello",
+        "waves {their} hand",
+        "greets us with a wave",
+        "is waving",
+        "waves a hand",
+        "is waving at the camera",
+        "says hello with a wave",
+    ),
+    "walk in": (
+        "walks in{side}",
+        "enters{side}",
+        "steps into view{side}",
+        "comes in{side}",
+        "is walking in{side}",
+        "walks into the picture{side}",
+        "appears{side}",
+    ),
+    "jump": (
+        "jumps",
+        "jumps up and down",
+        "jumps for joy",
+        "hops",
+        "bounces up and down",
+        "is jumping",
+        "is hopping up and down",
+    ),
+    "talk": (
+        "talks",
+        "talks to the camera",
+        "speaks",
+        "is talking",
+        "says something",
+        "speaks to us",
+        "is speaking",
+        "tells a story",
+    ),
 }
 CAMERA_WORDS: dict[str, tuple[str, ...]] = {
     "still": ("the camera is still", "the camera does not move", "static shot", "fixed camera"),
@@ -56,12 +134,12 @@ CAMERA_WORDS: dict[str, tuple[str, ...]] = {
 }
 GARMENT_WORDS: dict[str, tuple[str, ...]] = {
     "pullover": ("pullover", "sweater", "jumper", "knitted top"),
-    "shirt": ("shirt", "blouse", "button-up shirt", "collared shirt"),
+    "shirt": ("shirt", "blouse", "buttoned shirt", "collared shirt"),
     "hoodie": ("hoodie", "hooded sweatshirt", "hooded top"),
     "jacket": ("jacket", "blazer", "coat", "open jacket"),
 }
-ADJECTIVES = ("happy", "friendly", "young", "cheerful", "nice", "kind")
-NOUN_WORDS = {"woman": ("woman", "lady", "girl"), "man": ("man", "guy", "boy")}
+ADJECTIVES = ("happy", "friendly", "young", "cheerful", "nice", "kind", "smart", "charming")
+NOUN_WORDS: dict[str, tuple[str, ...]] = {"woman": ("woman", "lady", "girl"), "man": ("man", "guy", "boy")}
 ANYBODY = ("person", "someone")
 _SIDE_WORDS = {
     "walk in": {-1: " from the left", 1: " from the right"},
@@ -107,7 +185,7 @@ def sentence(
         side = _SIDE_WORDS[action][int(labels["side"])]
         said.add("side")
     doing = one_of(ACTION_WORDS[action]).format(their=their, side=side)
-    if doing in ("looks", "turns"):  # without a side these say too little
+    if doing in ("looks", "turns", "is looking"):  # without a side these say too little
         doing = f"turns {their} head"
     said |= {"noun"} if named else set()
     text = f"{subject} {doing}"
@@ -122,3 +200,28 @@ def sentence(
     if rng.random() < 0.7:
         text = ". ".join(part[:1].upper() + part[1:] for part in text.split(". "))
     return text + ("." if rng.random() < 0.7 else ""), frozenset(said)
+
+
+def vocabulary() -> list[str]:
+    """Every word that a sentence may hold, lower case, in alphabetical order."""
+    tables: list[dict[str, tuple[str, ...]]] = [
+        PLACE_WORDS,
+        ACTION_WORDS,
+        CAMERA_WORDS,
+        GARMENT_WORDS,
+        NOUN_WORDS,
+    ]
+    phrases = [phrase for table in tables for phrases in table.values() for phrase in phrases]
+    phrases += [
+        *ADJECTIVES,
+        *ANYBODY,
+        *_WEARING,
+        *CLOTHES,
+        "top",
+        "a an the",
+        "left right to from",
+        "her his their",
+    ]
+    return sorted(
+        {word for phrase in phrases for word in re.findall("[a-z]+", phrase.replace("{side}", " "))}
+    )

@@ -22,9 +22,11 @@ class Graph:
         self._constants: list[Any] = []
 
     def constant(self, values: np.ndarray | float) -> str:
-        """A constant that several nodes share: int64 from whole numbers in an array, else float32."""
-        whole = isinstance(values, np.ndarray) and values.dtype.kind == "i"
-        array = np.atleast_1d(np.asarray(values, np.int64 if whole else np.float32))
+        """A constant that several nodes share: int64 from whole numbers in an array, float16 kept, else float32."""
+        array = np.atleast_1d(np.asarray(values))
+        if array.dtype != np.float16:
+            whole = isinstance(values, np.ndarray) and array.dtype.kind == "i"
+            array = array.astype(np.int64 if whole else np.float32)
         name = f"constant_{len(self._constants)}"
         self._constants.append(self._onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name

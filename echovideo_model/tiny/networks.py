@@ -13,7 +13,7 @@ from torch import Tensor
 from ..iitf import IITFSizes
 from ..transformer import EchoVideoTransformer, TransformerSizes
 from ..vae.autoencoder import CogVideoXVAE, VAESizes
-from .tokenizer import SENTINELS, pieces
+from .tokenizer import SENTINELS, SPECIAL, WORD_PIECES
 from .weights import seeded_state
 
 Files = Iterator[tuple[str, bytes]]
@@ -121,7 +121,8 @@ def text_encoder_files() -> Files:
         "tie_word_embeddings": False,
         "torch_dtype": "float32",
         "use_cache": True,
-        "vocab_size": -(-(len(pieces()) + SENTINELS) // 128) * 128,  # padded as the released one is
+        "vocab_size": -(-(len(SPECIAL) + len(WORD_PIECES) + SENTINELS) // 128)
+        * 128,  # padded as the released one is
     }
     with torch.device("meta"):
         network = T5EncoderModel(T5Config(**config))

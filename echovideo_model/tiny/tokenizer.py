@@ -27,16 +27,16 @@ cinematic realistic quality background young old tall beautiful happy calm slowl
 WORDS = _PROMPT_WORDS.split()
 ENDINGS = ["ing", "ed", "er", "est", "ly", "s", "es", "tion", "ment", "ness"]
 LETTERS = [chr(code) for code in (*range(0x21, 0x7F), *range(0xA1, 0x180))]  # Latin, punctuation, digits
-_NORMAL, _UNKNOWN, _CONTROL = 1, 2, 3  # kinds of pieces
+NORMAL, _UNKNOWN, _CONTROL = 1, 2, 3  # kinds of pieces
 
 
-def pieces() -> list[tuple[str, float, int]]:
-    """The vocabulary in the order of its numbers: text, log probability, kind. Longer pieces are likelier."""
-    special = [(PAD, 0.0, _CONTROL), (EOS, 0.0, _CONTROL), (UNKNOWN, 0.0, _UNKNOWN)]
-    words = [(SPACE + word, -5.0 - index / 100, _NORMAL) for index, word in enumerate(WORDS)]
-    endings = [(ending, -8.0, _NORMAL) for ending in ENDINGS if len(ending) > 1]
-    letters = [(letter, -10.0, _NORMAL) for letter in (SPACE, *LETTERS)]
-    return special + words + endings + letters
+Piece = tuple[str, float, int]  # text, log probability (longer pieces are likelier), kind
+SPECIAL: list[Piece] = [(PAD, 0.0, _CONTROL), (EOS, 0.0, _CONTROL), (UNKNOWN, 0.0, _UNKNOWN)]
+WORD_PIECES: list[Piece] = [
+    *((SPACE + word, -5.0 - index / 100, NORMAL) for index, word in enumerate(WORDS)),
+    *((ending, -8.0, NORMAL) for ending in ENDINGS if len(ending) > 1),
+    *((letter, -10.0, NORMAL) for letter in (SPACE, *LETTERS)),
+]
 
 
 def _number(field: int, value: int) -> bytes:
@@ -53,16 +53,16 @@ def _varint(value: int) -> bytes:
     return bytes(byte | 0x80 for byte in more) + bytes([last])
 
 
-def _sentencepiece_model() -> bytes:
+def _sentencepiece_model(pieces: list[Piece]) -> bytes:
     """The ModelProto: pieces (field 1), trainer settings (2), normaliser settings (3)."""
     vocabulary = b"".join(
         _bytes(
             1, _bytes(1, text.encode()) + _varint(2 << 3 | 5) + struct.pack("<f", score) + _number(3, kind)
         )
-        for text, score, kind in pieces()
+        for text, score, kind in pieces
     )
     unigram, none = 1, -1
-    numbers = {3: unigram, 4: len(pieces()), 40: 2, 41: none, 42: 1, 43: 0}  # unknown, begin, end, padding
+    numbers = {3: unigram, 4: len(pieces), 40: 2, 41: none, 42: 1, 43: 0}  # unknown, begin, end, padding
     texts = {45: UNKNOWN, 46: "<s>", 47: EOS, 48: PAD}
     trainer = b"".join(_number(field, value) for field, value in numbers.items())
     trainer += b"".join(_bytes(field, text.encode()) for field, text in texts.items())
@@ -71,10 +71,11 @@ def _sentencepiece_model() -> bytes:
     return vocabulary + _bytes(2, trainer) + _bytes(3, normaliser)
 
 
-def tokenizer_files() -> Iterator[tuple[str, bytes]]:
-    """Name and content of each file of the released `tokenizer` folder."""
+def tokenizer_files(words: list[Piece] | None = None) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each file of the released `tokenizer` folder; `words` instead of this vocabulary's own."""
+    pieces = [*SPECIAL, *(WORD_PIECES if words is None else words)]
     sentinels = [f"<extra_id_{number}>" for number in range(SENTINELS)]
-    numbers = {name: len(pieces()) + SENTINELS - 1 - index for index, name in enumerate(sentinels)}
+    numbers = {name: len(pieces) + SENTINELS - 1 - index for index, name in enumerate(sentinels)}
     special = {
         "additional_special_tokens": sentinels,
         "eos_token": EOS,
@@ -95,10 +96,10 @@ def tokenizer_files() -> Iterator[tuple[str, bytes]]:
         "sp_model_kwargs": {},
         "tokenizer_class": "T5Tokenizer",
     }
-    yield "spiece.model", _sentencepiece_model()
+    yield "spiece.model", _sentencepiece_model(pieces)
     yield "added_tokens.json", json.dumps(numbers, indent=2).encode()
     yield "special_tokens_map.json", json.dumps(special, indent=2).encode()
     yield "tokenizer_config.json", json.dumps(settings, indent=2).encode()
 
 
-__all__ = ["SENTINELS", "pieces", "tokenizer_files"]
+__all__ = ["NORMAL", "SENTINELS", "SPACE", "SPECIAL", "WORD_PIECES", "Piece", "tokenizer_files"]
