@@ -9,8 +9,16 @@ Nothing here is random by itself: a seed gives the same pixels and words whereve
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from .clip import Clip, draw_portrait
 from .people import Person
 from .shell import Pose
 
-__all__ = ["Clip", "Person", "Pose", "draw_portrait"]
+PORTRAITS = tuple(
+    Path(__file__).parent.parent / "assets" / name
+    for name in ("nano_portrait.png", "nano_second_portrait.png")
+)
+"""Two people of this world (scripts/nano/draw_portraits.py), 512 x 640 pixels."""
+
+__all__ = ["PORTRAITS", "Clip", "Person", "Pose", "draw_portrait"]

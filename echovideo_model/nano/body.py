@@ -18,10 +18,11 @@ class Body:
     def __init__(self, person: Person, garment: str, colour: str) -> None:
         self._skin, self._cloth = SKINS[person.skin], CLOTHES[colour]
         self._slim = person.noun == "woman"
+        self._half = 0.40 if self._slim else 0.5  # the neck's width
         dark = shade(self._cloth, 0.22)
         hood = _mirrored((0, 1.1), (0.8, 1.2), (1.12, 1.62), (0.9, 2.2), (0, 2.5))
         self._behind = Shapes([(hood, dark, CLOTH)] if garment == "hoodie" else [])
-        self._before = Shapes([*self._trunk(), *_GARMENTS[garment](self._cloth, self._skin)])
+        self._before = Shapes([*self._trunk(), *_GARMENTS[garment](self._cloth, self._skin, self._half)])
 
     def draw(self, canvas: Canvas, pose: Pose, view: View, middle: tuple[float, float]) -> None:
         """`view` says where the head has taken the neck's upper end; `middle` is where it would be upright."""
@@ -34,7 +35,7 @@ class Body:
             canvas.fill_all(shapes.points[:, :2] * unit + middle, shapes)
 
     def _neck(self, x: float, y: float) -> list[Shape]:
-        half = 0.40 if self._slim else 0.5
+        half = self._half
         right = [(x + half, y), (half, 1.5), (half + 0.16, 1.76), (0.3, 2.3)]
         left = [(-0.3, 2.3), (-half - 0.16, 1.76), (-half, 1.5), (x - half, y)]
         shadow = [(x + half, y), (half, 1.36), (0.0, 1.58), (-half, 1.36), (x - half, y)]
@@ -55,24 +56,24 @@ class Body:
 
 def _shadow(half: float, skin: Colour) -> Shape:
     """The head's, on skin that a neckline shows."""
-    points = [(-half, 1.3), (half, 1.3), (half * 0.9, 1.42), (0, 1.6), (-half * 0.9, 1.42)]
+    points = [(-half, 1.2), (half, 1.2), (half * 0.95, 1.4), (0, 1.6), (-half * 0.95, 1.4)]
     return smooth(np.array(points)), shade(skin, 0.24), NECK
 
 
-def _pullover(colour: Colour, skin: Colour) -> list[Shape]:
+def _pullover(colour: Colour, skin: Colour, neck: float) -> list[Shape]:
     return [
         (oval(0, 1.66, 0.68, 0.40), shade(colour, 0.2), CLOTH),
         (oval(0, 1.60, 0.56, 0.32), skin, NECK),
-        _shadow(0.5, skin),
+        _shadow(neck, skin),
     ]
 
 
-def _shirt(colour: Colour, skin: Colour) -> list[Shape]:
+def _shirt(colour: Colour, skin: Colour, neck: float) -> list[Shape]:
     light = tint(colour, 0.45)
     flap = np.array([(0.36, 1.44), (0.62, 1.62), (0.54, 2.16), (0.02, 2.2), (0.3, 1.8)])
     return [
         (np.array([(-0.42, 1.6), (0.42, 1.6), (0.0, 2.22)]), skin, NECK),
-        _shadow(0.44, skin),
+        _shadow(neck, skin),
         (flap * (-1, 1), light, CLOTH),
         (flap, light, CLOTH),
         (ribbon(np.array([(0, 2.2), (0, 4.3)]), 0.06), shade(colour, 0.22), CLOTH),
@@ -80,9 +81,9 @@ def _shirt(colour: Colour, skin: Colour) -> list[Shape]:
     ]
 
 
-def _hoodie(colour: Colour, skin: Colour) -> list[Shape]:
+def _hoodie(colour: Colour, skin: Colour, neck: float) -> list[Shape]:
     neckline = np.array([(-0.46, 1.5), (0.46, 1.5), (0.2, 1.98), (-0.2, 1.98)])
-    shapes: list[Shape] = [(neckline, skin, NECK), _shadow(0.44, skin)]
+    shapes: list[Shape] = [(neckline, skin, NECK), _shadow(neck, skin)]
     edge = ribbon(smooth(np.array([(0.62, 1.5), (0.46, 1.82), (0.04, 2.12)]), closed=False), 0.26, 0.8)
     cord = ribbon(np.array([(0.26, 2.1), (0.3, 2.8)]), 0.07)
     for side in (-1, 1):
@@ -91,13 +92,13 @@ def _hoodie(colour: Colour, skin: Colour) -> list[Shape]:
     return shapes
 
 
-def _jacket(colour: Colour, skin: Colour) -> list[Shape]:
+def _jacket(colour: Colour, skin: Colour, neck: float) -> list[Shape]:
     shirt = mix((250, 248, 242), INK, 0.72) if sum(colour) > 640 else (250, 246, 238)
     lapel = np.array([(0.46, 1.5), (0.86, 1.72), (0.92, 2.3), (0.36, 3.1), (0.42, 2.2)])
     return [
         (np.array([(-0.6, 1.6), (0.6, 1.6), (0.34, 4.4), (-0.34, 4.4)]), shirt, CLOTH),
         (oval(0, 1.60, 0.5, 0.26), skin, NECK),
-        _shadow(0.44, skin),
+        _shadow(neck, skin),
         (lapel * (-1, 1), shade(colour, 0.2), CLOTH),
         (lapel, shade(colour, 0.2), CLOTH),
     ]

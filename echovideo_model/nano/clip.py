@@ -152,7 +152,9 @@ def draw_portrait(
         behind = scene[top : top + height * OVERSIZE, left : left + width * OVERSIZE].copy()
     canvas = Canvas(behind, with_classes=True)
     middle = width / 2, height * EYES_AT
-    landmarks, box = Figure(person, garment, colour).draw(canvas, pose or Pose(), middle, unit * min(size))
+    landmarks, box = Figure(person, garment, colour).draw(
+        canvas, pose or Pose(smile=0.45), middle, unit * min(size)
+    )
     return canvas.picture(), truth(canvas, landmarks, box)
 
 

@@ -97,7 +97,7 @@ def _read_head(part: str, tokens: list[str], here: set[str]) -> dict[str, str]:
     beard = next(
         (name for name in BEARDS[1:4] if name in here), "full" if here & {"beard", "bearded"} else None
     )
-    if beard:
+    if beard and not here & {"no", "without"}:
         found |= {"beard": beard, "noun": "man"} | _named("hair_colour", part, HAIR_COLOURS, _COLOUR_WORDS)
     style = next((_STYLE_WORDS[word] for word in tokens if word in _STYLE_WORDS), None)
     if here & {"hair", "haired", "afro", "bob", "bun", "pigtails", "curls", "fringe", "bald", "bangs"}:
@@ -121,6 +121,8 @@ def _read_head(part: str, tokens: list[str], here: set[str]) -> dict[str, str]:
 
 
 def _read_worn(part: str, tokens: list[str], here: set[str]) -> dict[str, str]:
+    if here & {"no", "without"}:
+        return {name: "none" for name in ("glasses", "hat", "earrings", "beard") if name in here}
     found: dict[str, str] = {}
     if here & {"glasses", "spectacles"}:
         found["glasses"] = next((name for name in ("square", "cat-eye") if name in here), "round")

@@ -1,0 +1,60 @@
+"""`echovideo draw`: somebody of the drawn world, as a photo to make videos from."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from . import say
+from .arguments import check_outputs
+
+
+def register(subparsers: Any) -> None:
+    """Adds `draw` to the parser of `echovideo`."""
+    parser = subparsers.add_parser(
+        "draw",
+        help="draw a portrait of somebody who does not exist, by a description or a number",
+        description="Draws one of the people that the small model was trained on the likes of, for instance: "
+        'echovideo draw "a woman with curly ginger hair and round green glasses". What the words leave open comes '
+        "from the seed.",
+    )
+    parser.add_argument(
+        "description", nargs="?", default="", metavar="TEXT", help="what the person looks like"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="which of the people like that (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("output/portrait.png"),
+        metavar="FILE",
+        help="where the picture goes, 512 x 640 pixels (default: %(default)s)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draws, writes and says who it is."""
+    from PIL import Image
+
+    from ..errors import InvalidRequest
+    from ..nano import Person, draw_portrait
+    from ..nano.body import GARMENTS
+    from ..nano.palette import CLOTHES
+    from ..picture import save_picture
+
+    if args.seed < 0:
+        raise InvalidRequest(f"--seed must be 0 or more, not {args.seed}")
+    check_outputs([args.output])
+    person = Person.from_description(args.description, args.seed)
+    pixels, _ = draw_portrait(
+        person,
+        backdrop=args.seed,
+        garment=GARMENTS[args.seed % len(GARMENTS)],
+        colour=list(CLOTHES)[args.seed % len(CLOTHES)],
+    )
+    save_picture(Image.fromarray(pixels), args.output)
+    say(f"{args.output}: {person.describe()}")
+    return 0
