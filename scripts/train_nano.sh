@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Makes the nano model from nothing, every part with fixed seeds, on one core:
+#
+#   bash scripts/train_nano.sh STATE
+#
+# STATE gets what training needs to go on (parts/, vae/) and the finished files in the released layout (models/).
+# Stopped anywhere, the same command goes on where it was; what is finished is not done again.
+set -euo pipefail
+state=${1:?usage: bash scripts/train_nano.sh STATE}
+cd "$(dirname "$0")/.."
+export PYTHONPATH=$PWD OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+models=$state/models
+faces=$models/face_encoder
+mkdir -p "$models"
+
+# part FILE SCRIPT: runs the script unless its file is there
+part() {
+    [ -f "$1" ] || python -W ignore "scripts/nano/$2" --state "$state/parts" --models "${3:-$models}"
+}
+
+[ -f "$models/tokenizer/spiece.model" ] || python scripts/nano/make_tokenizer.py "$models"
+part "$faces/models/antelopev2/scrfd_10g_bnkps.onnx" train_detector.py
+part "$faces/models/antelopev2/glintr100.onnx" train_recogniser.py
+part "$faces/parsing_bisenet.pth" train_parser.py
+part "$models/clip_visual_encoder/model.safetensors" train_siglip.py # cuts faces out with the parser
+part "$state/judges.pt" judges.py "$state" # only judge; not shipped
+python scripts/nano/measure.py "$models" | tee "$state/measured.txt"
