@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .errors import ModelFileMissing, WrongModelFile
+from .errors import InvalidRequest, ModelFileMissing, WrongModelFile
 from .weights.family import T5, Shapes, open_family, require_same, shapes_of
 from .weights.loading import read_state
 from .weights.reading import DOWNLOAD, OnBytes, TensorFile
@@ -66,15 +67,17 @@ class TextEncoder:
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """prompts -> text tokens [len(prompts), 226, 4096] on the network's device and in its dtype.
 
-        A longer prompt is cut after 225 tokens and the end sign; what was cut is logged as a warning.
+        A longer prompt is cut after 225 tokens and the end sign; what was cut is logged as a warning, and so are
+        characters that T5 does not know. Raises InvalidRequest for a prompt of which it knows none.
         """
         for prompt in prompts:
+            check_known(prompt, self._ids_of, self.tokenizer.unk_token_id)
             _, cut = self.split(prompt)
             if cut:
                 logger.warning(
                     "the prompt is longer than %d tokens; this was cut from its end: %s",
                     TOKENS,
-                    _shortened(cut),
+                    shorten(cut),
                 )
         ids = self.tokenizer(
             list(prompts), padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt"
@@ -82,12 +85,36 @@ class TextEncoder:
         # No attention mask: the model was trained with the padding in sight.
         return self.network(input_ids=ids.to(self.network.device)).last_hidden_state
 
+    def _ids_of(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
+
     def split(self, prompt: str) -> tuple[str, str]:
         """The part of the prompt that the model sees and the part that is cut off ("" when all of it fits)."""
-        ids = self.tokenizer(prompt, add_special_tokens=False, truncation=False, verbose=False).input_ids
+        ids = self._ids_of(prompt)
         if len(ids) < TOKENS:
             return prompt, ""
         return self.tokenizer.decode(ids[: TOKENS - 1]), self.tokenizer.decode(ids[TOKENS - 1 :])
+
+
+def check_known(prompt: str, ids_of: Callable[[str], list[int]], unknown: int) -> None:
+    """Logs the characters of a prompt that T5 reads as `unknown`, the same for all of them; Chinese, say, or emoji.
+
+    `ids_of` gives the token ids of a text. Raises InvalidRequest where no letter or digit is left: such prompts would
+    all give the same video.
+    """
+    text = unicodedata.normalize("NFKC", prompt)  # as T5's tokenizer does
+    seen = [
+        one for one in dict.fromkeys(text) if unicodedata.category(one)[0] in "LNPS"
+    ]  # not marks and controls
+    lost = [one for one in seen if unknown in ids_of(one)]
+    if not lost:
+        return
+    if not any(one.isalnum() and one not in lost for one in text):
+        raise InvalidRequest(
+            f'T5 knows none of the characters in the prompt "{shorten(prompt, 60)}": write it in English '
+            "(T5 also knows German, French and Romanian)"
+        )
+    logger.warning("T5 does not know %s: the prompt is read without these characters", " ".join(lost))
 
 
 def _default_dtype(opened: TensorFile) -> torch.dtype:
@@ -120,7 +147,9 @@ def _t5_sizes(path: Path, shapes: Shapes) -> dict[str, Any]:
         "d_model": width,
         "d_kv": head_width,
         "d_ff": wide,
-        "num_layers": sum(name.endswith("SelfAttention.q.weight") for name in shapes),
+        "num_layers": sum(
+            name.startswith("encoder.") and name.endswith("Attention.q.weight") for name in shapes
+        ),
         "num_heads": heads,
         "relative_attention_num_buckets": buckets,
         "feed_forward_proj": "gated-gelu" if gated else "relu",
@@ -148,5 +177,5 @@ def _load_tokenizer(folder: Path, words: int) -> Any:
     return tokenizer
 
 
-def _shortened(text: str, limit: int = 200) -> str:
+def shorten(text: str, limit: int = 200) -> str:
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text.split())} words)"

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
-from echovideo_model.errors import EchoVideoError, ModelFileMissing, WrongModelFile
+from echovideo_model.errors import EchoVideoError, InvalidRequest, ModelFileMissing, WrongModelFile
 from echovideo_model.text import TOKENS, TextEncoder, _t5_sizes
 from echovideo_model.tiny import networks
 from echovideo_model.tiny.tokenizer import WORDS, tokenizer_files
@@ -30,7 +30,7 @@ PROMPTS = {
     "spaces": "  a   man \t reads\r\n a book  ",
     "words": "a young woman in a red dress walks along the beach at sunset",
     "accents": "Une fille élégante, à côté d'un café — çå ÿ ž",
-    "other scripts": "一个女人在读书 женщина читает امرأة تقرأ",
+    "other scripts": "a woman, 一个女人在读书 женщина читает امرأة تقرأ",
     "emoji": "a man ☂ smiling 👩‍👩‍👧‍👧 \u200b\ufeff",
     "markup": "</s> <pad> a <extra_id_3> man <unk> ▁",
     "control characters": "a\x00man\x1b[1m\x7f",
@@ -98,13 +98,30 @@ def test_tokens_are_those_of_transformers(theirs: tuple[Any, Any], encoder: Text
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.lists(st.text(max_size=30), min_size=2, max_size=2))
+@given(st.lists(st.text(max_size=30).map("a man {}".format), min_size=2, max_size=2))
 def test_any_prompts_together_are_as_each_one_alone(prompts: list[str]) -> None:
     encoder = loaded()
     together = encoder.encode(prompts)
     assert together.isfinite().all()
     for prompt, tokens in zip(prompts, together, strict=True):
         torch.testing.assert_close(encoder.encode([prompt])[0], tokens)
+
+
+@pytest.mark.parametrize("prompt", ["一个女人在读书", "женщина читает", "امرأة تقرأ", "👩‍👩‍👧‍👧", "人 ☂"])
+def test_a_prompt_of_which_nothing_is_known_is_refused(encoder: TextEncoder, prompt: str) -> None:
+    """Each of them would give the same video."""
+    with pytest.raises(InvalidRequest, match="write it in English"):
+        encoder.encode([prompt])
+
+
+def test_characters_that_are_not_known_are_named(
+    encoder: TextEncoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder.encode(["a man 👋 smiles 一 a café"])
+    assert "does not know 👋 一:" in caplog.text
+    caplog.clear()
+    encoder.encode(["a man waves, e\u0301lan\u200b!"])
+    assert not caplog.text
 
 
 class Recorder:

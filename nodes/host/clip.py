@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -15,11 +16,13 @@ from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer
 from comfy.text_encoders.sd3_clip import T5XXLModel, T5XXLTokenizer, t5_xxl_detect
 
 from ...echovideo_model.errors import WrongModelFile
+from ...echovideo_model.text import check_known, shorten
 from .folders import load_state
 from .quantised import check_marks, refuse_unread
 
 TOKENS = 226
 VOCABULARY = 32_128  # the tokenizer's 32,100 pieces, rounded up to a multiple of 128
+log = logging.getLogger(__name__)
 END = (1, 1.0)  # T5's end of sentence, at weight 1
 
 
@@ -32,10 +35,23 @@ class T5Tokenizer226(T5XXLTokenizer):
         super().__init__(embedding_directory, tokenizer_data or {}, min_length=TOKENS)
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> Any:
+        check_known(text, self._ids_of, self.tokenizer.unk_token_id)
+        kwargs[
+            "tokenizer_options"
+        ] = {}  # T5TokenizerOptions would pad to another length than the trained one
         (tokens,) = super().tokenize_with_weights(text, return_word_ids, **kwargs)
         if len(tokens) > TOKENS:
+            cut = self.tokenizer.decode(
+                [token for token, *_ in tokens[TOKENS - 1 : -1] if isinstance(token, int)]
+            )
+            log.warning(
+                "the prompt is longer than %d tokens; this was cut from its end: %s", TOKENS, shorten(cut)
+            )
             tokens = [*tokens[: TOKENS - 1], (*END, 0) if return_word_ids else END]
         return [tokens]
+
+    def _ids_of(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 class EchoVideoTokenizer(SD1Tokenizer):
