@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 import urllib.parse
 import urllib.request
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from testbed.checkpoints import write_lora
+from testbed.checkpoints import PHOTOS, write_lora
 from testbed.harness import PACK, Graph, Host
 from testbed.shipped import NAMES, api_form, check_video, length, small
 
@@ -55,6 +56,53 @@ def test_the_readmes_curl_starts_a_run_and_plain_http_fetches_its_video(host: Ho
     with urllib.request.urlopen(f"http://{host.address}/view?{urllib.parse.urlencode(file)}") as video:
         (tmp_path / "video.mp4").write_bytes(video.read())
     check_video(tmp_path / "video.mp4", length(graph))
+
+
+def run_client(host: Host, graph: Graph, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    workflow = tmp_path / "workflow.json"
+    workflow.write_text(json.dumps(graph), "utf-8")
+    photo = host.base / "input" / PHOTOS[0]
+    client = PACK / "examples" / "comfyui_client.py"
+    command = [
+        sys.executable,
+        str(client),
+        str(photo),
+        "A man waves.",
+        "--output",
+        str(tmp_path / "waving.mp4"),
+    ]
+    command += ["--workflow", str(workflow), "--server", f"http://{host.address}", "--seed", "103"]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300)
+
+
+def test_the_example_client_shows_progress_and_fetches_the_video(host: Host, tmp_path: Path) -> None:
+    graph = small("quick_start")
+    done = run_client(host, graph, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "latents: 2 of" in done.stderr
+    check_video(tmp_path / "waving.mp4", length(graph))
+
+
+def test_the_example_client_reads_node_errors_of_a_run_that_would_succeed_without_a_video(
+    host: Host, tmp_path: Path
+) -> None:
+    graph = small("quick_start")
+    graph["latents"]["inputs"]["sampler_name"] = "eulr"
+    answer = host.post("/prompt", {"prompt": graph})
+    assert "latents" in answer["node_errors"]  # with status 200: the identity is an output, too
+    done = run_client(host, graph, tmp_path)
+    assert done.returncode == 1
+    assert "latents (KSampler): Value not in list: sampler_name: 'eulr'" in done.stderr
+    assert not (tmp_path / "waving.mp4").exists()
+
+
+def test_the_example_client_passes_on_what_a_node_says(host: Host, tmp_path: Path) -> None:
+    graph = small("quick_start", steps=1)
+    graph["identity"]["inputs"]["face_index"] = 7
+    done = run_client(host, graph, tmp_path)
+    assert done.returncode == 1
+    assert "identity (EchoVideoIdentity): " in done.stderr
+    assert "7" in done.stderr
 
 
 @pytest.fixture
