@@ -27,10 +27,11 @@ from echovideo_model.face.photo import limit_long_edge
 from echovideo_model.face.siglip import SiglipEncoder, siglip_pixels
 from echovideo_model.identity import Identity
 from echovideo_model.iitf import IITFSizes
+from echovideo_model.limits import SAMPLERS, TRAINED_SIZES
 from echovideo_model.pipeline import Pipeline
-from echovideo_model.request import TRAINED_SIZES, Request
+from echovideo_model.request import Request
 from echovideo_model.rotary import crop_region, rotary_table
-from echovideo_model.samplers import SAMPLERS, SeededNoise, sample
+from echovideo_model.samplers import SeededNoise, sample
 from echovideo_model.schedule import Step, alphas_cumprod, guidance_scale, plan_steps, timesteps
 from echovideo_model.tiny.weights import seeded, seeded_state
 from echovideo_model.transformer import EchoVideoTransformer, TransformerSizes

@@ -25,10 +25,10 @@ from .face.parse import FaceParser
 from .face.photo import limit_long_edge, load_photo
 from .face.siglip import SiglipEncoder
 from .files import replacing
+from .limits import MAX_STRENGTH
 
 logger = logging.getLogger(__name__)
 
-MOST_STRENGTH = 1.5
 STRANGERS = 0.2  # ArcFace embeddings of two people are rarely more similar, of one person rarely less
 _THUMBNAIL_SIZE = 256
 _SHAPES = {
@@ -89,10 +89,8 @@ class Identity:
         """
         tokens = strength if tokens is None else tokens
         for value in (strength, tokens):
-            if not 0 <= value <= MOST_STRENGTH:
-                raise InvalidRequest(
-                    f"an identity's strength of {value} is not between 0 and {MOST_STRENGTH}"
-                )
+            if not 0 <= value <= MAX_STRENGTH:
+                raise InvalidRequest(f"an identity's strength of {value} is not between 0 and {MAX_STRENGTH}")
         return replace(
             self,
             id_embedding=self.id_embedding * strength,

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from .errors import InvalidRequest
 from .files import check_writable, replacing
-from .video import FPS, to_uint8
+from .limits import FPS
+from .video import to_uint8
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 PAPER, INK, GREY, HAIR = "#ffffff", "#1b1b1f", "#5f6068", "#d9d9de"

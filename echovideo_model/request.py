@@ -8,16 +8,23 @@ from numbers import Integral, Real
 from typing import Any
 
 from .errors import InvalidRequest
-from .identity import MOST_STRENGTH
-from .samplers import SAMPLERS, Sampler
-from .schedule import GUIDANCES, TRAIN_STEPS, Guidance
-
-TRAINED_SIZES = ((480, 640), (480, 848), (480, 480), (848, 480), (640, 480))
-"""Height x width that the model was shown."""
-TRAINED_FRAMES = 49
-SMALLEST, LARGEST, MULTIPLE = 16, 2048, 16
-MOST_FRAMES = 1001
-MOST_SCALE = 100.0
+from .limits import (
+    FRAME_STEP,
+    GUIDANCES,
+    MAX_FRAMES,
+    MAX_GUIDANCE_SCALE,
+    MAX_SEED,
+    MAX_SIDE,
+    MAX_STRENGTH,
+    MIN_SIDE,
+    SAMPLERS,
+    SIDE_STEP,
+    TRAIN_STEPS,
+    TRAINED_FRAMES,
+    TRAINED_SIZES,
+    Guidance,
+    Sampler,
+)
 
 
 @dataclass(frozen=True)
@@ -47,18 +54,19 @@ class Request:
             self._keep(name, _whole(name, getattr(self, name)))
         for name in ("height", "width"):
             _check_side(name, getattr(self, name))
-        if not 1 <= self.frames <= MOST_FRAMES or self.frames % 4 != 1:
+        if not 1 <= self.frames <= MAX_FRAMES or self.frames % FRAME_STEP != 1:
             raise InvalidRequest(
-                f"{self.frames} frames cannot be made: choose {_nearest_frames(self.frames)}"
+                f"{self.frames} frames cannot be made: choose {FRAME_STEP}n + 1 from 1 to {MAX_FRAMES}, such as "
+                f"{_nearby_frames(self.frames)}"
             )
         if not 1 <= self.steps <= TRAIN_STEPS:
             raise InvalidRequest(
                 f"{self.steps} steps cannot be taken: choose 1 to {TRAIN_STEPS} (50 is usual)"
             )
-        if not 0 <= self.seed < 2**63:
-            raise InvalidRequest(f"the seed {self.seed} is not in 0 to 2^63 - 1: choose another")
-        self._keep("guidance_scale", _number("guidance_scale", self.guidance_scale, MOST_SCALE))
-        self._keep("strength", _number("strength", self.strength, MOST_STRENGTH))
+        if not 0 <= self.seed <= MAX_SEED:
+            raise InvalidRequest(f"the seed {self.seed} is not in 0 to 2^64 - 1: choose another")
+        self._keep("guidance_scale", _number("guidance_scale", self.guidance_scale, MAX_GUIDANCE_SCALE))
+        self._keep("strength", _number("strength", self.strength, MAX_STRENGTH))
         _check_choice("guidance", self.guidance, GUIDANCES)
         _check_choice("sampler", self.sampler, SAMPLERS)
         if not isinstance(self.face_latent, bool):
@@ -69,8 +77,8 @@ class Request:
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int, int]:
-        """[1, 16, t, h, w] of its latents: a quarter of the frames, an eighth of the size."""
-        return 1, 16, (self.frames - 1) // 4 + 1, self.height // 8, self.width // 8
+        """[1, 16, t, h, w] of its latents."""
+        return latent_shape(self.frames, self.height, self.width)
 
     def warnings(self) -> list[str]:
         """What is possible but was not trained."""
@@ -87,6 +95,11 @@ class Request:
     def metadata(self) -> dict[str, str]:
         """Every setting as text, for the video file."""
         return {name: str(value) for name, value in asdict(self).items()}
+
+
+def latent_shape(frames: int, height: int, width: int, batch: int = 1) -> tuple[int, int, int, int, int]:
+    """[batch, 16, t, h, w] of the latents of a video: a quarter of the frames, an eighth of the size."""
+    return batch, 16, (frames - 1) // FRAME_STEP + 1, height // 8, width // 8
 
 
 def _check_text(name: str, value: Any) -> None:
@@ -119,16 +132,16 @@ def _check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
 
 
 def _check_side(name: str, pixels: int) -> None:
-    if SMALLEST <= pixels <= LARGEST and pixels % MULTIPLE == 0:
+    if MIN_SIDE <= pixels <= MAX_SIDE and pixels % SIDE_STEP == 0:
         return
-    nearest = min(max((pixels + MULTIPLE // 2) // MULTIPLE * MULTIPLE, SMALLEST), LARGEST)
+    nearest = min(max((pixels + SIDE_STEP // 2) // SIDE_STEP * SIDE_STEP, MIN_SIDE), MAX_SIDE)
     raise InvalidRequest(
-        f"a {name} of {pixels} pixels cannot be made: it must be a multiple of {MULTIPLE} "
-        f"from {SMALLEST} to {LARGEST}, such as {nearest}"
+        f"a {name} of {pixels} pixels cannot be made: it must be a multiple of {SIDE_STEP} "
+        f"from {MIN_SIDE} to {MAX_SIDE}, such as {nearest}"
     )
 
 
-def _nearest_frames(frames: int) -> str:
-    low = min(max((frames - 1) // 4 * 4 + 1, 1), MOST_FRAMES)
-    high = min(low + 4, MOST_FRAMES)
-    return f"one more than a multiple of 4, such as {low}" + (f" or {high}" if high != low else "")
+def _nearby_frames(frames: int) -> str:
+    low = min(max((frames - 1) // FRAME_STEP * FRAME_STEP + 1, 1), MAX_FRAMES)
+    high = min(low + FRAME_STEP, MAX_FRAMES)
+    return f"{low} or {high}" if high != low else str(low)

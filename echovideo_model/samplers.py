@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from .limits import Sampler
 from .schedule import Step, denoised
-
-Sampler = Literal["dpm", "ddim"]
-SAMPLERS: tuple[Sampler, ...] = ("dpm", "ddim")
 
 Predict = Callable[[Tensor, Step], Tensor]
 Noise = Callable[[], Tensor]

@@ -5,18 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from .errors import InvalidRequest
+from .limits import TRAIN_STEPS, Guidance
 
-TRAIN_STEPS = 1000
 BETA_START, BETA_END = 0.00085, 0.012
-
-Guidance = Literal["constant", "smooth", "reference"]
-GUIDANCES: tuple[Guidance, ...] = ("reference", "smooth", "constant")
 
 
 @cache

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from .errors import DependencyMissing, InvalidRequest
 from .files import replacing
+from .limits import FPS
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FPS = 16.0  # what the model was trained on
 _LONGEST_TITLE = 250  # characters; the whole prompt is in the comment
 _BT709 = 1  # ISO/IEC 23091-2: primaries, transfer and matrix share the number
 _LIMITED_RANGE = 1  # FFmpeg's AVCOL_RANGE_MPEG: luma 16..235

@@ -7,25 +7,45 @@ import torch
 from comfy_api.latest import io
 
 from ..echovideo_model.identity import Identity as IdentityData
+from ..echovideo_model.limits import (
+    FPS,
+    FRAME_STEP,
+    MAX_FRAMES,
+    MAX_SIDE,
+    MAX_STRENGTH,
+    MIN_SIDE,
+    SIDE_STEP,
+    TRAINED_FRAMES,
+    TRAINED_SIZES,
+)
+from ..echovideo_model.request import latent_shape
 from .host.conditioning import Conditioning, Strengths, condition, encode_face_latent
 from .schema import Identity, schema
 
-SIZES = {  # width, height: the five that the model was trained on
-    "640 x 480": (640, 480),
-    "848 x 480": (848, 480),
-    "480 x 480": (480, 480),
-    "480 x 848": (480, 848),
-    "480 x 640": (480, 640),
-}
+SIZES = {f"{width} x {height}": (width, height) for height, width in TRAINED_SIZES}
 FREE = "free"
-FPS = 16.0
 LENGTH_TOOLTIP = (
-    "Frames of the video, one of 1, 5, 9, ... The model was trained on 49; longer ones need Context Windows."
+    f"Frames of the video, one of 1, 5, 9, ... The model was trained on {TRAINED_FRAMES}; longer ones need Context "
+    "Windows."
 )
 
 
-def strength(name: str, tooltip: str) -> io.Float.Input:
-    return io.Float.Input(name, default=1.0, min=0.0, max=1.5, step=0.05, tooltip=tooltip)
+def side_input(name: str, default: int, tooltip: str) -> io.Int.Input:
+    return io.Int.Input(name, default=default, min=MIN_SIDE, max=MAX_SIDE, step=SIDE_STEP, tooltip=tooltip)
+
+
+def length_input(name: str) -> io.Int.Input:
+    return io.Int.Input(
+        name, default=TRAINED_FRAMES, min=1, max=MAX_FRAMES, step=FRAME_STEP, tooltip=LENGTH_TOOLTIP
+    )
+
+
+def strength_input(name: str, tooltip: str) -> io.Float.Input:
+    return io.Float.Input(name, default=1.0, min=0.0, max=MAX_STRENGTH, step=0.05, tooltip=tooltip)
+
+
+def round_down(pixels: int) -> int:
+    return pixels // SIDE_STEP * SIDE_STEP
 
 
 class EchoVideoConditioning(io.ComfyNode):
@@ -43,17 +63,15 @@ class EchoVideoConditioning(io.ComfyNode):
             inputs=[
                 io.Conditioning.Input("positive", tooltip="The prompt."),
                 io.Conditioning.Input("negative", tooltip="The negative prompt; it may be empty text."),
-                io.Int.Input(
-                    "width", default=640, min=64, max=4096, step=16, tooltip="Of the video, in pixels."
-                ),
-                io.Int.Input(
-                    "height", default=480, min=64, max=4096, step=16, tooltip="Of the video, in pixels."
-                ),
-                io.Int.Input("length", default=49, min=1, max=1025, step=4, tooltip=LENGTH_TOOLTIP),
+                side_input("width", 640, "Of the video, in pixels."),
+                side_input("height", 480, "Of the video, in pixels."),
+                length_input("length"),
                 io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Videos to make at once."),
-                strength("id_strength", "How much of who it is (ArcFace). Lower it if the face looks stiff."),
-                strength("face_strength", "How much of what the face looks like (SigLIP)."),
-                strength(
+                strength_input(
+                    "id_strength", "How much of who it is (ArcFace). Lower it if the face looks stiff."
+                ),
+                strength_input("face_strength", "How much of what the face looks like (SigLIP)."),
+                strength_input(
                     "face_latent_strength",
                     "How much of the face picture in frame 0. Needs the VAE connected.",
                 ),
@@ -102,7 +120,7 @@ class EchoVideoConditioning(io.ComfyNode):
         identity: IdentityData | None = None,
         vae: object | None = None,
     ) -> io.NodeOutput:
-        width, height = width // 16 * 16, height // 16 * 16
+        width, height = round_down(width), round_down(height)
         face_latent = None
         shows_a_face = identity is not None and identity.face_picture.any()  # nobody's picture is black
         if shows_a_face and vae is not None and face_latent_strength > 0:
@@ -110,7 +128,7 @@ class EchoVideoConditioning(io.ComfyNode):
         strengths = Strengths(id_strength, face_strength, face_latent_strength)
         both = condition(positive, negative, identity, face_latent, strengths, start_percent, end_percent)
         device = comfy.model_management.intermediate_device()
-        shape = (batch_size, 16, (length - 1) // 4 + 1, height // 8, width // 8)
+        shape = latent_shape(length, height, width, batch_size)
         return io.NodeOutput(*both, {"samples": torch.zeros(shape, device=device)})
 
 
@@ -132,28 +150,29 @@ class EchoVideoVideoSize(io.ComfyNode):
                     default="640 x 480",
                     tooltip="Width x height in pixels; free takes the two numbers below.",
                 ),
-                io.Int.Input(
-                    "free_width", default=640, min=64, max=4096, step=16, tooltip="Used when size is free."
-                ),
-                io.Int.Input(
-                    "free_height", default=480, min=64, max=4096, step=16, tooltip="Used when size is free."
-                ),
+                side_input("free_width", 640, "Used when size is free."),
+                side_input("free_height", 480, "Used when size is free."),
                 io.Combo.Input(
                     "measure",
                     options=["frames", "seconds"],
                     default="frames",
                     tooltip="Which of the two numbers below gives the length.",
                 ),
-                io.Int.Input("frames", default=49, min=1, max=1025, step=4, tooltip=LENGTH_TOOLTIP),
+                length_input("frames"),
                 io.Float.Input(
-                    "seconds", default=3.0, min=0.1, max=64.0, step=0.25, tooltip="At 16 frames per second."
+                    "seconds",
+                    default=3.0,
+                    min=0.1,
+                    max=MAX_FRAMES // FPS,
+                    step=0.25,
+                    tooltip=f"At {FPS:g} frames per second.",
                 ),
             ],
             outputs=[
                 io.Int.Output(display_name="width", tooltip="Pixels."),
                 io.Int.Output(display_name="height", tooltip="Pixels."),
                 io.Int.Output(display_name="length", tooltip="Frames, rounded to 4n + 1."),
-                io.Float.Output(display_name="fps", tooltip="16, what the model was trained on."),
+                io.Float.Output(display_name="fps", tooltip=f"{FPS:g}, what the model was trained on."),
                 io.Float.Output(display_name="duration", tooltip="Seconds, after rounding."),
             ],
         )
@@ -162,7 +181,7 @@ class EchoVideoVideoSize(io.ComfyNode):
     def execute(
         cls, size: str, free_width: int, free_height: int, measure: str, frames: int, seconds: float
     ) -> io.NodeOutput:
-        width, height = SIZES.get(size, (free_width // 16 * 16, free_height // 16 * 16))
+        width, height = SIZES.get(size, (round_down(free_width), round_down(free_height)))
         wanted = frames if measure == "frames" else seconds * FPS
-        length = 4 * max(0, round((wanted - 1) / 4)) + 1
+        length = FRAME_STEP * max(0, round((wanted - 1) / FRAME_STEP)) + 1
         return io.NodeOutput(width, height, length, FPS, length / FPS)

@@ -16,7 +16,7 @@ from ..echovideo_model.face.choice import FaceChoice, rank_faces
 from ..echovideo_model.face.detect import Face
 from ..echovideo_model.identity import ChosenFace, find_faces, make_identity
 from ..echovideo_model.identity import Identity as IdentityData
-from ..echovideo_model.limits import FACE_ORDERS, ON_NO_FACE
+from ..echovideo_model.limits import FACE_ORDERS, MAX_PADDING, ON_NO_FACE
 from .host import folders
 from .host.encoders import HostFaceEncoders, load_face_encoders
 from .host.faces import RecordingDetector, describe
@@ -102,7 +102,7 @@ class EchoVideoIdentity(io.ComfyNode):
                     "padding",
                     default=0.0,
                     min=0.0,
-                    max=1.0,
+                    max=MAX_PADDING,
                     step=0.05,
                     tooltip="Black added on every side of the photo; helps where a face fills it.",
                 ),

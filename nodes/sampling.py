@@ -6,8 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..echovideo_model.samplers import Sampler
-from ..echovideo_model.schedule import GUIDANCES, Guidance
+from ..echovideo_model.limits import GUIDANCES, MAX_SEED, TRAIN_STEPS, Guidance, Sampler
 from .host.sampling import ReferenceNoise, sampler_of, sigmas_of, with_guidance
 from .schema import schema
 
@@ -59,7 +58,11 @@ class EchoVideoScheduler(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="From Load EchoVideo Model."),
                 io.Int.Input(
-                    "steps", default=50, min=1, max=1000, tooltip="50 in the reference; 25 is often enough."
+                    "steps",
+                    default=50,
+                    min=1,
+                    max=TRAIN_STEPS,
+                    tooltip="50 in the reference; 25 is often enough.",
                 ),
                 io.Float.Input(
                     "denoise",
@@ -96,7 +99,7 @@ class EchoVideoNoise(io.ComfyNode):
                     "noise_seed",
                     default=0,
                     min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
+                    max=MAX_SEED,
                     control_after_generate=True,
                     tooltip="The same seed gives the same video on every device.",
                 )
@@ -133,7 +136,7 @@ class EchoVideoDynamicGuidance(io.ComfyNode):
                     "steps",
                     default=0,
                     min=0,
-                    max=1000,
+                    max=TRAIN_STEPS,
                     tooltip="Steps of the whole run; 0 asks the sampler, which is right unless a run is split in two.",
                 ),
             ],

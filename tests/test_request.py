@@ -21,8 +21,8 @@ from echovideo_model.request import Request
 WHOLE = ("height", "width", "frames", "steps", "seed")
 NUMBERS = ("guidance_scale", "strength")
 
-sides = st.integers(1, 128).map(lambda n: 16 * n)
-frame_counts = st.integers(0, 250).map(lambda n: 4 * n + 1)
+sides = st.integers(1, 256).map(lambda n: 16 * n)
+frame_counts = st.integers(0, 256).map(lambda n: 4 * n + 1)
 valid = st.builds(
     Request,
     prompt=st.text(),
@@ -31,7 +31,7 @@ valid = st.builds(
     width=sides,
     frames=frame_counts,
     steps=st.integers(1, 1000),
-    seed=st.integers(0, 2**63 - 1),
+    seed=st.integers(0, 2**64 - 1),
     guidance_scale=st.floats(0, 100),
     guidance=st.sampled_from(["reference", "smooth", "constant"]),
     sampler=st.sampled_from(["dpm", "ddim"]),
@@ -39,11 +39,11 @@ valid = st.builds(
     face_latent=st.booleans(),
 )
 outside = {
-    "height": st.integers().filter(lambda n: not 16 <= n <= 2048 or n % 16),
-    "width": st.integers().filter(lambda n: not 16 <= n <= 2048 or n % 16),
-    "frames": st.integers().filter(lambda n: not 1 <= n <= 1001 or n % 4 != 1),
+    "height": st.integers().filter(lambda n: not 16 <= n <= 4096 or n % 16),
+    "width": st.integers().filter(lambda n: not 16 <= n <= 4096 or n % 16),
+    "frames": st.integers().filter(lambda n: not 1 <= n <= 1025 or n % 4 != 1),
     "steps": st.integers().filter(lambda n: not 1 <= n <= 1000),
-    "seed": st.integers(max_value=-1) | st.integers(min_value=2**63),
+    "seed": st.integers(max_value=-1) | st.integers(min_value=2**64),
     "guidance_scale": st.floats().filter(lambda x: not 0 <= x <= 100),
     "strength": st.floats().filter(lambda x: not 0 <= x <= 1.5),
     "guidance": st.text().filter(lambda text: text not in ("reference", "smooth", "constant")),
@@ -137,7 +137,7 @@ def test_the_frame_counts_that_a_refusal_suggests_are_possible_and_next_to_it(fr
         assert suggested
         for number in suggested:
             assert Request("", frames=number).frames == number
-        if 1 <= frames <= 1001:
+        if 1 <= frames <= 1025:
             assert min(suggested) < frames < max(suggested)
             assert max(suggested) - min(suggested) == 4
 
@@ -149,7 +149,7 @@ def test_the_size_that_a_refusal_suggests_is_the_nearest_possible_one(pixels: in
     except InvalidRequest as error:
         suggested = int(str(error).rpartition("such as ")[2])
         assert Request("", width=suggested).width == suggested
-        assert abs(suggested - pixels) == min(abs(16 * n - pixels) for n in range(1, 129))
+        assert abs(suggested - pixels) == min(abs(16 * n - pixels) for n in range(1, 257))
 
 
 def test_the_sizes_and_the_length_that_were_trained_need_no_warning_and_others_do() -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..limits import FPS
 from . import say
 from .arguments import Bars, check_outputs
 from .output import Target, write
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         pipeline = Pipeline(build(cache_folder() / "tiny"), device="cpu", on_progress=bars)
         identity = pipeline.identify(photo)
         identity.save(person)
-        write(pipeline.generate(identity, request), identity, photo, target, 16.0, bars, note=NOISE)
+        write(pipeline.generate(identity, request), identity, photo, target, FPS, bars, note=NOISE)
     paths = "".join(f"\n  {path}" for path in (*target.paths, person))
     say(f"Done in {time.perf_counter() - started:.0f} s:{paths}")
     return 0

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequest
+from ..limits import FPS, MAX_GUIDANCE_SCALE, MAX_STRENGTH, SIDE_STEP, TRAIN_STEPS, TRAINED_SIZES
+from ..request import Request
 from . import say, say_json
 from .arguments import (
     Bars,
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
     from ..identity import Identity
     from ..pipeline import Pipeline
-    from ..request import Request
 
 
 def register(subparsers: Any) -> None:
@@ -67,6 +68,7 @@ def register(subparsers: Any) -> None:
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
+    trained = ", ".join(f"{width}x{height}" for height, width in TRAINED_SIZES)
     group = parser.add_argument_group("settings; the defaults are the reference's")
     group.add_argument(
         "--negative-prompt", default="", metavar="TEXT", help="what not to show (default: empty)"
@@ -74,42 +76,54 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--size",
         type=_size,
-        default=(848, 480),
+        default=(Request.width, Request.height),
         metavar="WxH",
-        help="pixels, multiples of 16 (default: 848x480; also trained: 480x848, 640x480, 480x640, 480x480)",
+        help=f"pixels, multiples of {SIDE_STEP} (default: {Request.width}x{Request.height}; trained: {trained})",
     )
     group.add_argument(
-        "--frames", type=int, default=49, metavar="N", help="one more than a multiple of 4 (default: 49)"
+        "--frames", type=int, default=Request.frames, metavar="N", help="4n + 1 (default: %(default)s)"
     )
     group.add_argument(
-        "--fps", type=float, default=16.0, metavar="N", help="frames per second of the file (default: 16)"
+        "--fps",
+        type=float,
+        default=FPS,
+        metavar="N",
+        help=f"frames per second of the file (default: {FPS:g})",
     )
     group.add_argument(
-        "--steps", type=int, default=50, metavar="N", help="sampling steps, 1 to 1000 (default: 50)"
+        "--steps",
+        type=int,
+        default=Request.steps,
+        metavar="N",
+        help=f"sampling steps, 1 to {TRAIN_STEPS} (default: %(default)s)",
     )
     group.add_argument(
-        "--seed", type=int, default=42, metavar="N", help="the same seed gives the same video (default: 42)"
+        "--seed",
+        type=int,
+        default=Request.seed,
+        metavar="N",
+        help="the same seed gives the same video (default: %(default)s)",
     )
     group.add_argument(
         "--guidance-scale",
         type=float,
-        default=6.0,
+        default=Request.guidance_scale,
         metavar="G",
-        help="how much the prompt and the person count, 0 to 100 (default: 6)",
+        help=f"how much the prompt and the person count, 0 to {MAX_GUIDANCE_SCALE:g} (default: %(default)g)",
     )
     group.add_argument(
         "--guidance",
-        default="reference",
+        default=Request.guidance,
         metavar="KIND",
         help="how the scale runs over the steps: reference (default), smooth or constant",
     )
-    group.add_argument("--sampler", default="dpm", metavar="NAME", help="dpm (default) or ddim")
+    group.add_argument("--sampler", default=Request.sampler, metavar="NAME", help="dpm (default) or ddim")
     group.add_argument(
         "--strength",
         type=float,
-        default=1.0,
+        default=Request.strength,
         metavar="S",
-        help="of the identity, from 0, nobody, to 1.5, exaggerated (default: 1)",
+        help=f"of the identity, from 0, nobody, to {MAX_STRENGTH:g}, exaggerated (default: %(default)g)",
     )
     group.add_argument(
         "--no-face-latent", action="store_true", help="do not show the model the face's pixels"
@@ -167,8 +181,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _request(args: argparse.Namespace, prompt: str) -> Request:
-    from ..request import Request
-
     width, height = args.size
     return Request(
         prompt=prompt,

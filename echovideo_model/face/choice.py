@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import FaceIndexOutOfRange, InvalidRequest
-from ..limits import FACE_ORDERS, ON_NO_FACE
+from ..limits import FACE_ORDERS, MAX_PADDING, ON_NO_FACE
 from .detect import Face, cosine_similarity
 
 
@@ -32,8 +32,10 @@ class FaceChoice:
             raise InvalidRequest(f'unknown face order "{self.order}": choose one of {", ".join(FACE_ORDERS)}')
         if self.order == "closest" and self.like is None:
             raise InvalidRequest('the face order "closest" needs an embedding to be close to')
-        if not 0 <= self.padding <= 1:
-            raise InvalidRequest(f"a padding of {self.padding} is not between 0 and 1 of the photo's size")
+        if not 0 <= self.padding <= MAX_PADDING:
+            raise InvalidRequest(
+                f"a padding of {self.padding} is not between 0 and {MAX_PADDING:g} of the photo's size"
+            )
         if self.on_no_face not in ON_NO_FACE:
             raise InvalidRequest(
                 f'a photo without a face cannot mean "{self.on_no_face}": choose one of {", ".join(ON_NO_FACE)}'

@@ -12,6 +12,7 @@ from torch import Tensor
 from ...echovideo_model.errors import InvalidRequest
 from ...echovideo_model.face.align import face_latent_pixels
 from ...echovideo_model.identity import Identity
+from ...echovideo_model.request import latent_shape
 from .model import FACE_LATENT, FACE_SPREAD, FACE_TOKENS, ID_EMBEDDING, KEYS
 from .vae import HostAutoencoder
 
@@ -112,7 +113,7 @@ def encode_face_latent(vae: Any, identity: Identity, height: int, width: int) ->
             f"this VAE is a {type(network).__name__}, not CogVideoX's: connect Load EchoVideo VAE (small preview "
             "decoders have no latents that EchoVideo was trained on)"
         )
-    wanted = (1, 16, 1, height // 8, width // 8)
+    wanted = latent_shape(1, height, width)
     if tuple(mean.shape) != wanted:
         raise InvalidRequest(
             f"this VAE makes latents of shape {list(mean.shape)}, EchoVideo reads {list(wanted)}: connect Load "

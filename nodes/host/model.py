@@ -15,8 +15,11 @@ from comfy.utils import repeat_to_batch_size
 from torch import Tensor
 
 from ...echovideo_model.errors import InvalidRequest, WrongModelFile
+from ...echovideo_model.limits import TRAIN_STEPS
 from ...echovideo_model.samplers import SeededNoise
+from ...echovideo_model.schedule import BETA_END, BETA_START
 from ...echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
+from ...echovideo_model.vae.autoencoder import LATENT_SCALE
 from .quantised import check_marks
 from .transformer import HostTransformer
 
@@ -33,7 +36,7 @@ class EchoVideoLatent(comfy.latent_formats.LatentFormat):
 
     latent_channels = 16
     latent_dimensions = 3
-    scale_factor = 0.7
+    scale_factor = LATENT_SCALE
     temporal_downscale_ratio = 4
     spacial_downscale_ratio = 8
 
@@ -48,9 +51,9 @@ class EchoVideoConfig(comfy.supported_models_base.BASE):
     # The host's "linear" is what diffusers calls scaled-linear; with zsnr and v-prediction, CogVideoX's schedule.
     sampling_settings = {  # noqa: RUF012
         "beta_schedule": "linear",
-        "linear_start": 0.00085,
-        "linear_end": 0.012,
-        "timesteps": 1000,
+        "linear_start": BETA_START,
+        "linear_end": BETA_END,
+        "timesteps": TRAIN_STEPS,
         "zsnr": True,
     }
     # Trained in bfloat16; float16 overflows in this family's activations and gives black frames.

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from ...echovideo_model.errors import InvalidRequest
-from ...echovideo_model.samplers import Sampler, SeededNoise, sample
+from ...echovideo_model.limits import TRAIN_STEPS, Guidance, Sampler
+from ...echovideo_model.samplers import SeededNoise, sample
 from ...echovideo_model.schedule import (
-    TRAIN_STEPS,
-    Guidance,
     Step,
     denoised,
     guidance_scale,

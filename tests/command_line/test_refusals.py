@@ -31,7 +31,7 @@ refusals: list[tuple[type[errors.EchoVideoError] | None, str, tuple[object, ...]
     (InvalidRequest, "0 steps cannot be taken", (*make, "--steps", 0)),
     (InvalidRequest, "1001 steps cannot be taken", (*make, "--steps", 1001)),
     (InvalidRequest, "width of 481 pixels", (*make, "--size", "481x480")),
-    (InvalidRequest, "height of 4096 pixels", (*make, "--size", "480x4096")),
+    (InvalidRequest, "height of 8192 pixels", (*make, "--size", "480x8192")),
     (InvalidRequest, "the seed -1", (*make, "--seed", -1)),
     (InvalidRequest, "strength .* not 2.0", (*make, "--strength", 2)),
     (InvalidRequest, "guidance_scale .* not nan", (*make, "--guidance-scale", "nan")),

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from echovideo_model.samplers import SAMPLERS
-from echovideo_model.schedule import GUIDANCES
+from echovideo_model.limits import GUIDANCES, MIN_SIDE, SAMPLERS
 from testbed import checkpoints
 from testbed.graphs import (
     conditioning,
@@ -92,6 +91,13 @@ def test_a_person_in_a_video(host: Host) -> None:
     assert run.status == "success", run.message
     assert run.latents().shape == (1, 16, 3, 8, 12)
     assert run.latents().isfinite().all()
+
+
+def test_the_smallest_video_is_made_as_well(host: Host) -> None:
+    cond = conditioning(width=MIN_SIDE, height=MIN_SIDE, length=1, identity=out("identity"), vae=out("vae"))
+    run = host.run(loaders() | prompts() | identity() | cond | sampled(steps=1) | video())
+    assert run.status == "success", run.message
+    assert run.latents().shape == (1, 16, 1, 2, 2)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
