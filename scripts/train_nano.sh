@@ -22,6 +22,6 @@ part() {
 part "$faces/models/antelopev2/scrfd_10g_bnkps.onnx" train_detector.py
 part "$faces/models/antelopev2/glintr100.onnx" train_recogniser.py
 part "$faces/parsing_bisenet.pth" train_parser.py
-part "$models/clip_visual_encoder/model.safetensors" train_siglip.py # cuts faces out with the parser
+part "$models/clip_visual_encoder/model.safetensors" train_siglip.py
 part "$state/judges.pt" judges.py "$state" # only judge; not shipped
 python scripts/nano/measure.py "$models" | tee "$state/measured.txt"

@@ -26,7 +26,7 @@ from echovideo_model.nano.palette import CLOTHES
 from echovideo_model.nano.scenes import PLACES
 from echovideo_model.nano.split import FIRST_HELD_OUT
 
-MOMENTS, SIDE, BATCH, STEPS, WIDTH = 9, 96, 10, 400, 96
+MOMENTS, SIDE, BATCH, STEPS, WIDTH = 9, 96, 10, (400,), 96
 QUESTIONS: dict[str, list[str]] = {
     "place": list(PLACES),
     "colour": list(CLOTHES),

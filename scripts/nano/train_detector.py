@@ -20,7 +20,7 @@ from echovideo_model.face.detect import DETECTOR
 from echovideo_model.files import replacing
 from echovideo_model.tiny.graph import Graph
 
-SIDE, BATCH, STEPS = 320, 8, 900
+SIDE, BATCH, STEPS = 320, 8, (900, 1400)
 STRIDES, ANCHORS = (8, 16, 32), 2
 SIZES = np.array(
     [[36, 60], [90, 130], [190, 280]], np.float32
@@ -129,12 +129,13 @@ def _one(rng: np.random.Generator, width: int, height: int) -> tuple[np.ndarray,
         picture, face = picture[:, ::-1], (own - 1 - face[:, 0], face[:, 1])
         face = np.stack(face, 1)
         face = np.concatenate([[(face[1, 0], face[0, 1]), (face[0, 0], face[1, 1])], face[2:][FLIPPED]])
-    scale = (
-        min(width, height) / own * (rng.uniform(0.3, 1.0) if rng.random() < 0.5 else rng.uniform(1.0, 1.35))
-    )
-    left, top = (
-        rng.uniform(min(free, 0), max(free, 0)) for free in (width - own * scale, height - own * scale)
-    )
+    size, middle = float(np.ptp(face[:2, 0])), face[2:].mean(0)
+    if rng.random() < 0.4:  # the whole picture, smaller than the frame
+        scale = min(width, height) / own * rng.uniform(0.3, 1.0)
+        left, top = rng.uniform(0, width - own * scale), rng.uniform(0, height - own * scale)
+    else:  # the face fills much of the frame
+        scale = min(width, height) * rng.uniform(0.3, 1.02) / max(size, 0.25 * own)
+        left, top = np.array([width, height]) * rng.uniform(0.36, 0.64, 2) - middle * scale
     matrix = np.array([[scale, 0, left], [0, scale, top]])
     wall = tuple(int(v) for v in rng.integers(0, 256, 3)) if rng.random() < 0.7 else (0, 0, 0)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR

@@ -5,30 +5,31 @@
 A face picture belongs to what its person looks like in words and to no other's (sigmoid loss, arXiv 2303.15343); each
 token also has to tell its own patch's colours, so that it stays a picture. It begins as an orthogonal patch embedding
 and sees a quarter of the patches at a time (arXiv 2212.00794). Faces are aligned by landmarks as far off as the
-detector's, and cut out by the trained parser, which has to be in MODELS.
+detector's, and cut out as they were drawn.
 """
 
 from __future__ import annotations
 
 import json
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from loop import arguments, train
-from pictures import as_detected, landmarks_of, random_person, with_light
+from pictures import as_detected, picture_of, random_person, with_light
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
-from echovideo_model.face.align import align_face
-from echovideo_model.face.parse import FaceParser
+from echovideo_model.face.align import FACE_SIZE, LANDMARKS
+from echovideo_model.face.parse import NOT_FACE
 from echovideo_model.face.siglip import HEAD_WIDTH, TOKENS, siglip_pixels
 from echovideo_model.files import replacing
 from echovideo_model.nano import Person
 from echovideo_model.nano.people import ALTERNATIVES
 
-BATCH, STEPS, SEEN = 12, 200, 49
+BATCH, STEPS, SEEN = 12, (300,), 49
 PATCH, INNER, POOLED, CELLS = 16, 128, 128, 4
 COUNT, WIDTH = TOKENS
 SIZES = {
@@ -73,12 +74,11 @@ def main() -> None:
     torch.manual_seed(4)
     torch.set_num_threads(1)
     network = Tower()
-    parser = FaceParser.load(args.models / "face_encoder" / "parsing_bisenet.pth")
 
     def loss_of(step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([0x516, step])
         people = [random_person(rng) for _ in range(BATCH)]
-        pixels = torch.stack([_face_picture(rng, person, parser) for person in people])
+        pixels = torch.stack([_face_picture(rng, person) for person in people])
         seen = torch.from_numpy(np.stack([rng.permutation(COUNT)[:SEEN] for _ in people]))
         tokens = network.tokens(pixels, seen)
         image = F.normalize(network.pool(tokens.mean(1)))
@@ -110,11 +110,15 @@ def main() -> None:
         temporary.write_text(json.dumps(config, indent=2))
 
 
-def _face_picture(rng: np.random.Generator, person: Person, parser: FaceParser) -> Tensor:
+def _face_picture(rng: np.random.Generator, person: Person) -> Tensor:
     """float32 [3, 224, 224] as the encoder gets it."""
-    picture, landmarks = landmarks_of(rng, person, 128, 0.5 * rng.uniform(0.36, 0.5), reach=0.8)
-    aligned = align_face(with_light(rng, picture), as_detected(rng, landmarks))
-    return siglip_pixels(parser.face_picture(aligned))
+    picture, truth = picture_of(rng, person, 128, 0.5 * rng.uniform(0.36, 0.5), reach=0.8)
+    landmarks = as_detected(rng, truth.landmarks).astype(np.float32)
+    matrix, _ = cv2.estimateAffinePartial2D(landmarks, LANDMARKS, method=cv2.LMEDS)
+    side = (FACE_SIZE, FACE_SIZE)
+    aligned = cv2.warpAffine(with_light(rng, picture), matrix, side, flags=cv2.INTER_LINEAR)
+    classes = cv2.warpAffine(truth.classes, matrix, side, flags=cv2.INTER_NEAREST)
+    return siglip_pixels(aligned * ~np.isin(classes, NOT_FACE)[..., None])
 
 
 if __name__ == "__main__":
