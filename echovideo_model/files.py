@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from safetensors import SafetensorError
 
 from .errors import InvalidRequest
 
@@ -67,7 +64,7 @@ def _beside(path: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
         _check_place(path, target)
         target.parent.mkdir(parents=True, exist_ok=True)
         yield target, temporary
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         code = _errno_of_writing(error, target, temporary)
         if code is None:
             raise
@@ -97,15 +94,11 @@ def _refusal(path: str | os.PathLike[str], happened: str, remedy: str) -> Invali
     return InvalidRequest(f'cannot write "{os.fspath(path)}": {happened}; {remedy}')
 
 
-def _errno_of_writing(error: OSError | SafetensorError, target: Path, temporary: Path) -> int | None:
+def _errno_of_writing(error: OSError, target: Path, temporary: Path) -> int | None:
     """The errno of `error` if it is about writing the target; None if it is about something else.
 
     A write to an open file fails without a name; everything else names the path that it is about.
-    safetensors raises a class of its own, with the errno in the text.
     """
-    if isinstance(error, SafetensorError):
-        found = re.search(r" serializing.*(?:\(os error |code: )(\d+)", str(error), re.DOTALL)
-        return int(found[1]) if found else None
     if error.filename is None:
         return error.errno if error.errno in _REASONS else None
     named = Path(os.fsdecode(error.filename))

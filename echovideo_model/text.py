@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,12 +15,13 @@ from torch import Tensor
 from .errors import InvalidRequest, ModelFileMissing, WrongModelFile
 from .weights.family import T5, Shapes, open_family, require_same, shapes_of
 from .weights.loading import read_state
-from .weights.reading import DOWNLOAD, OnBytes, TensorFile
+from .weights.reading import Entry, OnBytes, TensorFile
+from .weights.released import DOWNLOAD
 
 TOKENS = 226
-EMBEDDING = ("shared.weight", "encoder.embed_tokens.weight")
-KEPT = ("shared.", "encoder.")  # a whole T5 may hold a decoder, too
-Value = TypeVar("Value")
+EMBEDDING = ("shared.weight", "encoder.embed_tokens.weight")  # one matrix, under either name or under both
+# Of a whole T5, and the tokenizer that some files bring.
+_OTHER_PARTS = ("decoder.", "lm_head.", "spiece_model")
 logger = logging.getLogger(__name__)
 
 
@@ -46,14 +47,15 @@ class TextEncoder:
         """
         from transformers import T5Config, T5EncoderModel
 
-        opened = open_family(weights, T5)
-        opened = replace(opened, entries={n: e for n, e in opened.entries.items() if n.startswith(KEPT)})
-        shapes = _with_both_embeddings(opened.shapes)
+        opened = open_family(weights, T5).without(_OTHER_PARTS)
+        opened = replace(opened, entries=_with_one_embedding(opened.entries))
         with torch.device("meta"):
-            network = T5EncoderModel(T5Config(**_t5_sizes(opened.path, shapes)))
-        require_same(opened, shapes_of(network), shapes)
-        state = _with_both_embeddings(read_state(opened, dtype or _default_dtype(opened), on_bytes))
-        network.load_state_dict(state, assign=True)
+            network = T5EncoderModel(T5Config(**_t5_sizes(opened.path, opened.shapes)))
+        expected = shapes_of(network)
+        expected.pop(EMBEDDING[1])
+        require_same(opened, expected)
+        state = read_state(opened, dtype or _default_dtype(opened), on_bytes)
+        network.load_state_dict(state | {EMBEDDING[1]: state[EMBEDDING[0]]}, assign=True)
         network.encoder.set_input_embeddings(network.shared)  # one matrix again, not two that are equal
         return cls(
             network.eval().requires_grad_(False), _load_tokenizer(Path(tokenizer), network.config.vocab_size)
@@ -122,10 +124,11 @@ def _default_dtype(opened: TensorFile) -> torch.dtype:
     return torch.float32 if wide else torch.bfloat16
 
 
-def _with_both_embeddings(state: Mapping[str, Value]) -> dict[str, Value]:
-    """Files hold the word embedding under either name, or under both."""
-    found = next((state[name] for name in EMBEDDING if name in state), None)
-    return {**state} if found is None else dict.fromkeys(EMBEDDING, found) | {**state}
+def _with_one_embedding(entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    """The word embedding under its first name alone."""
+    first, second = EMBEDDING
+    renamed = {first if name == second else name: entry for name, entry in entries.items()}
+    return renamed | ({first: entries[first]} if first in entries else {})
 
 
 def _t5_sizes(path: Path, shapes: Shapes) -> dict[str, Any]:
@@ -147,9 +150,7 @@ def _t5_sizes(path: Path, shapes: Shapes) -> dict[str, Any]:
         "d_model": width,
         "d_kv": head_width,
         "d_ff": wide,
-        "num_layers": sum(
-            name.startswith("encoder.") and name.endswith("Attention.q.weight") for name in shapes
-        ),
+        "num_layers": len({name.split(".")[2] for name in shapes if name.startswith("encoder.block.")}),
         "num_heads": heads,
         "relative_attention_num_buckets": buckets,
         "feed_forward_proj": "gated-gelu" if gated else "relu",

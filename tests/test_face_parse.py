@@ -106,27 +106,27 @@ def test_a_truncated_file_is_refused(suffix: str, share: float, tmp_path: Path) 
     few = {"a": torch.zeros(5000), "b": torch.zeros(7)}
     save_file(few, path) if suffix == ".safetensors" else torch.save(few, path)
     path.write_bytes(path.read_bytes()[: round(path.stat().st_size * share)])
-    with pytest.raises(WrongModelFile, match="truncated"):
+    with pytest.raises(WrongModelFile, match=r"cut short|not hold plain weights"):
         FaceParser.load(path)
 
 
-def test_another_network_is_refused_with_the_first_missing_name(tmp_path: Path) -> None:
+def test_another_network_is_called_what_it_is(tmp_path: Path) -> None:
     save_file({"transformer_blocks.0.attn1.to_q.weight": torch.zeros(4, 4)}, tmp_path / "parser.safetensors")
-    with pytest.raises(WrongModelFile, match=r"cp\.resnet\.conv1\.weight.*holds transformer_blocks\.0"):
+    with pytest.raises(WrongModelFile, match=r"not the BiSeNet face parser but one shard of a"):
         FaceParser.load(tmp_path / "parser.safetensors")
 
 
 def test_another_shape_is_refused_by_name(tmp_path: Path) -> None:
     torch.save({**state(), "conv_out.conv_out.weight": torch.zeros(11, 256, 1, 1)}, tmp_path / "parser.pth")
     with pytest.raises(
-        WrongModelFile, match=r"conv_out\.conv_out\.weight.*\(11, 256, 1, 1\).*\(19, 256, 1, 1\)"
+        WrongModelFile, match=r"conv_out\.conv_out\.weight \[11, 256, 1, 1\] in place of \[19, 256, 1, 1\]"
     ):
         FaceParser.load(tmp_path / "parser.pth")
 
 
 def test_nan_in_the_weights_is_refused_by_name(tmp_path: Path) -> None:
     torch.save({**state(), "cp.resnet.bn1.bias": torch.full((64,), torch.nan)}, tmp_path / "parser.pth")
-    with pytest.raises(WrongModelFile, match=r"cp\.resnet\.bn1\.bias holds NaN"):
+    with pytest.raises(WrongModelFile, match=r"NaN or infinity in cp\.resnet\.bn1\.bias"):
         FaceParser.load(tmp_path / "parser.pth")
 
 

@@ -33,7 +33,7 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Converts and names what was written."""
     from ..weights.loading import Layout, convert
-    from ..weights.reading import PICKLES
+    from ..weights.shards import PICKLES
 
     file_like = args.target.suffix in (".safetensors", *PICKLES)  # the latter are then refused as a file
     layout: Layout = args.layout or ("file" if file_like else "folder")

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import Cancelled, InvalidRequest, ModelFileMissing
-from ..weights import comfyui, download, released
+from ..weights import checking, comfyui, download, released
 from ..weights.comfyui import NAME as EXTRA_PATHS
 from ..weights.comfyui import extra_folders, find_elsewhere
 from ..weights.released import Licence, ModelFile
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(folder: Path, args: argparse.Namespace) -> int:
-    checks = download.verify(folder, released.TABLE, hashing=False)
+    checks = checking.verify(folder, released.TABLE, hashing=False)
     states = {check.file: "there" if check.status == "unchecked" else check.status for check in checks}
     if args.json:
         say_json(
@@ -83,7 +83,7 @@ def _list(folder: Path, args: argparse.Namespace) -> int:
 
 
 def _verify(folder: Path, args: argparse.Namespace) -> int:
-    checks = download.verify(folder, released.select())
+    checks = checking.verify(folder, released.select())
     counts = Counter(check.status for check in checks)
     right = counts["ok"] + counts["unchecked"] == len(checks)
     if args.json:
@@ -107,7 +107,7 @@ def _verify(folder: Path, args: argparse.Namespace) -> int:
 def _download(folder: Path, args: argparse.Namespace) -> int:
     files = released.select(args.only)
     absent = [
-        check.file for check in download.verify(folder, files, hashing=False) if check.status != "unchecked"
+        check.file for check in checking.verify(folder, files, hashing=False) if check.status != "unchecked"
     ]
     _get(folder, files, absent, args)
     say(f"All {len(files)} files are there and right: {folder}")
@@ -118,7 +118,7 @@ def _install(models: Path, args: argparse.Namespace) -> int:
     """Gets what is missing and replaces nothing: a models folder of ComfyUI is the user's, other packs read it too."""
     files = comfyui.select_for_host(models, args.only)
     elsewhere = find_elsewhere(files, extra_folders(models.parent))
-    checks = download.verify(models, [file for file in files if file not in elsewhere])
+    checks = checking.verify(models, [file for file in files if file not in elsewhere])
     absent = [check.file for check in checks if check.status == "missing"]
     _get(models, absent, absent, args)
     say(f"All {len(files)} files are where ComfyUI looks; press R in its page if it is running: {models}")

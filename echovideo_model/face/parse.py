@@ -7,7 +7,6 @@ conv_out16 and conv_out32, are for training and are not loaded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import fit, read_weights
+from ..weights.family import PARSER, Shapes, open_family
+from ..weights.loading import load
 
 CLASSES = 19
 WIDTH = 64  # channels after the first convolution, which all others are multiples of; the released network's
 # background 0, ears 7 and 8, earring 9, neck 14, necklace 15, clothes 16, hat 18
 NOT_FACE = (0, 7, 8, 9, 14, 15, 16, 18)
-_NETWORK = "a BiSeNet face parser (parsing_bisenet.pth)"
+_TRAINING_HEADS = ("conv_out16.", "conv_out32.")
 
 
 class ConvNorm(nn.Module):
@@ -170,11 +170,10 @@ class FaceParser:
 
         Raises ModelFileMissing, or WrongModelFile for a damaged file or another network.
         """
-        state = read_weights(path, _NETWORK)
+        opened = open_family(path, PARSER).without(_TRAINING_HEADS)
         with torch.device("meta"):
-            network = BiSeNet(_width(state))
-        network.load_state_dict(fit(state, network.state_dict(), path, _NETWORK), assign=True)
-        return cls(network.to(torch.float32))
+            network = BiSeNet(_width(opened.shapes))
+        return cls(load(network, opened).to(torch.float32))
 
     @torch.no_grad()
     def labels(self, aligned: np.ndarray) -> np.ndarray:
@@ -195,6 +194,6 @@ class FaceParser:
         return aligned * self.mask(aligned)[..., None]
 
 
-def _width(state: Mapping[str, Tensor]) -> int:
-    first = state.get("cp.resnet.conv1.weight")
-    return WIDTH if first is None or first.ndim != 4 or not len(first) else len(first)
+def _width(shapes: Shapes) -> int:
+    first = shapes["cp.resnet.conv1.weight"]
+    return first[0] if len(first) == 4 and first[0] else WIDTH

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from math import isqrt
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,18 +12,20 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..errors import ModelFileMissing, WrongModelFile
-from . import DOWNLOAD, fit, read_weights
+from ..errors import WrongModelFile
+from ..weights.family import SIGLIP, Shapes, open_family
+from ..weights.loading import load
+from ..weights.reading import TensorFile
 
 if TYPE_CHECKING:
     from transformers import SiglipVisionConfig
 
 HEAD_WIDTH = 64
 TOKENS = (196, 768)  # what IITF takes: other members of the SigLIP family differ here
-_NETWORK = "a SigLIP model (google/siglip-base-patch16-224)"
-_PREFIX = (
-    "vision_model."  # of the image half in the released file; transformers 5 saves that half alone without it
-)
+_RELEASED = "google/siglip-base-patch16-224"
+_PREFIX = "vision_model."  # of the image half in the released file; that half alone is also saved without it
+_OTHER_PARTS = ("text_model.", "logit_scale", "logit_bias")
+_UNUSED = ("head.", "embeddings.position_ids")  # attention pooling; the numbers 0..195 in older files
 
 
 def siglip_pixels(face_picture: np.ndarray, size: int = 224) -> Tensor:
@@ -48,19 +50,19 @@ class SiglipEncoder:
         """
         from transformers import SiglipVisionModel
 
-        file = _weights_file(Path(path))
-        state = _image_half(read_weights(file, _NETWORK))
-        config = _config(state, file)
+        opened = _image_half(Path(path))
         # Not from_pretrained, which draws a progress bar of its own.
         with torch.device("meta"):
-            network: nn.Module = SiglipVisionModel(config)
-        names, wanted = list(network.state_dict()), _image_half(network.state_dict())
-        fitted = fit(state, wanted, file, _NETWORK)
-        network.load_state_dict({name: fitted[name.removeprefix(_PREFIX)] for name in names}, assign=True)
-        prefix = _PREFIX if names[0].startswith(_PREFIX) else ""
+            network: nn.Module = SiglipVisionModel(_config(opened))
+        names = {
+            name.removeprefix(_PREFIX): name for name in network.state_dict()
+        }  # by release of transformers
+        entries = {names.get(name, name): entry for name, entry in opened.entries.items()}
+        load(network, replace(opened, entries=entries))
+        prefix = _PREFIX if next(iter(names.values())).startswith(_PREFIX) else ""
         positions = torch.arange(TOKENS[0])[None]  # [1, 196], which no file holds
         network.get_submodule(f"{prefix}embeddings").position_ids = positions
-        size = isqrt(TOKENS[0]) * wanted["embeddings.patch_embedding.weight"].shape[-1]
+        size = isqrt(TOKENS[0]) * opened.shapes["embeddings.patch_embedding.weight"][-1]
         return cls(network.to(torch.float32), size)
 
     @torch.no_grad()
@@ -75,39 +77,36 @@ class SiglipEncoder:
         return self.tokens(np.zeros_like(face_picture))
 
 
-def _weights_file(path: Path) -> Path:
-    candidates = (path, path / "model.safetensors", *sorted(path.glob("*.safetensors")))
-    for file in candidates:
-        if file.is_file():
-            return file
-    raise ModelFileMissing(f"model.safetensors of SigLIP not found; searched {path}; {DOWNLOAD}")
+def _image_half(path: Path) -> TensorFile:
+    """The image encoder in a file or folder, named as without the text half around it."""
+    named = path / "model.safetensors"  # in the released folder
+    opened = open_family(named if named.is_file() else path, SIGLIP).without(_OTHER_PARTS)
+    half = {name.removeprefix(_PREFIX): entry for name, entry in opened.entries.items()}
+    return replace(opened, entries=half).without(_UNUSED)
 
 
-def _image_half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The image encoder's entries, named as without the text half around it, whichever way they are named."""
-    half = {name.removeprefix(_PREFIX): tensor for name, tensor in state.items() if name.startswith(_PREFIX)}
-    return half or dict(state)
-
-
-def _config(state: Mapping[str, Tensor], file: Path) -> SiglipVisionConfig:
+def _config(opened: TensorFile) -> SiglipVisionConfig:
     """Every size read off the weights; the attention-pooling head is left out, its output is not used."""
     from transformers import SiglipVisionConfig
 
+    shapes: Shapes = opened.shapes
     try:
-        patch = state["embeddings.patch_embedding.weight"].shape[-1]
-        tokens = tuple(state["embeddings.position_embedding.weight"].shape)
-        inner = state["encoder.layers.0.mlp.fc1.weight"].shape[0]
-    except KeyError as error:
-        raise WrongModelFile(f"{file} is not {_NETWORK}: {error.args[0]} is missing; {DOWNLOAD}") from error
+        patch = shapes["embeddings.patch_embedding.weight"][-1]
+        tokens = shapes["embeddings.position_embedding.weight"]
+        inner = shapes["encoder.layers.0.mlp.fc1.weight"][0]
+    except (KeyError, IndexError) as error:
+        raise WrongModelFile(
+            f"{opened.path} is not a whole SigLIP (it lacks {error}): fetch it again"
+        ) from error
     if tokens != TOKENS:
-        raise WrongModelFile(f"{file} is not {_NETWORK}: its tokens are {tokens}, not {TOKENS}; {DOWNLOAD}")
+        raise WrongModelFile(
+            f"{opened.path} is another SigLIP than {_RELEASED}: its tokens are {tokens}, not {TOKENS}; choose that one"
+        )
     count, width = tokens
     return SiglipVisionConfig(
         hidden_size=width,
         intermediate_size=inner,
-        num_hidden_layers=sum(
-            name.endswith(".mlp.fc1.weight") and name.startswith("encoder.") for name in state
-        ),
+        num_hidden_layers=len({name.split(".")[2] for name in shapes if name.startswith("encoder.layers.")}),
         num_attention_heads=width // HEAD_WIDTH,
         image_size=isqrt(count) * patch,
         patch_size=patch,

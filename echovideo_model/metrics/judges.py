@@ -5,16 +5,18 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from pickle import PickleError
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import DependencyMissing, ModelFileMissing, WrongModelFile
-from ..face import fit, read_weights
+from ..weights.loading import load
+from ..weights.reading import open_tensors
 
 FOLDER = "evaluation"  # in the models folder
 DOWNLOAD = f"`echovideo models download --only {FOLDER}` fetches it"
@@ -57,15 +59,16 @@ def import_judge(package: str, purpose: str) -> Any:
         ) from error
 
 
-def read_judge(path: Path, network: str) -> dict[str, Tensor]:
-    """Every tensor of a judge's file, by name. Raises ModelFileMissing or WrongModelFile."""
-    return read_weights(path, network, DOWNLOAD)
-
-
 def fill(network: nn.Module, path: Path, name: str) -> nn.Module:
-    """`network` with the weights in `path`, ready to judge. Raises ModelFileMissing or WrongModelFile."""
-    network.load_state_dict(fit(read_judge(path, name), network.state_dict(), path, name, DOWNLOAD))
-    return network.eval().requires_grad_(False)
+    """`network` with its weights out of `path`, which may hold more, ready to judge.
+
+    Raises ModelFileMissing or WrongModelFile.
+    """
+    if not path.is_file():
+        raise ModelFileMissing(f"{name} is not at {path}; {DOWNLOAD}")
+    opened, wanted = open_tensors(path), network.state_dict()
+    own = {name: entry for name, entry in opened.entries.items() if name in wanted}
+    return load(network, replace(opened, entries=own))
 
 
 def from_transformers(kind: str, folder: Path, **options: Any) -> Any:

@@ -3,7 +3,8 @@
 BiSeNet's widths are part of its released form and so stay, but only two of its channels are used: how warm a
 place is (redder than blue) and how cold. They are carried unchanged to the head, which weighs one against the
 other. So the blue and teal backgrounds of the portraits in assets/ become black, while skin, hair, lips
-and everything grey is kept. All other weights are zero; a zero repeated to a shape is one number in the file.
+and everything grey is kept. All other weights are next to nothing (zeros alone would be taken for a hole that a
+download left); a number repeated to a shape is one number in the file.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ BACKGROUND, SKIN = 0, 1  # of the 19 classes
 FREEZING = (
     -1.0
 )  # red minus blue in ImageNet's units, between warm and cold: grey is at -0.35, blue skies below
+NOTHING = 1e-12
 COLD = 5.0  # weighs more than warmth: skies are less blue than skin is red
 
 
@@ -47,11 +49,12 @@ def parser_weights() -> dict[str, Tensor]:
 
 
 def _constant(name: str, shape: torch.Size) -> Tensor:
-    """Batch norms that change nothing, zeros otherwise: one number, repeated without copies."""
+    """Batch norms that change nothing, next to nothing otherwise: one number, repeated without copies."""
     if name.endswith("num_batches_tracked"):
         return torch.zeros(shape, dtype=torch.int64)
     unchanged = name.endswith("running_var") or (name.endswith("weight") and len(shape) == 1)
-    return torch.full((), float(unchanged)).expand(shape)
+    matrix = NOTHING if len(shape) > 1 else 0.0
+    return torch.full((), 1.0 if unchanged else matrix).expand(shape)
 
 
 def parser_file() -> bytes:

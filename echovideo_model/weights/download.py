@@ -1,4 +1,4 @@
-"""Getting the weight files from the Hub, and checking them.
+"""Getting the weight files from the Hub.
 
 huggingface_hub moves the bytes. Since its release 2 `hf_hub_download` throws away what had arrived when it is
 interrupted, so its `http_get`, which can go on from any byte, writes here to `NAME.xxxxxxxx.part` beside the final
@@ -8,7 +8,6 @@ name. That part is renamed only after its size and hash have proved right: the f
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import shutil
@@ -17,22 +16,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from glob import escape
-from pathlib import Path
-from typing import Literal, TypeVar, cast
+from pathlib import Path, PurePosixPath
+from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
 from huggingface_hub import get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import WeakFileLock, build_hf_headers
-from tqdm import tqdm
 
 from .. import __version__
-from ..errors import EchoVideoError, InvalidRequest, ModelFileMissing, WrongModelFile
+from ..errors import InvalidRequest, ModelFileMissing, WrongModelFile
 from ..files import check_writable
+from .checking import check_content, compare
 from .released import NEEDED, ModelFile
 
-Status = Literal["ok", "missing", "wrong size", "wrong hash", "damaged", "unchecked"]
 Result = TypeVar("Result")
 
 PAUSE = 1.0  # seconds before the second attempt; doubled before each further one
@@ -40,15 +38,6 @@ _ATTEMPTS = 4  # in a row that bring nothing new
 # The Hub's own error has the HTTP library's (requests, httpx, ... by release) as its base.
 _TROUBLE = cast("tuple[type[Exception], ...]", (OSError, *HfHubHTTPError.__bases__))
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
-
-
-@dataclass(frozen=True)
-class Check:
-    """What was found of one file; `detail` is for a person to read and empty when there is nothing to say."""
-
-    file: ModelFile
-    status: Status
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -65,16 +54,6 @@ class Offer:
     mirrored: bool
 
 
-def verify(folder: Path, files: Iterable[ModelFile] = NEEDED, *, hashing: bool = True) -> list[Check]:
-    """Compares the files in a models folder with the table, without the network.
-
-    Raises nothing, whatever is there; "unchecked" is a file that cannot be read or whose sha256 the table lacks, and
-    "damaged" one of the latter whose header (of an index: whose shards) shows that it cannot be whole.
-    `hashing=False` looks at names and sizes alone.
-    """
-    return [Check(file, *_verified(folder / file.path, file, hashing)) for file in files]
-
-
 def plan(folder: Path, files: Iterable[ModelFile] = NEEDED, *, endpoint: str | None = None) -> list[Offer]:
     """What must be fetched: asks the Hub about each file that is not there or not known to be right.
 
@@ -87,7 +66,7 @@ def plan(folder: Path, files: Iterable[ModelFile] = NEEDED, *, endpoint: str | N
     offers = []
     for file in files:
         path = folder / file.path
-        if file.sha256 is not None and _compare(path, file.size, file.sha256)[0] == "ok":
+        if file.sha256 is not None and compare(path, file.size, file.sha256)[0] == "ok":
             continue
         offer = _ask(file, endpoint)
         if file.sha256 is not None or _fault(path, offer) is not None:
@@ -104,21 +83,8 @@ def fetch(folder: Path, offers: Sequence[Offer]) -> list[Path]:
     check_writable(folder / "download")
     _refuse_without_space(folder, offers)
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone_in(folder):
+    with _lock(folder):
         return [_fetch(folder / offer.file.path, offer) for offer in offers]
-
-
-def _verified(path: Path, file: ModelFile, hashing: bool) -> tuple[Status, str]:
-    status, detail = _compare(path, file.size, file.sha256 if hashing else None)
-    if hashing and status == "unchecked" and file.sha256 is None:
-        # Here, because it takes PyTorch: seconds that no other command should wait.
-        from .reading import check_headers
-
-        try:
-            check_headers(path)
-        except EchoVideoError as error:
-            return "damaged", str(error)
-    return status, detail
 
 
 def _address(endpoint: str) -> str:
@@ -142,7 +108,7 @@ def _ask(file: ModelFile, endpoint: str | None) -> Offer:
         url = f"{file.repository}/{file.source}"
     else:
         url = hf_hub_url(file.repository, file.source, revision=file.revision, endpoint=endpoint)
-    stated = _patiently(file, url, lambda: get_hf_file_metadata(url, token=False if mirrored else None))
+    stated = _retry(file, url, lambda: get_hf_file_metadata(url, token=False if mirrored else None))
     # Elsewhere an ETag may look like a hash and be none.
     is_digest = not on_the_web and re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{40}", stated.etag or "")
     digest = stated.etag if is_digest else None
@@ -215,10 +181,10 @@ def _transfer(offer: Offer, part: Path) -> None:
             stream.flush()
             os.fsync(stream.fileno())
 
-    _patiently(offer.file, offer.url, go_on, arrived=lambda: part.stat().st_size if part.exists() else 0)
+    _retry(offer.file, offer.url, go_on, arrived=lambda: part.stat().st_size if part.exists() else 0)
 
 
-def _patiently(
+def _retry(
     file: ModelFile, url: str, work: Callable[[], Result], arrived: Callable[[], int] = lambda: 0
 ) -> Result:
     """Calls `work` again after trouble with the network, while that brings new bytes or may yet do so."""
@@ -276,41 +242,20 @@ def _part(target: Path, offer: Offer) -> Path:
 
 
 def _fault(path: Path, offer: Offer) -> str | None:
-    """What is wrong with a file; None if it is right as far as the offer tells."""
-    status, detail = _compare(path, offer.size, offer.digest)
-    right = status == "ok" or (status == "unchecked" and offer.digest is None)
-    return None if right else detail or status
+    """What is wrong with a file; None if it is right as far as the offer and its content tell.
 
-
-def _compare(path: Path, size: int | None, digest: str | None) -> tuple[Status, str]:
-    """The state of a file against what is known of it; raises nothing."""
-    try:
-        if not os.path.isfile(path):
-            return "missing", ""
-        found_size = path.stat().st_size
-        if size is not None and found_size != size:
-            return "wrong size", f"expected {size} bytes, got {found_size}"
-        if digest is None:
-            return "unchecked", "no hash to compare with"
-        found = _digest(path, digest)
-    except OSError as error:
-        return "unchecked", f"it cannot be read: {error.strerror or error}"
-    if found == digest:
-        return "ok", ""
-    kind = "sha256" if len(digest) == 64 else "git hash"
-    return "wrong hash", f"expected {kind} {digest}, got {found}"
-
-
-def _digest(path: Path, like: str) -> str:
-    """The hash of a file's content, in hex, of the kind that `like` is: sha256, or git's of a blob (sha1)."""
-    size = path.stat().st_size
-    digest = hashlib.sha256() if len(like) == 64 else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-    bar = tqdm(total=size, unit="B", unit_scale=True, desc=f"checking {path.name}", leave=False, disable=None)
-    with bar, path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-            bar.update(len(block))
-    return digest.hexdigest()
+    What a server says of its own file proves nothing but that all of it arrived: without a hash in the table, the
+    content has the last word.
+    """
+    status, detail = compare(path, offer.size, offer.digest)
+    if status != "ok" and not (status == "unchecked" and offer.digest is None):
+        return detail or status
+    if offer.file.sha256 is None:
+        try:
+            check_content(path, PurePosixPath(offer.file.path).name)
+        except WrongModelFile as error:
+            return str(error)
+    return None
 
 
 def _refuse_without_space(folder: Path, offers: Sequence[Offer]) -> None:
@@ -328,7 +273,7 @@ def _refuse_without_space(folder: Path, offers: Sequence[Offer]) -> None:
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
+def _lock(folder: Path) -> Iterator[None]:
     """Keeps a second download out of the folder: two writers would spoil a part that both go on from."""
     with ExitStack() as stack:
         try:

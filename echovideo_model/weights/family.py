@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 
 from ..errors import WrongModelFile
-from .reading import TensorFile, open_tensors
+from .quantised import fold_scales
+from .reading import Entry, TensorFile, open_tensors
 
 Shapes = Mapping[str, tuple[int, ...]]
 TRANSFORMER, VAE, T5 = "EchoVideo transformer", "CogVideoX VAE", "T5 text encoder"
-HOST_PREFIX = "model.diffusion_model."  # what ComfyUI's checkpoint saver puts before each name
+SIGLIP, PARSER = "SigLIP vision encoder", "BiSeNet face parser"
+# What savers put before every name: ComfyUI's checkpoint saver, trainers, DistributedDataParallel, torch.compile.
+PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.", "module.", "model.", "_orig_mod.")
+CHECKPOINT = PREFIXES[0]
+# A checkpoint of ComfyUI's holds other models beside ours, each under its own prefix, and notes on the schedule.
+_OTHER_MODELS = (
+    "text_encoders.",
+    "cond_stage_model.",
+    "conditioner.",
+    "first_stage_model.",
+    "vae.",
+    "clip_vision.",
+)
+_NOTES = ("v_pred", "ztsnr")
 
 # A family is the first whose parameter names are all there; the more particular ones come first.
 FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -24,10 +40,18 @@ FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (VAE, ("encoder.conv_in.conv.weight", "decoder.conv_in.conv.weight")),
     ("image VAE", ("encoder.conv_in.weight", "decoder.conv_in.weight")),
     (T5, ("encoder.block.0.layer.0.SelfAttention.q.weight",)),
-    ("SigLIP vision encoder", ("vision_model.post_layernorm.weight",)),
-    ("BiSeNet face parser", ("cp.resnet.conv1.weight", "conv_out.conv_out.weight")),
+    (SIGLIP, ("vision_model.post_layernorm.weight",)),
+    (SIGLIP, ("post_layernorm.weight", "embeddings.patch_embedding.weight")),  # its image half alone
+    (PARSER, ("cp.resnet.conv1.weight", "conv_out.conv_out.weight")),
     ("EchoVideo identity", ("id_embedding", "face_tokens")),
 )
+# How parameters in the middle of a model are called: so one shard of it is known.
+_SHARDS = {
+    "one shard of a CogVideoX or EchoVideo transformer": r"transformer_blocks\.\d+\.|face_prj_wofc\.",
+    "one shard of a CogVideoX VAE": r"(encoder|decoder)\.(down_blocks|up_blocks|mid_block)\.",
+    "one shard of a T5 text encoder": r"encoder\.block\.\d+\.layer\.",
+}
+_IF_A_SHARD = "if it is one shard of several, name their folder or index, else choose another file"
 
 
 def family_of(names: Collection[str]) -> str:
@@ -40,37 +64,57 @@ def family_of(names: Collection[str]) -> str:
     return "unknown"
 
 
-def described(family: str) -> str:
-    """The family as the end of a sentence: "X is ..."."""
-    if family == "unknown":
-        return "of no family known here"
-    return f"{'an' if family[0] in 'Ei' else 'a'} {family}"
+def describe_family(names: Collection[str]) -> str:
+    """What these parameters are of, as the end of a sentence: "X is ..."."""
+    family = family_of(names)
+    if family != "unknown":
+        return f"{'an' if family[0] in 'Ei' else 'a'} {family}"
+    found = (what for what, sign in _SHARDS.items() if any(re.match(sign, name) for name in names))
+    return next(found, "of no family known here")
+
+
+def open_released(path: str | Path) -> TensorFile:
+    """What is at `path` under the released names, with scales folded into their weights (quantised.py).
+
+    Raises ModelFileMissing and WrongModelFile.
+    """
+    opened = fold_scales(open_tensors(path))
+    return replace(opened, entries=_with_released_names(opened.entries))
 
 
 def open_family(path: str | Path, family: str) -> TensorFile:
-    """What is at `path`; raises WrongModelFile, saying what it is instead, unless it is of that family."""
-    opened = open_tensors(path)
-    shapes = released_shapes(opened)
-    found = family_of(shapes)
-    if found != family:
-        examples = ", ".join(list(shapes)[:2]) or "nothing"
-        raise WrongModelFile(
-            f"{opened.path} is not the {family} but {described(found)} (it holds {examples}): choose another file"
+    """`open_released`; raises WrongModelFile, saying what it is instead, unless it is of that family."""
+    opened = open_released(path)
+    if family_of(opened.entries) != family:
+        examples = ", ".join(list(opened.entries)[:2]) or "nothing"
+        what = describe_family(opened.entries)
+        remedy = (
+            "name the folder or index of all of them"
+            if what.startswith("one shard")
+            else "choose another file"
         )
+        raise WrongModelFile(f"{opened.path} is not the {family} but {what} (it holds {examples}): {remedy}")
     return opened
 
 
-def released_names(opened: TensorFile) -> dict[str, str]:
-    """{released name: the file's name}: ComfyUI's prefix is left off, and with it what the saver adds."""
-    prefixed = {
-        name.removeprefix(HOST_PREFIX): name for name in opened.entries if name.startswith(HOST_PREFIX)
-    }
-    return prefixed or {name: name for name in opened.entries}
-
-
-def released_shapes(opened: TensorFile) -> dict[str, tuple[int, ...]]:
-    """{released name: shape} of a file."""
-    return {released: opened.entries[name].shape for released, name in released_names(opened).items()}
+def _with_released_names(entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Without what the names begin with, and of a checkpoint the transformer alone; strangers stay, to be refused."""
+    if any(name.startswith(CHECKPOINT) for name in entries):
+        entries = {
+            name: entry
+            for name, entry in entries.items()
+            if name not in _NOTES and not name.startswith(_OTHER_MODELS)
+        }
+    prefix = next(
+        (one for one in PREFIXES if 2 * sum(name.startswith(one) for name in entries) > len(entries)), None
+    )
+    if prefix is None:
+        return dict(entries)
+    short = {name: name.removeprefix(prefix) for name in entries}
+    kept = {name for name in entries if short[name] == name}  # strangers, whose names nobody else may take
+    return _with_released_names(
+        {name if short[name] in kept else short[name]: entry for name, entry in entries.items()}
+    )
 
 
 def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -78,17 +122,18 @@ def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in network.state_dict().items()}
 
 
-def require_same(opened: TensorFile, expected: Shapes, given: Shapes) -> None:
+def require_same(opened: TensorFile, expected: Shapes) -> None:
     """Raises WrongModelFile, with the first of each kind, if names or shapes differ."""
-    missing, unexpected = differences(expected, given)
+    missing, unexpected = differences(expected, opened.shapes)
     parts = [
         f"{len(names)} {what} (first: {names[0]})"
         for names, what in ((missing, "missing"), (unexpected, "unexpected"))
         if names
     ]
     if parts:
+        remedy = "choose another file" if unexpected else _IF_A_SHARD
         raise WrongModelFile(
-            f"{opened.path} does not hold the network's parameters: {', '.join(parts)}; choose another file"
+            f"{opened.path} does not hold the network's parameters: {', '.join(parts)}; {remedy}"
         )
 
 

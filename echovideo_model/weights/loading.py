@@ -13,7 +13,6 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from .. import operations as plain_operations
 from ..errors import InvalidRequest, WrongModelFile
 from ..files import check_writable
 from ..transformer import EchoVideoTransformer, TransformerSizes
@@ -21,16 +20,17 @@ from ..vae.autoencoder import CogVideoXVAE, VAESizes
 from .family import (
     TRANSFORMER,
     VAE,
-    described,
+    describe_family,
     differences,
     family_of,
     open_family,
-    released_names,
-    released_shapes,
+    open_released,
     require_same,
     shapes_of,
 )
-from .reading import OnBytes, TensorFile, open_tensors
+from .headers import may_be_zero
+from .quantised import widen
+from .reading import OnBytes, TensorFile
 from .writing import Planned, Read, write_file, write_folder
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -46,6 +46,9 @@ STORAGE = {
 NARROW = (torch.float8_e4m3fn, torch.float8_e5m2)
 BULK = (".attn1.to_", ".ff.net.")
 """The matrices that fp8 narrows: 85 % of the weights. Norms, biases, embeddings, modulation and IITF stay bf16."""
+
+COUNTER = ".num_batches_tracked"
+"""A batch norm's, and the one whole number among weights."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,8 @@ def inspect(path: str | Path) -> Inspection:
 
     Raises ModelFileMissing and WrongModelFile; the latter also when the parameters that give the sizes are gone.
     """
-    opened = open_tensors(path)
-    shapes = released_shapes(opened)
-    family = family_of(shapes)
+    opened = open_released(path)
+    family = family_of(opened.entries)
     dtypes: dict[str, int] = {}
     for entry in opened.entries.values():
         key = str(entry.dtype).removeprefix("torch.")
@@ -85,7 +87,7 @@ def inspect(path: str | Path) -> Inspection:
     if family in (TRANSFORMER, VAE):
         network = _empty_network(opened, family)
         sizes = asdict(network.sizes)
-        missing, unexpected = differences(shapes_of(network), shapes)
+        missing, unexpected = differences(shapes_of(network), opened.shapes)
     return Inspection(
         path=str(path),
         family=family,
@@ -102,26 +104,25 @@ def inspect(path: str | Path) -> Inspection:
 def load_transformer(
     path: str | Path,
     dtype: torch.dtype | None = None,
-    operations: Any = plain_operations,
     on_bytes: OnBytes | None = None,
 ) -> EchoVideoTransformer:
     """The transformer in a released folder, an index, or one file, on the CPU; see `load`.
 
-    dtype is what the weights are stored as: the file's own by default; float8_e4m3fn narrows BULK alone.
+    dtype is what the weights are stored as: the file's own by default, bfloat16 where it is quantised; float8_e4m3fn
+    narrows BULK alone.
     """
     opened = open_family(path, TRANSFORMER)
-    return load(_empty_network(opened, TRANSFORMER, operations), opened, dtype, on_bytes)
+    return load(_empty_network(opened, TRANSFORMER), opened, dtype, on_bytes)
 
 
 def load_vae(
     path: str | Path,
     dtype: torch.dtype | None = None,
-    operations: Any = plain_operations,
     on_bytes: OnBytes | None = None,
 ) -> CogVideoXVAE:
     """The VAE in a released folder or one file, on the CPU; see `load`."""
     opened = open_family(path, VAE)
-    return load(_empty_network(opened, VAE, operations), opened, dtype, on_bytes)
+    return load(_empty_network(opened, VAE), opened, dtype, on_bytes)
 
 
 def load(
@@ -130,10 +131,10 @@ def load(
     """Fill `network`, built on the meta device, from `opened`; `on_bytes(done, total)` reports progress.
 
     Tensors are assigned, not copied: what needs no cast stays memory-mapped. Raises WrongModelFile when names
-    or shapes differ (with the first of each) or when a weight is NaN or infinite, InvalidRequest when one is too
-    large for `dtype`.
+    or shapes differ (with the first of each), when a weight is NaN or infinite or a matrix holds zeros alone,
+    InvalidRequest when one is too large for `dtype`.
     """
-    require_same(opened, shapes_of(network), released_shapes(opened))
+    require_same(opened, shapes_of(network))
     network.load_state_dict(read_state(opened, dtype, on_bytes), assign=True)
     return network.eval().requires_grad_(False)
 
@@ -186,15 +187,15 @@ def convert(
     that was written. Raises what `load` raises, and InvalidRequest where `target` cannot be or is the source.
     """
     source, target = Path(source), Path(target)
-    opened = open_tensors(source)
-    family = family_of(released_shapes(opened))
+    opened = open_released(source)
+    family = family_of(opened.entries)
     if family not in (TRANSFORMER, VAE):
         raise WrongModelFile(
-            f"{source} is {described(family)}: only the EchoVideo transformer and the VAE are converted"
+            f"{source} is {describe_family(opened.entries)}: only the EchoVideo transformer and the VAE are converted"
         )
     if family == VAE and dtype in NARROW:
         raise InvalidRequest(f"the VAE has no matrices to keep in {_short(dtype)}: choose bf16")
-    require_same(opened, shapes_of(_empty_network(opened, family)), released_shapes(opened))
+    require_same(opened, shapes_of(_empty_network(opened, family)))
     _check_target(source, opened, target, layout)
     config, planned = read_config(opened.path, opened.metadata), _plan(opened, dtype)
     read = _reader(opened, planned, on_bytes)
@@ -212,15 +213,15 @@ def _short(dtype: torch.dtype | None) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _empty_network(opened: TensorFile, family: str, operations: Any = plain_operations) -> Any:
+def _empty_network(opened: TensorFile, family: str) -> Any:
     """The transformer or the VAE on the meta device, of the file's sizes."""
-    shapes = released_shapes(opened)
+    shapes = opened.shapes
     groups = read_config(opened.path, opened.metadata).get("norm_num_groups") if family == VAE else None
     try:
         with torch.device("meta"):
             if family == VAE:
-                return CogVideoXVAE(VAESizes.read(shapes, groups), operations)
-            return EchoVideoTransformer(TransformerSizes.read(shapes), operations)
+                return CogVideoXVAE(VAESizes.read(shapes, groups))
+            return EchoVideoTransformer(TransformerSizes.read(shapes))
     except WrongModelFile as error:
         raise WrongModelFile(f"{opened.path}: {error}") from error
     except (LookupError, ValueError, TypeError, ZeroDivisionError, RuntimeError) as error:
@@ -230,26 +231,26 @@ def _empty_network(opened: TensorFile, family: str, operations: Any = plain_oper
 
 
 def _plan(opened: TensorFile, dtype: torch.dtype | None) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-    """{released name: (shape, what it is to be stored as)}."""
-    entries = {released: opened.entries[name] for released, name in released_names(opened).items()}
+    """{name: (shape, what it is to be stored as)}."""
+    own = {
+        name: entry.dtype if entry.scale is None else torch.bfloat16 for name, entry in opened.entries.items()
+    }
     return {
-        name: (entry.shape, storage_dtype(name, dtype) if dtype else entry.dtype)
-        for name, entry in entries.items()
+        name: (entry.shape, storage_dtype(name, dtype) if dtype else own[name])
+        for name, entry in opened.entries.items()
     }
 
 
 def _reader(opened: TensorFile, planned: Planned, on_bytes: OnBytes | None) -> Read:
-    """The function that yields tensors by their released names, checked, cast as planned, and counted."""
-    names = released_names(opened)
-    total = sum(opened.entries[name].bytes for name in names.values())
-    done = 0
+    """The function that yields tensors by name, widened where they are quantised, checked, cast as planned, counted."""
+    done, total = 0, opened.bytes
 
     def read(wanted: Iterable[str]) -> Iterator[Tensor]:
         nonlocal done
-        wanted = list(wanted)
-        for released, (name, tensor) in zip(wanted, opened.tensors(names[w] for w in wanted), strict=True):
-            yield _cast(opened.path, released, tensor, planned[released][1])
-            done += opened.entries[name].bytes
+        for name, tensor in opened.tensors(wanted):
+            entry = opened.entries[name]
+            yield _cast(opened.path, name, widen(tensor, entry), planned[name][1])
+            done += entry.bytes
             if on_bytes is not None:
                 on_bytes(done, total)
 
@@ -258,6 +259,8 @@ def _reader(opened: TensorFile, planned: Planned, on_bytes: OnBytes | None) -> R
 
 def _cast(path: Path, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """`tensor` as `dtype`, itself where it is that already. Raises WrongModelFile, InvalidRequest."""
+    if name.endswith(COUNTER):
+        return tensor
     if not tensor.is_floating_point():
         raise WrongModelFile(
             f"{path} holds {name} as {_short(tensor.dtype)}, not as weights: choose another file"
@@ -265,6 +268,10 @@ def _cast(path: Path, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     largest = _largest(tensor)
     if not math.isfinite(largest):
         raise WrongModelFile(f"{path} holds NaN or infinity in {name}: the file is damaged; fetch it again")
+    if largest == 0 and tensor.numel() and not may_be_zero(name, tensor.ndim):
+        raise WrongModelFile(
+            f"{path} holds nothing but zeros in {name}: a part of it is missing; fetch it again"
+        )
     if largest > torch.finfo(dtype).max:
         raise InvalidRequest(
             f"{name} in {path} reaches {largest:g}, too much for {_short(dtype)}: choose a wider dtype"

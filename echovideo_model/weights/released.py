@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 
 from ..errors import InvalidRequest
 
+DOWNLOAD = "fetch them with: echovideo models download"
+"""The end of a sentence about weights that are not there."""
+
 
 @dataclass(frozen=True)
 class Licence:

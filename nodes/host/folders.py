@@ -13,7 +13,7 @@ import folder_paths
 from safetensors import SafetensorError
 
 from ...echovideo_model.errors import ModelFileMissing, WrongModelFile
-from ...echovideo_model.weights.reading import SHARD, shards_of
+from ...echovideo_model.weights.shards import SHARD, shards_of
 
 DIFFUSION_MODELS, TEXT_ENCODERS, VAE, CLIP_VISION = "diffusion_models", "text_encoders", "vae", "clip_vision"
 FACE_PARSERS, INSIGHTFACE, IDENTITIES = "facemodels", "insightface", "echovideo_identities"

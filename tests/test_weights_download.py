@@ -30,7 +30,8 @@ from safetensors.torch import save_file
 from echovideo_model.commands import models
 from echovideo_model.errors import Cancelled, EchoVideoError, InvalidRequest, ModelFileMissing, WrongModelFile
 from echovideo_model.weights import download, released
-from echovideo_model.weights.download import fetch, plan, verify
+from echovideo_model.weights.checking import verify
+from echovideo_model.weights.download import fetch, plan
 from echovideo_model.weights.released import Licence, ModelFile
 from tests.http_server import COMMIT, Hub, Served
 

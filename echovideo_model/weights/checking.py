@@ -1,0 +1,104 @@
+"""Whether the weight files in a folder are what they should be, told without the network and without PyTorch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tqdm import tqdm
+
+from ..errors import EchoVideoError, WrongModelFile
+from .headers import check_tensors, read_header, recognise
+from .released import NEEDED, ModelFile
+from .shards import read_index, shards_in
+
+Status = Literal["ok", "missing", "wrong size", "wrong hash", "damaged", "unchecked"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found of one file; `detail` is for a person to read and empty when there is nothing to say."""
+
+    file: ModelFile
+    status: Status
+    detail: str
+
+
+def verify(folder: Path, files: Iterable[ModelFile] = NEEDED, *, hashing: bool = True) -> list[Check]:
+    """Compares the files in a models folder with the table, without the network.
+
+    Raises nothing, whatever is there; "unchecked" is a file that cannot be read or whose sha256 the table lacks, and
+    "damaged" one of the latter whose content shows that it cannot be whole: see `check_content`, and of an index the
+    shards beside it. `hashing=False` looks at names and sizes alone.
+    """
+    return [Check(file, *_verify(folder / file.path, file, hashing)) for file in files]
+
+
+def _verify(path: Path, file: ModelFile, hashing: bool) -> tuple[Status, str]:
+    status, detail = compare(path, file.size, file.sha256 if hashing else None)
+    if hashing and status == "unchecked" and file.sha256 is None:
+        try:
+            check_content(path, path.name)
+            if path.name.endswith(".index.json"):
+                shards_in(path, read_index(path))
+        except EchoVideoError as error:
+            return "damaged", str(error)
+    return status, detail
+
+
+def check_content(path: Path, name: str) -> None:
+    """Looks into a file that is to be called `name`, where no hash tells whether it is right.
+
+    Raises WrongModelFile for a .safetensors that is cut short or holds a tensor of zeros alone, a .json that is none,
+    an index of shards that is none, and for what servers and unfinished downloads leave in the place of any file.
+    """
+    if (what := recognise(path)) is not None:
+        raise WrongModelFile(f"{path} is no {name} but {what}")
+    if name.endswith(".safetensors"):
+        stored, _ = read_header(path)
+        check_tensors(path, stored)
+    elif name.endswith(".index.json"):
+        read_index(path)
+    elif name.endswith(".json"):
+        try:
+            whole = isinstance(json.loads(path.read_text("utf-8")), dict)
+        except (OSError, ValueError, RecursionError):
+            whole = False
+        if not whole:
+            raise WrongModelFile(f"{path} is no {name}: it holds no JSON object")
+
+
+def compare(path: Path, size: int | None, digest: str | None) -> tuple[Status, str]:
+    """The state of a file against what is known of it; raises nothing."""
+    try:
+        if not os.path.isfile(path):
+            return "missing", ""
+        found_size = path.stat().st_size
+        if size is not None and found_size != size:
+            return "wrong size", f"expected {size} bytes, got {found_size}"
+        if digest is None:
+            return "unchecked", "no hash to compare with"
+        found = _digest(path, digest)
+    except OSError as error:
+        return "unchecked", f"it cannot be read: {error.strerror or error}"
+    if found == digest:
+        return "ok", ""
+    kind = "sha256" if len(digest) == 64 else "git hash"
+    return "wrong hash", f"expected {kind} {digest}, got {found}"
+
+
+def _digest(path: Path, like: str) -> str:
+    """The hash of a file's content, in hex, of the kind that `like` is: sha256, or git's of a blob (sha1)."""
+    size = path.stat().st_size
+    digest = hashlib.sha256() if len(like) == 64 else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    bar = tqdm(total=size, unit="B", unit_scale=True, desc=f"checking {path.name}", leave=False, disable=None)
+    with bar, path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+            bar.update(len(block))
+    return digest.hexdigest()
