@@ -148,7 +148,7 @@ def test_every_command_of_the_table_works(hub: Hub, folder: Path) -> None:
         elif name == "demo":
             continue  # by .ci/run, twice
         else:
-            run(["echovideo", name, *rest.replace("PATH", "path/to/ComfyUI").split()], hub)
+            run(["echovideo", name, *shlex.split(rest.replace("PATH", "path/to/ComfyUI"))], hub)
 
 
 def test_the_library_s_example_works(hub: Hub, folder: Path, tiny_set: Path) -> None:
