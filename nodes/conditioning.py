@@ -34,6 +34,11 @@ def side_input(name: str, default: int, tooltip: str) -> io.Int.Input:
     return io.Int.Input(name, default=default, min=MIN_SIDE, max=MAX_SIDE, step=SIDE_STEP, tooltip=tooltip)
 
 
+def nearest_length(frames: float) -> int:
+    """The nearest number of frames that the VAE can make: 4n + 1."""
+    return FRAME_STEP * max(0, round((frames - 1) / FRAME_STEP)) + 1
+
+
 def length_input(name: str) -> io.Int.Input:
     return io.Int.Input(
         name, default=TRAINED_FRAMES, min=1, max=MAX_FRAMES, step=FRAME_STEP, tooltip=LENGTH_TOOLTIP
@@ -66,7 +71,14 @@ class EchoVideoConditioning(io.ComfyNode):
                 side_input("width", 640, "Of the video, in pixels."),
                 side_input("height", 480, "Of the video, in pixels."),
                 length_input("length"),
-                io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Videos to make at once."),
+                io.Int.Input(
+                    "batch_size",
+                    default=1,
+                    min=1,
+                    max=64,
+                    tooltip="Videos to make at once. Put Rebatch Latents before VAE Decode, or all of them end in one "
+                    "file.",
+                ),
                 strength_input(
                     "id_strength", "How much of who it is (ArcFace). Lower it if the face looks stiff."
                 ),
@@ -128,7 +140,7 @@ class EchoVideoConditioning(io.ComfyNode):
         strengths = Strengths(id_strength, face_strength, face_latent_strength)
         both = condition(positive, negative, identity, face_latent, strengths, start_percent, end_percent)
         device = comfy.model_management.intermediate_device()
-        shape = latent_shape(length, height, width, batch_size)
+        shape = latent_shape(nearest_length(length), height, width, batch_size)
         return io.NodeOutput(*both, {"samples": torch.zeros(shape, device=device)})
 
 
@@ -183,5 +195,5 @@ class EchoVideoVideoSize(io.ComfyNode):
     ) -> io.NodeOutput:
         width, height = SIZES.get(size, (round_down(free_width), round_down(free_height)))
         wanted = frames if measure == "frames" else seconds * FPS
-        length = FRAME_STEP * max(0, round((wanted - 1) / FRAME_STEP)) + 1
+        length = nearest_length(wanted)
         return io.NodeOutput(width, height, length, FPS, length / FPS)

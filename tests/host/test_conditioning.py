@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 from echovideo_model.identity import Identity
-from testbed.graphs import conditioning, loaders, node, out, prompts, sampled
+from testbed.graphs import conditioning, loaders, node, out, prompts, sampled, video
 from testbed.harness import Host, failing
 
 FACE_LATENT_ALONE = {"id_strength": 0.0, "face_strength": 0.0}
@@ -80,3 +81,35 @@ def test_a_chained_conditioning_keeps_nothing_of_the_first(host: Host) -> None:
 def test_nan_is_no_moment_of_the_sampling(host: Host) -> None:
     graph = with_identity(put_person(host, "somebody"), start_percent=float("nan")) | sampled(steps=1)
     assert "start" in failing(host, graph)
+
+
+@pytest.mark.parametrize(("length", "frames"), [(50, 13), (52, 14), (2, 1), (49, 13)])
+def test_a_length_between_two_that_can_be_made_is_the_nearest_in_both_nodes(
+    host: Host, length: int, frames: int
+) -> None:
+    """Only the API can ask for one: on the page, the input moves in steps of 4."""
+    given = loaders() | prompts() | conditioning(length=length, width=64) | saved_latent()
+    size = {
+        "size": "free",
+        "free_width": 64,
+        "free_height": 64,
+        "measure": "frames",
+        "frames": length,
+        "seconds": 1.0,
+    }
+    sized = loaders() | prompts() | conditioning(length=out("size", 2), width=64) | saved_latent()
+    sized["size"] = node("EchoVideoVideoSize", **size)
+    assert run(host, given).shape[2] == frames
+    assert run(host, sized).shape[2] == frames
+
+
+def saved_latent() -> dict[str, Any]:
+    return {"latents_saved": node("SaveLatent", samples=out("cond", 2), filename_prefix="latents")}
+
+
+def test_videos_of_a_batch_are_files_of_their_own_behind_rebatch_latents(host: Host) -> None:
+    graph = loaders() | prompts() | conditioning(batch_size=2) | sampled(steps=1) | video("parts")
+    graph["parts"] = node("RebatchLatents", latents=out("latents"), batch_size=1)
+    done = host.run(graph)
+    assert done.status == "success", done.message
+    assert len(done.outputs["video"]["images"]) == 2
