@@ -26,7 +26,7 @@ from echovideo_model.nano.palette import CLOTHES
 from echovideo_model.nano.scenes import PLACES
 from echovideo_model.nano.split import FIRST_HELD_OUT
 
-MOMENTS, SIDE, BATCH, STEPS, WIDTH = 9, 96, 10, (400,), 96
+MOMENTS, SIDE, BATCH, STEPS = 9, 96, 10, (500,)
 QUESTIONS: dict[str, list[str]] = {
     "place": list(PLACES),
     "colour": list(CLOTHES),
@@ -36,34 +36,41 @@ QUESTIONS: dict[str, list[str]] = {
 
 
 class Judges(nn.Module):
-    """[B, 9, 3, 96, 96] in -1..1 -> logits of every answer, by question."""
+    """[B, 9, 3, 96, 96] in -1..1 -> logits of every answer, by question.
+
+    Place and colour are told from the middle moment; camera and action from all moments in grey, as the channels of
+    one picture, less their mean: what moves is all that is left.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.see = nn.Sequential(  # each moment beside its difference to the one before
-            Block(6, 24, 4, 2),
-            Block(24, 40, 4, 2),
-            Block(40, 40, skip=True),
-            Block(40, 64, 4, 2),
+        self.look = nn.Sequential(
+            Block(3, 24, 4, 2), Block(24, 32, 4, 2), Block(32, 48, 4, 2), Block(48, 16, 4, 2), nn.Flatten()
+        )
+        self.still = nn.ModuleDict(
+            {name: nn.Linear(16 * 36, len(QUESTIONS[name])) for name in ("place", "colour")}
+        )
+        self.follow = nn.Sequential(
+            Block(MOMENTS, 48, 4, 2),
+            Block(48, 64, 4, 2),
             Block(64, 64, skip=True),
             Block(64, 96, 4, 2),
-            Block(96, 16, 1),
+            Block(96, 96, skip=True),
+            Block(96, 128, 4, 2),
+            Block(128, 128, skip=True),
+            Block(128, 32, 1),
             nn.Flatten(),
-            nn.Linear(16 * 36, WIDTH),
-        )
-        self.follow = nn.Sequential(nn.ReLU(), nn.Linear(MOMENTS * WIDTH, 192), nn.ReLU())
-        self.still = nn.ModuleDict(
-            {name: nn.Linear(WIDTH, len(QUESTIONS[name])) for name in ("place", "colour")}
+            nn.Linear(32 * 36, 192),
+            nn.ReLU(),
         )
         self.moving = nn.ModuleDict(
             {name: nn.Linear(192, len(QUESTIONS[name])) for name in ("camera", "action")}
         )
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        change = torch.cat([torch.zeros_like(x[:, :1]), x[:, 1:] - x[:, :-1]], 1)
-        seen = self.see(torch.cat([x, change], 2).flatten(0, 1)).unflatten(0, x.shape[:2])  # [B, 9, 96]
-        followed = self.follow(seen.flatten(1))
-        answers = {name: head(seen.mean(1)) for name, head in self.still.items()}
+        grey = x.mean(2)  # [B, 9, 96, 96]
+        followed, seen = self.follow(4 * (grey - grey.mean(1, keepdim=True))), self.look(x[:, MOMENTS // 2])
+        answers = {name: head(seen) for name, head in self.still.items()}
         return answers | {name: head(followed) for name, head in self.moving.items()}
 
     @classmethod
@@ -100,6 +107,13 @@ def _sample(step: int, i: int) -> tuple[Tensor, dict[str, int]]:
     return pixels, {name: answers.index(str(clip.labels[name])) for name, answers in QUESTIONS.items()}
 
 
+def _mirrored(sample: tuple[Tensor, dict[str, int]]) -> tuple[Tensor, dict[str, int]]:
+    pixels, right = sample
+    camera = QUESTIONS["camera"][right["camera"]]
+    other = {"pan left": "pan right", "pan right": "pan left"}.get(camera, camera)
+    return pixels.flip(3), right | {"camera": QUESTIONS["camera"].index(other)}
+
+
 def main() -> None:
     args = arguments(__doc__, STEPS)
     torch.manual_seed(5)
@@ -107,7 +121,8 @@ def main() -> None:
     judges = Judges()
 
     def loss_of(step: int) -> dict[str, Tensor]:
-        pixels, right = zip(*(_sample(step, i) for i in range(BATCH)), strict=True)
+        samples = [_sample(step, i) for i in range(BATCH)]
+        pixels, right = zip(*samples, *map(_mirrored, samples), strict=True)
         answers = judges(torch.stack(pixels))
         return {
             name: F.cross_entropy(logits, torch.tensor([one[name] for one in right]))

@@ -20,7 +20,7 @@ from echovideo_model.face.detect import DETECTOR
 from echovideo_model.files import replacing
 from echovideo_model.tiny.graph import Graph
 
-SIDE, BATCH, STEPS = 320, 8, (900, 1400)
+SIDE, BATCH, STEPS = 320, 8, (900, 900)
 STRIDES, ANCHORS = (8, 16, 32), 2
 SIZES = np.array(
     [[36, 60], [90, 130], [190, 280]], np.float32

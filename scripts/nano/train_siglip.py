@@ -29,7 +29,7 @@ from echovideo_model.files import replacing
 from echovideo_model.nano import Person
 from echovideo_model.nano.people import ALTERNATIVES
 
-BATCH, STEPS, SEEN = 12, (300,), 49
+BATCH, STEPS, SEEN = 12, (300, 400), 49
 PATCH, INNER, POOLED, CELLS = 16, 128, 128, 4
 COUNT, WIDTH = TOKENS
 SIZES = {
