@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
+from ..errors import InvalidRequest
 from .palette import ACCENTS, EYE_COLOURS, HAIR_COLOURS, LIPS, SKINS
-from .people import BEARDS, EARRINGS, FACES, HATS, NOSES, Person
+from .people import ALTERNATIVES, BEARDS, EARRINGS, FACES, HATS, NOSES, Person
 
 _HAIR = {  # style: what it is called, {0} for its colour
     "cropped": "short {0} hair",
@@ -52,6 +54,11 @@ _NOUN_WORDS = {
     "boy": "man",
     "he": "man",
 }
+_SKIN_WORDS = {"dark": "deep", "black": "deep", "pale": "porcelain", "white": "fair"}
+_EYE_WORDS = {"black": "dark", "gray": "grey", "hazel": "amber"}
+_OTHER_WORDS = """a an the and or of in on has have who is wears wearing somebody someone person with without no hair
+haired skin skinned eye eyes eyed face nose lips beard bearded freckles freckled glasses spectacles hat hats cap
+earring earrings hoops studs side"""
 _ACCENT_WORDS = {"yellow": "gold", "golden": "gold", "violet": "purple"}
 
 
@@ -79,7 +86,13 @@ def tell(person: Person) -> str:
 
 
 def read(words: str) -> dict[str, str]:
-    """The parameters that `words` name; see Person.from_description."""
+    """The parameters that `words` name; see Person.from_description. Raises InvalidRequest for other words."""
+    strange = [word for word in re.findall(r"[^\W\d_]+", words.lower()) if word not in _known()]
+    if strange:
+        raise InvalidRequest(
+            f'cannot draw "{", ".join(strange)}": describe skin, hair, eyes, face, nose, lips, beard, freckles, '
+            'glasses, hat and earrings, for instance "a woman with curly ginger hair and round green glasses"'
+        )
     found: dict[str, str] = {}
     for part in re.split(r",| and | with |;|\.", words.lower()):
         tokens = re.findall(r"[a-z]+(?:-eye)?", part)
@@ -90,6 +103,15 @@ def read(words: str) -> dict[str, str]:
         found |= _read_head(part, tokens, here)
         found |= _read_worn(part, tokens, here)
     return found
+
+
+@lru_cache(maxsize=1)
+def _known() -> frozenset[str]:
+    """Every word that has a meaning here, or needs none."""
+    texts = [name for names in ALTERNATIVES.values() for name in names]
+    for table in (_HAIR, _STYLE_WORDS, _COLOUR_WORDS, _NOUN_WORDS, _ACCENT_WORDS, _SKIN_WORDS, _EYE_WORDS):
+        texts += [*table, *table.values()]
+    return frozenset(re.findall("[a-z]+", " ".join([*texts, _OTHER_WORDS])))
 
 
 def _read_head(part: str, tokens: list[str], here: set[str]) -> dict[str, str]:
@@ -106,11 +128,9 @@ def _read_head(part: str, tokens: list[str], here: set[str]) -> dict[str, str]:
             {"hair": "bald"} if "no" in here else _named("hair_colour", part, HAIR_COLOURS, _COLOUR_WORDS)
         )
     if here & {"skin", "skinned"}:
-        found |= _named(
-            "skin", part, SKINS, {"dark": "deep", "black": "deep", "pale": "porcelain", "white": "fair"}
-        )
+        found |= _named("skin", part, SKINS, _SKIN_WORDS)
     if here & {"eyes", "eyed"}:
-        found |= _named("eye_colour", part, EYE_COLOURS, {"black": "dark", "gray": "grey", "hazel": "amber"})
+        found |= _named("eye_colour", part, EYE_COLOURS, _EYE_WORDS)
     if "lips" in here:
         found |= _named("lips", part, LIPS, {})
     if "nose" in here:

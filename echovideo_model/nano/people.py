@@ -82,7 +82,7 @@ class Person:
     @classmethod
     def from_description(cls, words: str, seed: int = 0) -> Person:
         """Whoever `words` describe, for instance "a man with a ginger beard and round green glasses"; what they leave
-        open comes from the seed. Words that are not the world's are passed over."""
+        open comes from the seed. Raises InvalidRequest naming the words that mean nothing here."""
         from .describing import read
 
         return _drawn(np.random.default_rng([seed, 0x9E0]), read(words))
