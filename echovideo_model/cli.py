@@ -20,10 +20,10 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from . import __version__
-from .commands import convert, demo, draw, generate, identity, inspect, models, score
+from .commands import convert, demo, draw, generate, identity, inspect, models, prepare, score, train
 from .errors import Cancelled, EchoVideoError
 
-COMMANDS = (generate, demo, draw, identity, convert, inspect, score, models)
+COMMANDS = (generate, demo, draw, identity, convert, inspect, score, prepare, train, models)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

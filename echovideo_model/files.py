@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -40,6 +41,26 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     with _beside(path) as (target, temporary):
         yield temporary
         os.replace(temporary, target)
+
+
+@contextmanager
+def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """The same for a folder: yields a new one beside `path`, which takes the place of an older one when the block
+    succeeds. Between two renames, for an instant, there is neither. Raises InvalidRequest as `replacing` does."""
+    target = Path(os.path.realpath(path))
+    made, older = (target.with_name(f".{secrets.token_hex(6)}") for _ in range(2))
+    try:
+        made.mkdir(parents=True)
+        yield made
+        with suppress(FileNotFoundError):
+            os.rename(target, older)
+        os.rename(made, target)
+    except OSError as error:
+        happened, remedy = _REASONS.get(error.errno or 0, (str(error), "choose another path"))
+        raise _refusal(path, happened, remedy) from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(older, ignore_errors=True)
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

@@ -58,7 +58,7 @@ class TextEncoder:
         network.load_state_dict(state | {EMBEDDING[1]: state[EMBEDDING[0]]}, assign=True)
         network.encoder.set_input_embeddings(network.shared)  # one matrix again, not two that are equal
         return cls(
-            network.eval().requires_grad_(False), _load_tokenizer(Path(tokenizer), network.config.vocab_size)
+            network.eval().requires_grad_(False), load_tokenizer(Path(tokenizer), network.config.vocab_size)
         )
 
     def to(self, device: torch.device | str) -> TextEncoder:
@@ -158,8 +158,12 @@ def _t5_sizes(path: Path, shapes: Shapes) -> dict[str, Any]:
     }
 
 
-def _load_tokenizer(folder: Path, words: int) -> Any:
-    """The tokenizer for a word embedding of that many rows: T5 rounds its vocabulary up to the next 128."""
+def load_tokenizer(folder: Path, words: int | None = None) -> Any:
+    """T5's tokenizer in a folder with spiece.model or tokenizer.json.
+
+    words: rows of the word embedding that it is for, which T5 rounds up to the next 128. Raises ModelFileMissing,
+    and WrongModelFile if it cannot be read or is for another embedding.
+    """
     from transformers import T5Tokenizer
 
     if not (folder / "spiece.model").is_file() and not (folder / "tokenizer.json").is_file():
@@ -171,7 +175,7 @@ def _load_tokenizer(folder: Path, words: int) -> Any:
         known = len(tokenizer)  # transformers before 5 gives False for a damaged file
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise WrongModelFile(f"the tokenizer in {folder} cannot be read: fetch it again") from error
-    if not words - 128 < known <= words:
+    if words is not None and not words - 128 < known <= words:
         raise WrongModelFile(
             f"the tokenizer in {folder} knows {known} pieces and the text encoder {words}: fetch it again"
         )

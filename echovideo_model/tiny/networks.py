@@ -13,6 +13,7 @@ from torch import Tensor
 from ..iitf import IITFSizes
 from ..transformer import EchoVideoTransformer, TransformerSizes
 from ..vae.autoencoder import CogVideoXVAE, VAESizes
+from ..weights.configuration import transformer_config
 from .tokenizer import SENTINELS, SPECIAL, WORD_PIECES
 from .weights import seeded_state
 
@@ -45,38 +46,9 @@ VAE_SIZES = VAESizes(channels=(8, 8, 16, 16), layers=1, groups=4)
 
 def transformer_files() -> Files:
     """The `transformer` folder: EchoVideo's denoiser in two shards."""
-    sizes = TRANSFORMER_SIZES
-    config = {
-        "_class_name": "EchoVideoLDM",
-        "_diffusers_version": "0.31.0",
-        "activation_fn": "gelu-approximate",
-        "attention_bias": True,
-        "attention_head_dim": sizes.head_width,
-        "dropout": 0.0,
-        "flip_sin_to_cos": True,
-        "freq_shift": 0,
-        "in_channels": sizes.in_channels,
-        "max_text_seq_length": sizes.iitf.text_tokens,
-        "norm_elementwise_affine": True,
-        "norm_eps": 1e-05,
-        "num_attention_heads": sizes.heads,
-        "num_layers": sizes.blocks,
-        "out_channels": sizes.out_channels,
-        "patch_size": sizes.patch,
-        "sample_frames": 49,
-        "sample_height": 60,
-        "sample_width": 90,
-        "spatial_interpolation_scale": 1.875,
-        "temporal_compression_ratio": 4,
-        "temporal_interpolation_scale": 1.0,
-        "text_embed_dim": sizes.iitf.text_width,
-        "time_embed_dim": sizes.time_width,
-        "timestep_activation_fn": "silu",
-        "use_rotary_positional_embeddings": True,
-    }
     with torch.device("meta"):
-        network = EchoVideoTransformer(sizes)
-    yield "config.json", _json(config)
+        network = EchoVideoTransformer(TRANSFORMER_SIZES)
+    yield "config.json", _json(transformer_config(TRANSFORMER_SIZES))
     yield from _shards("diffusion_pytorch_model", seeded_state(network))
 
 

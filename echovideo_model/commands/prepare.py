@@ -1,0 +1,82 @@
+"""`echovideo prepare`: a folder of videos with captions beside them becomes examples to train on."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidRequest
+from ..limits import TRAINED_SIZES
+from . import say
+from .arguments import Bars, add_models, models_folder
+
+
+def register(subparsers: Any) -> None:
+    """Adds `prepare` to the parser of `echovideo`."""
+    parser = subparsers.add_parser(
+        "prepare",
+        help="encode clips and captions, once, for training",
+        description="Encode every video in CLIPS, with its caption in a .txt of the same name, for `echovideo train`. "
+        "The face is taken from another moment of the video than the one that is shown. What is done already is kept.",
+    )
+    parser.add_argument("clips", type=Path, metavar="CLIPS", help="the folder of videos and captions")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FOLDER", help="where the examples go, one file a video"
+    )
+    parser.add_argument(
+        "--size",
+        action="append",
+        metavar="WxH",
+        help="pixels of a bucket, multiples of 16; give it several times (default: the sizes EchoVideo was trained on)",
+    )
+    parser.add_argument(
+        "--frames",
+        action="append",
+        type=int,
+        metavar="N",
+        help="frames of a bucket, one more than a multiple of 4; several times (default: 49, 33 and 17)",
+    )
+    parser.add_argument(
+        "--token-ids",
+        type=int,
+        metavar="N",
+        help="keep captions as N token ids, for a text encoder that is trained along",
+    )
+    parser.add_argument("--device", help="cuda, mps or cpu (default: the first of them that is there)")
+    add_models(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Encodes the clips; says how many, and why any was left out."""
+    from ..pipeline import Pipeline
+    from ..training.prepare import LENGTHS, Encoder, prepare
+
+    sizes = [_size(text) for text in args.size] if args.size else TRAINED_SIZES
+    if not args.clips.is_dir():
+        raise InvalidRequest(f"there is no folder {args.clips}: name the one that holds the clips")
+    with Bars() as bars:
+        encoder = Encoder(Pipeline(models_folder(args), args.device, on_progress=bars), args.token_ids)
+        report = prepare(
+            args.clips,
+            args.output,
+            encoder,
+            sizes,
+            args.frames or LENGTHS,
+            lambda done, total: bars("preparing", done, total),
+        )
+    count = len(report.examples) + len(report.left_out)
+    if not report.examples:
+        raise InvalidRequest(f"none of {count} clips could be used; the first: {report.left_out[0]}")
+    say(f"{len(report.examples)} of {count} clips are ready in {args.output}")
+    return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    """HEIGHT, WIDTH of WIDTHxHEIGHT."""
+    try:
+        width, height = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise InvalidRequest(f"{text!r} is not WIDTHxHEIGHT, such as 848x480") from None
+    return height, width

@@ -1,0 +1,125 @@
+"""What a step learns: to predict v from a noisy clip, its sentence and its person, each of which is missing at times.
+
+The plain squared error of v is what diffusers' CogVideoX trainers minimise in other words: they weight the error of
+x0 by 1 / (1 - a), which is the same number. All that is random in a sample follows from (seed, step, its place in the
+global batch), so neither the number of devices nor the size of a micro-batch changes what is learnt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..schedule import TRAIN_STEPS, alphas_cumprod, noised, velocity
+from ..transformer import EchoVideoTransformer
+from ..vae.autoencoder import LATENT_SCALE
+from .examples import Empty, Examples, generator
+from .recipe import Dropout
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one shape; float32 unless it says otherwise."""
+
+    x0: Tensor  # [B, 16, t, h, w], scaled by 0.7
+    noise: Tensor  # like x0
+    timesteps: Tensor  # [B] int64, 0..999
+    text: Tensor  # [B, n, width] bfloat16, or token ids [B, n] int32
+    face_tokens: Tensor  # [B, 196, 768]
+    id_embedding: Tensor  # [B, 512]
+    face_latent: Tensor  # [B, 16, 1, h, w], scaled by 0.7; zero where it is not shown
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(*(getattr(self, entry.name).to(device, non_blocking=True) for entry in fields(self)))
+
+
+def make_batch(
+    examples: Examples,
+    takes: Sequence[int],
+    places: Sequence[int],
+    step: int,
+    size: int,
+    seed: int,
+    dropout: Dropout,
+    face_latent: float,
+) -> Batch:
+    """The samples at `places` (0..size - 1) of a step's global batch, `takes` being all of that batch's."""
+    rows = [
+        _make_sample(
+            examples, takes[place], (place, size), generator(seed, step, place), dropout, face_latent
+        )
+        for place in places
+    ]
+    return Batch(*(torch.stack(column) for column in zip(*rows, strict=True)))
+
+
+def velocity_loss(
+    network: EchoVideoTransformer, text_encoder: Any | None, batch: Batch, dtype: torch.dtype
+) -> Tensor:
+    """The mean squared error of v of each sample [B], float32; the network computes in `dtype`.
+
+    text_encoder: transformers' T5EncoderModel, where it is trained along and the batch holds token ids.
+    """
+    power = torch.tensor(alphas_cumprod(), device=batch.x0.device)[batch.timesteps]  # [B]
+    x = noised(batch.x0, batch.noise, power)
+    # No attention mask: padding is in sight, here as in inference.
+    text = batch.text if text_encoder is None else text_encoder(input_ids=batch.text).last_hidden_state
+    context = network.fuse(text.to(dtype), batch.face_tokens.to(dtype), batch.id_embedding.to(dtype))
+    v = network(x.to(dtype), batch.timesteps, context, batch.face_latent.to(dtype))
+    return (v.float() - velocity(batch.x0, batch.noise, power)).square().flatten(1).mean(1)
+
+
+def _make_sample(
+    examples: Examples,
+    take: int,
+    place: tuple[int, int],
+    random: torch.Generator,
+    dropout: Dropout,
+    face_latent: float,
+) -> tuple[Tensor, ...]:
+    """One row of a Batch. Every number is drawn whether it is needed or not, so that shares can be changed."""
+    sample, empty = examples.read(take, random), examples.empty
+    level, missing, shown = torch.rand(3, generator=random).tolist()
+    x0 = _draw_posterior(sample.mean, sample.deviation, random)
+    noise = torch.randn(x0.shape, generator=random)
+    face = _draw_posterior(sample.face_mean, sample.face_deviation, random)
+    text, face_tokens, id_embedding = _drop(
+        missing, dropout, empty, sample.text, sample.face_tokens, sample.id_embedding
+    )
+    # Stratified: the batch's levels lie in as many equal parts of the schedule, one in each.
+    timestep = int((place[0] + level) / place[1] * TRAIN_STEPS)
+    if shown >= face_latent:
+        face = torch.zeros_like(face)
+    return (
+        x0,
+        noise,
+        torch.tensor(min(timestep, TRAIN_STEPS - 1)),
+        text,
+        face_tokens.float(),
+        id_embedding,
+        face,
+    )
+
+
+def _draw_posterior(mean: Tensor, deviation: Tensor, random: torch.Generator) -> Tensor:
+    return LATENT_SCALE * (mean.float() + deviation.float() * torch.randn(mean.shape, generator=random))
+
+
+def _drop(
+    chance: float, dropout: Dropout, empty: Empty, text: Tensor, face_tokens: Tensor, id_embedding: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`chance` in 0..1 decides what is missing: the text, the identity, both or nothing.
+
+    What stands in its place is the negative branch's: the empty prompt, a zero embedding and a black picture.
+    """
+    without_text = chance < dropout.text or 0 <= chance - dropout.text - dropout.identity < dropout.both
+    without_identity = 0 <= chance - dropout.text < dropout.identity + dropout.both
+    if without_text:
+        text = empty.text
+    if without_identity:
+        face_tokens, id_embedding = empty.face_tokens, torch.zeros_like(id_embedding)
+    return text, face_tokens, id_embedding

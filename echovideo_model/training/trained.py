@@ -1,0 +1,117 @@
+"""What a recipe trains: the networks, which of their parameters, the loss of a batch, and the model that is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..errors import InvalidRequest
+from ..files import replacing_folder
+from ..operations import Attend
+from ..transformer import EchoVideoTransformer
+from ..weights.configuration import transformer_config
+from ..weights.loading import SHARD_STEM, STORAGE, load_transformer
+from ..weights.writing import write_folder
+from .examples import Examples, generator
+from .initial import initialise
+from .lora import LoRALayers
+from .objective import Batch, velocity_loss
+from .recipe import Recipe
+from .text import make_text_encoder, write_text_encoder
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Trained:
+    """The transformer, the text encoder where that is trained too, and `parameters`, by their names in the state."""
+
+    def __init__(self, recipe: Recipe, device: torch.device) -> None:
+        """Raises InvalidRequest, ModelFileMissing or WrongModelFile for what the recipe names."""
+        self.recipe = recipe
+        self.dtype = DTYPES[recipe.batch.precision]
+        self.network = _make_transformer(recipe).to(device)
+        if recipe.batch.checkpointing:
+            self.network.through_blocks = partial(_checkpoint_blocks, self.network)  # type: ignore[method-assign, assignment, unused-ignore]
+        self.text_encoder = None
+        self.lora = LoRALayers(self.network, recipe.lora, recipe.seed) if recipe.lora else None
+        self.parameters: dict[str, nn.Parameter] = {}
+        if self.lora:
+            self.parameters |= self.lora.parameters
+        else:
+            self.parameters |= _name_parameters("transformer", self.network)
+        if recipe.text_encoder:
+            self.text_encoder = make_text_encoder(recipe.text_encoder, recipe.seed).to(device)
+            self.parameters |= _name_parameters("text_encoder", self.text_encoder)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The loss of each sample [B], float32."""
+        return velocity_loss(self.network, self.text_encoder, batch, self.dtype)
+
+    def require_fitting(self, examples: Examples) -> None:
+        """Raises InvalidRequest if these examples were prepared for another text encoder."""
+        sizes = self.network.sizes.iitf
+        if examples.holds_token_ids != (self.text_encoder is not None):
+            held, wanted = (
+                ("token ids", "text tokens") if examples.holds_token_ids else ("text tokens", "token ids")
+            )
+            raise InvalidRequest(
+                f"the examples in {examples.folder} hold {held}, and this recipe needs {wanted}: prepare them "
+                f"{'without' if examples.holds_token_ids else 'with'} --token-ids, or change [text_encoder]"
+            )
+        found, expected = tuple(examples.empty.text.shape), (sizes.text_tokens, sizes.text_width)
+        if found != expected[: len(found)]:
+            raise InvalidRequest(
+                f"the captions in {examples.folder} are of shape {list(found)}, and this transformer takes "
+                f"{list(expected[: len(found)])}: prepare them for this model"
+            )
+
+    def write(self, folder: Path) -> None:
+        """Writes the model to `folder`, in place of an older one: lora.safetensors, or `transformer` (and
+        `text_encoder` and `tokenizer`) as they are released, in bfloat16."""
+        with replacing_folder(folder) as temporary:
+            if self.lora:
+                self.lora.write(temporary / "lora.safetensors")
+                return
+            state = self.network.state_dict()
+
+            def read(names: Iterable[str]) -> Iterator[Tensor]:
+                return (state[name].detach().to("cpu", torch.bfloat16) for name in names)
+
+            planned = {name: (tuple(value.shape), torch.bfloat16) for name, value in state.items()}
+            config = transformer_config(self.network.sizes)
+            write_folder(temporary / "transformer", SHARD_STEM, planned, read, config)
+            if self.recipe.text_encoder:
+                write_text_encoder(self.text_encoder, self.recipe.text_encoder, temporary)
+
+
+def _make_transformer(recipe: Recipe) -> EchoVideoTransformer:
+    """On the CPU. What is trained is float32; under a LoRA it is frozen, as narrow as it is kept."""
+    if recipe.model.sizes:
+        network = EchoVideoTransformer(recipe.model.sizes)
+        initialise(network, generator(recipe.seed, "transformer"))
+        return network.requires_grad_(True)
+    assert recipe.model.transformer is not None  # the recipe has seen to it
+    if recipe.lora:
+        weights = recipe.model.weights
+        if weights is not None and weights not in STORAGE:
+            raise InvalidRequest(f"[model] weights are {', '.join(STORAGE)}, not {weights!r}")
+        return load_transformer(recipe.model.transformer, STORAGE[weights] if weights else None)
+    return load_transformer(recipe.model.transformer, torch.float32).requires_grad_(True)
+
+
+def _checkpoint_blocks(
+    network: EchoVideoTransformer, tokens: Tensor, n_text: int, time: Tensor, rotary: Tensor, attend: Attend
+) -> Tensor:
+    """EchoVideoTransformer.through_blocks, keeping of each block its input alone until the backward pass."""
+    for block in network.transformer_blocks:
+        tokens = checkpoint(block, tokens, n_text, time, rotary, attend, use_reentrant=False)
+    return tokens
+
+
+def _name_parameters(prefix: str, network: nn.Module) -> dict[str, nn.Parameter]:
+    return {f"{prefix}.{name}": parameter for name, parameter in network.named_parameters()}

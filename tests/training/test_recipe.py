@@ -1,0 +1,59 @@
+"""A recipe is read whole or refused by the name of what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from echovideo_model.errors import InvalidRequest
+from echovideo_model.training.recipe import Recipe, read_recipe
+
+ROOT = Path(__file__).parents[2]
+Make = Callable[..., Recipe]
+
+
+def test_values_are_read_paths_are_relative_to_the_recipe_and_the_rest_has_defaults(
+    recipe_of: Make, tmp_path: Path
+) -> None:
+    recipe = recipe_of()
+    assert recipe.output == tmp_path / "run"
+    assert recipe.model.sizes is not None
+    assert recipe.model.sizes.iitf.text_tokens == 6
+    assert recipe.model.sizes.iitf.face_tokens == 196
+    assert recipe.model.sizes.in_channels == 32
+    assert recipe.optimizer.betas == (0.9, 0.99)
+    assert recipe.lora is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("warmup = 2", "warm_up = 2", "optimizer.warm_up is not known: did you mean warmup"),
+        ("[batch]", "[batches]", "batches is not known: did you mean batch"),
+        ("steps = 6", "", "steps is missing"),
+        ("rate = 1e-3", "", "optimizer.rate is missing"),
+        ("steps = 6", "steps = 6.5", "steps is a whole number, not 6.5"),
+        ("steps = 6", "steps = true", "steps is a whole number, not True"),
+        ("steps = 6", 'steps = "6"', "steps is a whole number, not '6'"),
+        ("steps = 6", "steps = 0", "steps is above 0, not 0"),
+        ("face_latent = 0.5", "face_latent = 1.5", "face_latent is 0 to 1, not 1.5"),
+        ("average = 0.9", "average = nan", "average is a number, not nan"),
+        ("rate = 1e-3", "rate = 1e-3\nbetas = [0.9]", "optimizer.betas is a list"),
+        ("size = 4", 'size = 4\nprecision = "fp16"', "batch.precision is fp32 or bf16, not 'fp16'"),
+        ("[model.sizes]", '[model]\ntransformer = "x"\n[model.sizes]', "either a transformer"),
+        ("[every]", "[dropout]\ntext = 0.6\nboth = 0.6\n[every]", "exclude each other"),
+        ("[every]", "[lora]\n[every]", "adapts weights that exist"),
+        ("save = 2", "save = 2\nsamples = 5", "add \\[samples\\]"),
+        ("[batch]", "[batch", "is not TOML"),
+    ],
+)
+def test_what_is_wrong_is_named(recipe_of: Make, old: str, new: str, sentence: str) -> None:
+    with pytest.raises(InvalidRequest, match=sentence):
+        recipe_of((old, new))
+
+
+def test_a_recipe_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="cannot be read"):
+        read_recipe(tmp_path / "none.toml")
