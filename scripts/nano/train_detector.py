@@ -20,7 +20,7 @@ from echovideo_model.face.detect import DETECTOR
 from echovideo_model.files import replacing
 from echovideo_model.tiny.graph import Graph
 
-SIDE, BATCH, STEPS = 320, 8, (900, 900)
+SIDE, BATCH, STEPS = 320, 8, (900, 1200)
 STRIDES, ANCHORS = (8, 16, 32), 2
 SIZES = np.array(
     [[36, 60], [90, 130], [190, 280]], np.float32
@@ -136,11 +136,12 @@ def _one(rng: np.random.Generator, width: int, height: int) -> tuple[np.ndarray,
     else:  # the face fills much of the frame
         scale = min(width, height) * rng.uniform(0.3, 1.02) / max(size, 0.25 * own)
         left, top = np.array([width, height]) * rng.uniform(0.36, 0.64, 2) - middle * scale
-    matrix = np.array([[scale, 0, left], [0, scale, top]])
+    half = (scale - 1) / 2  # as cv2.resize does, pixels are squares, not points
+    matrix = np.array([[scale, 0, left + half], [0, scale, top + half]])
     wall = tuple(int(v) for v in rng.integers(0, 256, 3)) if rng.random() < 0.7 else (0, 0, 0)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     frame = cv2.warpAffine(picture, matrix, (width, height), flags=method, borderValue=wall)
-    face = face * scale + matrix[:, 2]
+    face = face * scale + (left, top)
     middle = face[2:].mean(0)
     seen = (middle > 0).all() and middle[0] < width and middle[1] < height
     return with_light(rng, frame), [face] if seen else []
