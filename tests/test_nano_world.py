@@ -114,6 +114,15 @@ def test_the_person_is_where_its_mask_says(seed: int) -> None:
     assert changes[cv2.dilate(person.astype(np.uint8), np.ones((5, 5))) == 0].all()
 
 
+def test_the_truth_comes_with_the_same_pixels() -> None:
+    clip = Clip.from_seed(21, frames=3)
+    for frame, (picture, truth) in zip(clip.frames(), clip.pictures(), strict=True):
+        np.testing.assert_array_equal(frame, picture)
+        assert truth.classes.shape == truth.person.shape == picture.shape[:2]
+        assert truth.classes.max() < 19
+        assert truth.person[truth.classes > 0].all()
+
+
 def test_every_action_place_and_camera_move_is_seen_and_said() -> None:
     seen: set[object] = set()
     for seed in range(150):
