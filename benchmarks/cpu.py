@@ -18,14 +18,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
 import torch
 from torch import Tensor, nn
 
-from echovideo_model.iitf import IITFSizes
 from echovideo_model.rotary import rotary_table
 from echovideo_model.tiny.weights import seeded_state
 from echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
@@ -63,8 +62,7 @@ def _transformer(height: int, width: int) -> Case:
     )
 
     def ours() -> Run:
-        iitf = IITFSizes(4096, 226, 768, 196, 512, 16, 1024, 12, 4)
-        network = _seeded(EchoVideoTransformer(TransformerSizes(4, 8, 64, 512, 32, 16, 2, iitf)))
+        network = _seeded(EchoVideoTransformer(replace(TransformerSizes(), blocks=4, heads=8)))
         noisy, face = latents[:, :16], latents[:, 16:, :1]
         return lambda: network(noisy, timesteps, context, face)
 

@@ -21,11 +21,9 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from echovideo_model.iitf import IITFSizes
 from echovideo_model.rotary import rotary_table
 from echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
 
-RELEASED = TransformerSizes(42, 48, 64, 512, 32, 16, 2, IITFSizes(4096, 226, 768, 196, 512, 16, 1024, 12, 4))
 BATCH, TEXT = 2, 226
 
 
@@ -107,10 +105,10 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=848)
     parser.add_argument("--frames", type=int, default=49)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--blocks", type=int, default=RELEASED.blocks)
+    parser.add_argument("--blocks", type=int, default=TransformerSizes().blocks)
     parser.add_argument("--device", default="cuda")
     args = parser.parse_args()
-    device, sizes = torch.device(args.device), replace(RELEASED, blocks=args.blocks)
+    device, sizes = torch.device(args.device), replace(TransformerSizes(), blocks=args.blocks)
     if device.type == "cuda" and not torch.cuda.is_available():
         parser.error("there is no CUDA GPU here; --device cpu --blocks 1 --frames 1 tries the script")
     grid = ((args.frames - 1) // 4 + 1, args.height // 8, args.width // 8)

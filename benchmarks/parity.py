@@ -154,18 +154,7 @@ def seeded_network(network: Network, seed: int) -> Network:
 
 
 def tiny_transformer(config: dict[str, Any], seed: int) -> EchoVideoTransformer:
-    """From the reference's configuration; IITF's own widths are fixed there."""
-    iitf = IITFSizes(
-        text_width=config["text_embed_dim"],
-        text_tokens=config["max_text_seq_length"],
-        face_width=768,
-        face_tokens=196,
-        id_width=512,
-        id_tokens=16,
-        width=1024,
-        heads=12,
-        layers=4,
-    )
+    """From the reference's configuration; IITF's own widths are the released ones there."""
     sizes = TransformerSizes(
         blocks=config["num_layers"],
         heads=config["num_attention_heads"],
@@ -173,8 +162,7 @@ def tiny_transformer(config: dict[str, Any], seed: int) -> EchoVideoTransformer:
         time_width=config["time_embed_dim"],
         in_channels=config["in_channels"],
         out_channels=config["out_channels"],
-        patch=2,
-        iitf=iitf,
+        iitf=IITFSizes(text_width=config["text_embed_dim"], text_tokens=config["max_text_seq_length"]),
     )
     return seeded_network(EchoVideoTransformer(sizes), seed)
 
@@ -190,7 +178,8 @@ def check_dit(golden: Golden, meta: Meta) -> Iterator[Row]:
     yield relative("face_info", kept["info"], golden["face_info"])
     yield relative("fused_context", context, golden["fused_context"])
     x = golden["latents"].transpose(1, 2)  # [B, 32, T, H, W]
-    table = network.rotation(x).keywords["table"]  # type: ignore[attr-defined]
+    frames, height, width = x.shape[2:]
+    table = rotary_table(frames, height // 2, width // 2, network.sizes.head_width)
     for name, part in (("rope_cos", table.real), ("rope_sin", table.imag)):
         yield absolute(name, part.repeat_interleave(2, dim=-1), golden[name], 1e-5)
     network.with_face_latent = lambda noisy, face: x  # type: ignore[method-assign]  # all 32 channels are given here

@@ -13,10 +13,11 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from . import operations as plain_operations
-from .operations import Attend, scaled_dot_product_attention
+from .operations import scaled_dot_product_attention
 
 HEAD_WIDTH = 64
 ID_COPIES = 144  # the id embedding enters the resampler this many times, as in training
@@ -25,20 +26,21 @@ Shapes = Mapping[str, Sequence[int]]
 
 @dataclass(frozen=True)
 class IITFSizes:
-    """Widths and token counts, read off parameter shapes; the released values stand behind each."""
+    """Widths and token counts; `IITFSizes()` is the released network."""
 
-    text_width: int  # 4096, of T5-XXL
-    text_tokens: int  # 226
-    face_width: int  # 768, of SigLIP base
-    face_tokens: int  # 196 = 14 x 14 patches
-    id_width: int  # 512, of ArcFace
-    id_tokens: int  # 16 latents
-    width: int  # 1024, the resampler's own
-    heads: int  # 12 x 64
-    layers: int  # 4
+    text_width: int = 4096  # of T5-XXL
+    text_tokens: int = 226
+    face_width: int = 768  # of SigLIP base
+    face_tokens: int = 196  # 14 x 14 patches
+    id_width: int = 512  # of ArcFace
+    id_tokens: int = 16  # the resampler's latents
+    width: int = 1024  # the resampler's own
+    heads: int = 12  # each 64 wide
+    layers: int = 4
 
     @classmethod
     def read(cls, shapes: Shapes) -> IITFSizes:
+        """Sizes of a state dict given as {parameter name: shape}."""
         text_width, face_width = shapes["face_proj.weight"]
         face_tokens = shapes["face_info_proj.weight"][0]
         _, id_tokens, width = shapes["face_prj_wofc.latents"]
@@ -69,17 +71,13 @@ class ResamplerAttention(nn.Module):
         self.to_kv = operations.Linear(sizes.width, 2 * inner, bias=False, **kwargs)
         self.to_out = operations.Linear(inner, sizes.width, bias=False, **kwargs)
 
-    def forward(
-        self, inputs: Tensor, latents: Tensor, attend: Attend = scaled_dot_product_attention
-    ) -> Tensor:
+    def forward(self, inputs: Tensor, latents: Tensor) -> Tensor:
         """inputs [B, n, width], latents [B, m, width] -> [B, m, width]."""
         inputs, latents = self.norm1(inputs), self.norm2(latents)
-        q = self._split_heads(self.to_q(latents))
-        k, v = map(self._split_heads, self.to_kv(torch.cat([inputs, latents], dim=1)).chunk(2, dim=-1))
-        return self.to_out(attend(q, k, v))  # [B, m, heads * 64] -> [B, m, width]
-
-    def _split_heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, n, heads * 64] -> [B, heads, n, 64]
+        q = rearrange(self.to_q(latents), "b m (h d) -> b h m d", h=self.heads)
+        both = self.to_kv(torch.cat([inputs, latents], dim=1))
+        k, v = rearrange(both, "b n (two h d) -> two b h n d", two=2, h=self.heads)
+        return self.to_out(scaled_dot_product_attention(q, k, v))
 
 
 class FeedForward(nn.Sequential):
@@ -111,11 +109,11 @@ class IdentityResampler(nn.Module):
             for _ in range(sizes.layers)
         )
 
-    def forward(self, id_embedding: Tensor, attend: Attend = scaled_dot_product_attention) -> Tensor:
-        inputs = self.proj_in(id_embedding)[:, None].expand(-1, ID_COPIES, -1)  # [B, 144, width]
-        latents = self.latents.to(inputs).expand(len(inputs), -1, -1)  # [B, 16, width]
+    def forward(self, id_embedding: Tensor) -> Tensor:
+        inputs = repeat(self.proj_in(id_embedding), "b d -> b n d", n=ID_COPIES)
+        latents = repeat(self.latents.to(inputs), "1 m d -> b m d", b=len(inputs))
         for attention, feed_forward in (layer.children() for layer in self.layers):
-            latents = latents + attention(inputs, latents, attend)
+            latents = latents + attention(inputs, latents)
             latents = latents + feed_forward(latents)
         return self.norm_out(self.proj_out(latents))
 
@@ -134,28 +132,18 @@ class IITF(nn.Module):
         self.face_proj = ops.Linear(sizes.face_width, sizes.text_width, **kwargs)
         self.text_proj = ops.Linear(sizes.face_tokens + sizes.text_tokens, sizes.text_tokens, **kwargs)
 
-    def fuse(
-        self,
-        text_tokens: Tensor,
-        face_tokens: Tensor,
-        id_embedding: Tensor,
-        attend: Attend = scaled_dot_product_attention,
-    ) -> Tensor:
+    def fuse(self, text_tokens: Tensor, face_tokens: Tensor, id_embedding: Tensor) -> Tensor:
         """The context [B, 226, 4096] that the transformer attends to.
 
         text_tokens [B, 226, 4096] from T5, face_tokens [B, 196, 768] from SigLIP, id_embedding [B, 512] from
         ArcFace, un-normalised. The negative branch takes the negative prompt, the black picture's tokens and a
         zero embedding (reference: EchoVideoLDM.forward, golden/dit.safetensors).
         """
-        id_tokens = self.face_prj_wofc(id_embedding, attend)  # [B, 16, 768]
+        id_tokens = self.face_prj_wofc(id_embedding)  # [B, 16, 768]
         face = _mix_tokens(self.face_info_proj, torch.cat([id_tokens, face_tokens], dim=1))  # [B, 196, 768]
         return _mix_tokens(self.text_proj, torch.cat([self.face_proj(face), text_tokens], dim=1))
-
-    def forward(self, text_tokens: Tensor, face_tokens: Tensor, id_embedding: Tensor) -> Tensor:
-        """See fuse."""
-        return self.fuse(text_tokens, face_tokens, id_embedding)
 
 
 def _mix_tokens(linear: nn.Module, tokens: Tensor) -> Tensor:
     """A linear layer over the token axis: [B, n, width] -> [B, m, width]."""
-    return linear(tokens.transpose(1, 2)).transpose(1, 2)
+    return rearrange(linear(rearrange(tokens, "b n d -> b d n")), "b d m -> b m d")

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -28,24 +28,7 @@ class Linear(nn.Linear):
         """Weights come from a checkpoint: random ones would only cost time (minutes at 5.6e9 parameters)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        weight, bias = self.weight.to(input.dtype), cast(self.bias, input)
-        return (_linear_by_onednn if _suits_onednn(input) else F.linear)(input, weight, bias)
-
-
-def _suits_onednn(input: Tensor) -> bool:
-    """Whether to leave PyTorch's float32 matrix product on the CPU to oneDNN instead of MKL, which on AMD is
-    slower: 4352 x 512 times 512 x 2048 took 123 ms of processor time there, 67 ms with oneDNN (an EPYC)."""
-    if input.device.type != "cpu" or input.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
-        return False
-    return input.numel() >= 64 * input.shape[-1] > 0  # fewer rows do not pay for reordering the weights
-
-
-def _linear_by_onednn(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """F.linear as a 1 x 1 convolution, the public way to oneDNN; input [..., n] -> [..., m]."""
-    rows = input.reshape(1, 1, -1, input.shape[-1]).permute(0, 3, 1, 2)  # [1, n, 1, rows], channels last
-    out = F.conv2d(rows, weight[:, :, None, None], bias)  # [1, m, 1, rows], channels last
-    out = out.permute(0, 2, 3, 1).reshape(*input.shape[:-1], -1)  # [..., m]
-    return out.contiguous()  # it is already, where the input was
+        return F.linear(input, self.weight.to(input.dtype), cast(self.bias, input))
 
 
 class Conv2d(nn.Conv2d):
@@ -84,8 +67,7 @@ class GroupNorm(nn.GroupNorm):
 
 def scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Full attention. q, k, v: [batch, heads, tokens, head width] -> [batch, tokens, heads * head width]."""
-    mixed = F.scaled_dot_product_attention(q, k, v)  # [B, heads, N, D]
-    return mixed.transpose(1, 2).flatten(2)  # [B, N, heads * D]
+    return rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)")
 
 
 __all__ = [

@@ -8,14 +8,13 @@ where the diffusers implementation splits and concatenates the whole sequence se
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from . import operations as plain_operations
@@ -23,21 +22,19 @@ from .iitf import IITF, IITFSizes, Shapes
 from .operations import Attend, scaled_dot_product_attention
 from .rotary import rotary_table, rotate_
 
-Rotate = Callable[[Tensor], Tensor]  # in place
-
 
 @dataclass(frozen=True)
 class TransformerSizes:
-    """Every size of the network, read off parameter shapes; the released values stand behind each."""
+    """Every size of the network; `TransformerSizes()` is the released one."""
 
-    blocks: int  # 42
-    heads: int  # 48
-    head_width: int  # 64
-    time_width: int  # 512
-    in_channels: int  # 32 = 16 of the video + 16 of the face latent
-    out_channels: int  # 16
-    patch: int  # 2
-    iitf: IITFSizes
+    blocks: int = 42
+    heads: int = 48
+    head_width: int = 64
+    time_width: int = 512
+    in_channels: int = 32  # 16 of the video + 16 of the face latent
+    out_channels: int = 16
+    patch: int = 2
+    iitf: IITFSizes = field(default_factory=IITFSizes)
 
     @property
     def width(self) -> int:
@@ -70,9 +67,8 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """x [B, C, T, H, W], context [B, n, text width] -> tokens [B, n + T * H/2 * W/2, width]."""
-        frames = x.transpose(1, 2).flatten(0, 1)  # [B * T, C, H, W]
-        patches = self.proj(frames).flatten(2).transpose(1, 2)  # [B * T, H/2 * W/2, width]
-        video = patches.unflatten(0, (len(x), -1)).flatten(1, 2)  # [B, T * H/2 * W/2, width]
+        patches = self.proj(rearrange(x, "b c t h w -> (b t) c h w"))
+        video = rearrange(patches, "(b t) c h w -> b (t h w) c", b=len(x))
         return torch.cat([self.text_proj(context), video], dim=1)
 
 
@@ -124,17 +120,16 @@ class Attention(nn.Module):
         self.to_v = operations.Linear(width, width, **kwargs)
         self.to_out = nn.ModuleList([operations.Linear(width, width, **kwargs)])
 
-    def forward(self, tokens: Tensor, n_text: int, rotate: Rotate, attend: Attend) -> Tensor:
+    def forward(self, tokens: Tensor, n_text: int, rotary: Tensor, attend: Attend) -> Tensor:
         """tokens [B, N, width] -> [B, N, width]."""
-        q = self.norm_q(self._split_heads(self.to_q(tokens)))
-        k = self.norm_k(self._split_heads(self.to_k(tokens)))
-        v = self._split_heads(self.to_v(tokens))
-        rotate(q[:, n_text:])
-        rotate(k[:, n_text:])
-        return self.to_out[0](attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)))
-
-    def _split_heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1))  # [B, N, width] -> [B, N, heads, head width]
+        q, k, v = (
+            rearrange(project(tokens), "b n (h d) -> b n h d", h=self.heads)
+            for project in (self.to_q, self.to_k, self.to_v)
+        )
+        q, k = self.norm_q(q), self.norm_k(k)
+        rotate_(q[:, n_text:], rotary)
+        rotate_(k[:, n_text:], rotary)
+        return self.to_out[0](attend(*(rearrange(x, "b n h d -> b h n d") for x in (q, k, v))))
 
 
 class GELU(nn.Module):
@@ -165,10 +160,10 @@ class Block(nn.Module):
         self.norm2 = ModulatedNorm(sizes, operations, **kwargs)
         self.ff = FeedForward(sizes.width, operations, **kwargs)
 
-    def forward(self, tokens: Tensor, n_text: int, time: Tensor, rotate: Rotate, attend: Attend) -> Tensor:
+    def forward(self, tokens: Tensor, n_text: int, time: Tensor, rotary: Tensor, attend: Attend) -> Tensor:
         """tokens [B, N, width], the first n_text of them text -> the same, changed in place without gradients."""
         normed, *gates = self.norm1(tokens, n_text, time)
-        tokens = _add_gated(tokens, n_text, self.attn1(normed, n_text, rotate, attend), *gates)
+        tokens = _add_gated(tokens, n_text, self.attn1(normed, n_text, rotary, attend), *gates)
         normed, *gates = self.norm2(tokens, n_text, time)
         return _add_gated(tokens, n_text, self.ff(normed), *gates)
 
@@ -217,24 +212,36 @@ class EchoVideoTransformer(IITF):
         context: Tensor,
         face_latent: Tensor | None = None,
         attend: Attend = scaled_dot_product_attention,
+        **more: Any,
     ) -> Tensor:
         """Predicted v [B, 16, T, H, W] for noisy latents x [B, 16, T, H, W] (scaled by 0.7) at timesteps [B].
 
         context [B, n, 4096] comes from `fuse`; n is 226 in training. face_latent [B, 16, 1, H, W] (scaled by 0.7)
         is what frame 0 of the second 16 channels shows; without it they are zero. H and W are even. attend takes
-        q, k, v [B, heads, N, head width] and returns [B, N, width]. Computes in x's dtype.
+        q, k, v [B, heads, N, head width] and returns [B, N, width]. Computes in x's dtype. `more` is for an
+        override of `through_blocks`.
         """
+        patch, n_text = self.sizes.patch, context.shape[1]
+        grid = x.shape[2], x.shape[3] // patch, x.shape[4] // patch
         tokens = self.patch_embed(self.with_face_latent(x, face_latent), context)
         time = F.silu(self.time_embedding(timesteps, x.dtype))
-        turn = self.rotation(x)
-        for block in self.transformer_blocks:
-            tokens = block(tokens, context.shape[1], time, turn, attend)
-        return self.unpatch(tokens[:, context.shape[1] :], time, x)
+        rotary = rotary_table(*grid, self.sizes.head_width, x.device)
+        tokens = self.through_blocks(tokens, n_text, time, rotary, attend, **more)
+        return self.unpatch(tokens[:, n_text:], time, grid)
 
-    def rotation(self, x: Tensor) -> Rotate:
-        """The function that turns queries or keys [B, N, heads, head width] of x's video tokens, in place."""
-        frames, rows, columns = x.shape[2], x.shape[3] // self.sizes.patch, x.shape[4] // self.sizes.patch
-        return partial(rotate_, table=rotary_table(frames, rows, columns, self.sizes.head_width).to(x.device))
+    def through_blocks(
+        self, tokens: Tensor, n_text: int, time: Tensor, rotary: Tensor, attend: Attend, **more: Any
+    ) -> Tensor:
+        """Tokens [B, N, width] after all blocks; the one method to override for what happens around or between them.
+
+        The first n_text tokens are text. time [B, time width] is SiLU(time embedding), rotary [N - n_text,
+        head width / 2] the video tokens' own rows of the table: a part of the sequence goes through with its own
+        n_text and rows, where `attend` brings the parts together. Tokens may be changed in place where no
+        gradient is recorded.
+        """
+        for block in self.transformer_blocks:
+            tokens = block(tokens, n_text, time, rotary, attend)
+        return tokens
 
     def with_face_latent(self, x: Tensor, face_latent: Tensor | None) -> Tensor:
         """x [B, 16, T, H, W] -> [B, 32, T, H, W]: the face latent in frame 0 of the new channels, zeros after."""
@@ -245,10 +252,8 @@ class EchoVideoTransformer(IITF):
             extended[:, channels:, :1] = face_latent
         return extended
 
-    def unpatch(self, video: Tensor, time: Tensor, x: Tensor) -> Tensor:
-        """video tokens [B, T * H/2 * W/2, width] -> v [B, 16, T, H, W], H and W being x's."""
-        patch, (frames, height, width) = self.sizes.patch, x.shape[2:]
-        patches = self.proj_out(self.norm_out(self.norm_final(video), time))  # [B, N, 16 * 2 * 2]
-        grid = (frames, height // patch, width // patch)
-        patches = patches.unflatten(1, grid).unflatten(-1, (-1, patch, patch))  # [B, T, H/2, W/2, 16, 2, 2]
-        return patches.permute(0, 4, 1, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)  # [B, 16, T, H, W]
+    def unpatch(self, video: Tensor, time: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        """video tokens [B, t * h * w, width] of the grid (t, h, w) -> v [B, 16, t, 2 h, 2 w]."""
+        patches = self.proj_out(self.norm_out(self.norm_final(video), time))
+        (t, h, w), p = grid, self.sizes.patch
+        return rearrange(patches, "b (t h w) (c p q) -> b c t (h p) (w q)", t=t, h=h, w=w, p=p, q=p)

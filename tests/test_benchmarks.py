@@ -40,7 +40,7 @@ def test_the_cpu_s_benchmark_finds_both_sides_equal(
 def test_the_files_benchmark_runs_every_command_and_leaves_nothing(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(full_size, "RELEASED", TRANSFORMER_SIZES)
+    monkeypatch.setattr(full_size, "SIZES", TRANSFORMER_SIZES)
     monkeypatch.setattr(sys, "argv", ["full_size", str(tmp_path)])
     full_size.main()
     rows = capsys.readouterr().out.splitlines()

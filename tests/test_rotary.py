@@ -41,6 +41,25 @@ def test_every_entry_is_a_rotation_and_the_first_frame_does_not_turn_in_time(
     assert (table[: rows * columns, :8] == 1).all()
 
 
+def test_a_table_is_made_once_per_size_and_only_the_last_few_are_kept() -> None:
+    first = rotary_table(1, 1, 1)
+    assert rotary_table(1, 1, 1) is first
+    for other in range(2, 40):
+        rotary_table(1, 1, other)
+    again = rotary_table(1, 1, 1)
+    assert again is not first
+    assert torch.equal(again, first)
+
+
+def test_gradients_pass_through_a_table_that_was_first_made_for_inference() -> None:
+    with torch.inference_mode():
+        table = rotary_table(1, 3, 7)
+    x, turned = torch.randn(1, 21, 1, 64, requires_grad=True), torch.randn(1, 21, 1, 64)
+    (rotate_(x.clone(), table) * rotate_(turned.clone(), table)).sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, turned)  # turning both leaves their product as it was
+
+
 def test_turning_equals_diffusers_and_works_in_place() -> None:
     table = rotary_table(2, 3, 4)
     x = torch.randn(2, 5 + 24, 3, 64, generator=torch.Generator().manual_seed(0))  # 5 text tokens in front

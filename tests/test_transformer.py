@@ -139,9 +139,20 @@ def test_every_parametric_layer_comes_from_operations() -> None:
     assert bare == [network.face_prj_wofc]  # owns the resampler's latents, which are no layer
 
 
+def test_compiling_gives_one_graph_and_the_same_v() -> None:
+    network = seeded_network(replace(SIZES, blocks=1))
+    inputs = noise(1, 16, 2, 4, 6), torch.tensor([10]), noise(1, 7, 24), noise(1, 16, 1, 4, 6, seed=1)
+    compiled = torch.compile(
+        network, fullgraph=True, backend="eager"
+    )  # fullgraph: a second graph is an error
+    with torch.inference_mode():
+        assert torch.equal(compiled(*inputs), network(*inputs))
+
+
 def test_sizes_are_read_off_the_shapes() -> None:
     for sizes in (
         SIZES,
+        TransformerSizes(),
         replace(SIZES, blocks=5, heads=3, time_width=8, iitf=replace(IITF, layers=1, text_tokens=9)),
     ):
         with torch.device("meta"):

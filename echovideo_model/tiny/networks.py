@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,27 +21,8 @@ from .weights import seeded_state
 Files = Iterator[tuple[str, bytes]]
 
 TEXT_WIDTH, FACE_WIDTH = 64, 768  # the face tokens of an identity have one width in every set
-IITF_SIZES = IITFSizes(
-    text_width=TEXT_WIDTH,
-    text_tokens=226,
-    face_width=FACE_WIDTH,
-    face_tokens=196,
-    id_width=512,
-    id_tokens=16,
-    width=64,
-    heads=1,
-    layers=2,
-)
-TRANSFORMER_SIZES = TransformerSizes(
-    blocks=2,
-    heads=2,
-    head_width=64,
-    time_width=32,
-    in_channels=32,
-    out_channels=16,
-    patch=2,
-    iitf=IITF_SIZES,
-)
+IITF_SIZES = replace(IITFSizes(), text_width=TEXT_WIDTH, face_width=FACE_WIDTH, width=64, heads=1, layers=2)
+TRANSFORMER_SIZES = replace(TransformerSizes(), blocks=2, heads=2, time_width=32, iitf=IITF_SIZES)
 VAE_SIZES = VAESizes(channels=(8, 8, 16, 16), layers=1, groups=4)
 
 

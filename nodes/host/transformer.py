@@ -11,7 +11,8 @@ from comfy.ldm.modules import attention
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 from torch import Tensor
 
-from ...echovideo_model.transformer import Block, EchoVideoTransformer, Rotate, TransformerSizes
+from ...echovideo_model.operations import Attend
+from ...echovideo_model.transformer import Block, EchoVideoTransformer, TransformerSizes
 from ...echovideo_model.weights.loading import NARROW, storage_dtype
 from .quantised import refuse_unread
 
@@ -68,28 +69,31 @@ class HostTransformer(EchoVideoTransformer):
         options: dict[str, Any],
     ) -> Tensor:
         height, width = x.shape[-2:]
-        x = pad_to_even(x)
-        if face_latent is not None:
-            face_latent = pad_to_even(face_latent)
-        tokens = self.patch_embed(self.with_face_latent(x, face_latent), context)
-        time = F.silu(self.time_embedding(timesteps, x.dtype))
-        tokens = self._blocks(tokens, context.shape[1], time, self.rotation(x), options)
-        return self.unpatch(tokens[:, context.shape[1] :], time, x)[..., :height, :width]
+        face_latent = None if face_latent is None else pad_to_even(face_latent)
+        attend = partial(host_attention, options=options)
+        v = super().forward(pad_to_even(x), timesteps, context, face_latent, attend, options=options)
+        return v[..., :height, :width]
 
-    def _blocks(
-        self, tokens: Tensor, n_text: int, time: Tensor, rotate: Rotate, options: dict[str, Any]
+    def through_blocks(
+        self,
+        tokens: Tensor,
+        n_text: int,
+        time: Tensor,
+        rotary: Tensor,
+        attend: Attend,
+        *,
+        options: dict[str, Any],
     ) -> Tensor:
         """All blocks, each one replaced by the patch that another pack registered for it, if any."""
         options["total_blocks"], options["block_type"] = len(self.transformer_blocks), "double"
         patches = options.get("patches_replace", {}).get("dit", {})
-        attend = partial(host_attention, options=options)
         for index, block in enumerate(self.transformer_blocks):
             options["block_index"] = index
             patch = patches.get(("double_block", index))
             if patch is None:
-                tokens = block(tokens, n_text, time, rotate, attend)
+                tokens = block(tokens, n_text, time, rotary, attend)
                 continue
-            given = {"img": tokens[:, n_text:], "txt": tokens[:, :n_text], "vec": time, "pe": rotate}
+            given = {"img": tokens[:, n_text:], "txt": tokens[:, :n_text], "vec": time, "pe": rotary}
             given |= {"attention_mask": None, "transformer_options": options}
             original = partial(original_block, block=block, attend=attend)
             out = patch(given, {"original_block": original})
@@ -97,7 +101,7 @@ class HostTransformer(EchoVideoTransformer):
         return tokens
 
 
-def original_block(given: dict[str, Any], *, block: Block, attend: Any) -> dict[str, Tensor]:
+def original_block(given: dict[str, Any], *, block: Block, attend: Attend) -> dict[str, Tensor]:
     """One block in the form in which patches call it: img [B, N, width] and txt [B, n, width] in and out."""
     n_text = given["txt"].shape[1]
     tokens = torch.cat([given["txt"], given["img"]], dim=1)  # a copy, since the block works in place
