@@ -57,3 +57,12 @@ def test_what_is_wrong_is_named(recipe_of: Make, old: str, new: str, sentence: s
 def test_a_recipe_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="cannot be read"):
         read_recipe(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda path: path.stem)
+def test_the_shipped_recipes_are_understood(path: Path) -> None:
+    recipe = read_recipe(path)
+    assert recipe.batch.size % recipe.batch.micro == 0
+    assert recipe.every.samples % recipe.every.save == 0
+    if recipe.model.sizes:
+        assert recipe.model.sizes.width == 64 * recipe.model.sizes.heads
