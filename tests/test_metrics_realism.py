@@ -44,24 +44,19 @@ def test_frames_shrink_as_torchvision_shrinks_tensors_without_antialiasing(
 
 
 def write_aesthetic(folder: Path) -> tuple[Path, Path]:
-    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+    from tests.test_metrics_text import write_clip
 
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    CLIPVisionModelWithProjection(
-        CLIPVisionConfig(**sizes, patch_size=32, projection_dim=16)
-    ).save_pretrained(folder)
     torch.save(nn.Linear(16, 1).state_dict(), folder / "head.pth")
-    return folder, folder / "head.pth"
+    return write_clip(folder), folder / "head.pth"
 
 
 def test_aesthetic_quality_is_vbench_s(tmp_path: Path) -> None:
-    from transformers import CLIPVisionModelWithProjection
+    from transformers import CLIPModel
 
     transforms = torchvision().transforms
     folder, file = write_aesthetic(tmp_path)
     frames = noise(3)
-    network = CLIPVisionModelWithProjection.from_pretrained(folder).eval()
+    network = CLIPModel.from_pretrained(folder).eval()
     head = nn.Linear(16, 1)
     head.load_state_dict(torch.load(file, weights_only=True))
     prepare = transforms.Compose(
@@ -73,7 +68,9 @@ def test_aesthetic_quality_is_vbench_s(tmp_path: Path) -> None:
         ]
     )
     with torch.no_grad():
-        embeddings = network(pixel_values=prepare(as_tensor(frames))).image_embeds
+        pixels = prepare(as_tensor(frames))
+        tokens = torch.zeros(1, 3, dtype=torch.long)
+        embeddings = network(input_ids=tokens, pixel_values=pixels).image_embeds
         expected = head(F.normalize(embeddings, dim=-1))[:, 0] / 10
     assert realism.AestheticScorer.load(folder, file).score(frames) == pytest.approx(
         expected.tolist(), abs=1e-5

@@ -84,7 +84,7 @@ def from_transformers(kind: str, folder: Path, **options: Any) -> Any:
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
         raise ModelFileMissing(f"model.safetensors is not in {folder}: {DOWNLOAD}")
     try:
-        with _without_bars(transformers):
+        with _quiet(transformers):
             network, report = getattr(transformers, kind).from_pretrained(
                 folder, local_files_only=True, output_loading_info=True, **options
             )
@@ -99,13 +99,15 @@ def from_transformers(kind: str, folder: Path, **options: Any) -> Any:
 
 
 @contextmanager
-def _without_bars(transformers: Any) -> Iterator[None]:
-    """The bars are ours: transformers draws one of its own for every file."""
+def _quiet(transformers: Any) -> Iterator[None]:
+    """No bar for every file and no report of what was not needed: what is wrong is raised."""
     logging = transformers.utils.logging
-    shown = logging.is_progress_bar_enabled()
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()

@@ -31,14 +31,15 @@ OnStep = Callable[[int, int], None]
 class AestheticScorer:
     """CLIP ViT-L/14's image half, and LAION's linear layer from its embedding to a score of 0 to 10."""
 
-    def __init__(self, network: nn.Module, head: nn.Module, device: torch.device | str = "cpu") -> None:
+    def __init__(self, network: nn.ModuleDict, head: nn.Module, device: torch.device | str = "cpu") -> None:
         self.network, self.head, self.device = network.to(device), head.to(device), device
 
     @classmethod
     def load(cls, folder: Path, head: Path, device: torch.device | str = "cpu") -> AestheticScorer:
         """Raises ModelFileMissing or WrongModelFile."""
-        network = from_transformers("CLIPVisionModelWithProjection", folder)
-        layer = torch.nn.utils.skip_init(nn.Linear, network.config.projection_dim, 1)
+        clip = from_transformers("CLIPModel", folder)
+        layer = torch.nn.utils.skip_init(nn.Linear, clip.config.projection_dim, 1)
+        network = nn.ModuleDict({"picture": clip.vision_model, "projection": clip.visual_projection})
         return cls(network, fill(layer, head, "LAION's aesthetic layer"), device)
 
     @torch.inference_mode()
@@ -50,9 +51,8 @@ class AestheticScorer:
         scores = []
         for number, frame in enumerate(frames, start=1):
             pixels = crop_centre(shrink_short_side(as_tensor([frame]), SIDE, "bicubic"), SIDE)
-            embedding = self.network(
-                pixel_values=normalise(pixels, MEAN, DEVIATION).to(self.device)
-            ).image_embeds
+            pixels = normalise(pixels, MEAN, DEVIATION).to(self.device)
+            embedding = self.network["projection"](self.network["picture"](pixel_values=pixels).pooler_output)
             scores.append(float(self.head(F.normalize(embedding, dim=-1))) / 10)
             if on_frame is not None:
                 on_frame(number, len(frames))
