@@ -20,10 +20,22 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from . import __version__
-from .commands import convert, demo, draw, generate, identity, inspect, models, prepare, score, train
+from .commands import (
+    convert,
+    demo,
+    draw,
+    evaluate,
+    generate,
+    identity,
+    inspect,
+    models,
+    prepare,
+    score,
+    train,
+)
 from .errors import Cancelled, EchoVideoError
 
-COMMANDS = (generate, demo, draw, identity, convert, inspect, score, prepare, train, models)
+COMMANDS = (generate, demo, draw, identity, convert, inspect, score, evaluate, prepare, train, models)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -57,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
         pipeline = Pipeline(build(cache_folder() / "tiny"), device="cpu", on_progress=bars)
         identity = pipeline.identify(photo)
         identity.save(person)
-        write(pipeline.generate(identity, request), identity, photo, target, FPS, bars, note=NOISE)
+        result = pipeline.generate(identity, request)
+        write(result, identity, photo, PORTRAITS[0], target, FPS, bars, note=NOISE)
     paths = "".join(f"\n  {path}" for path in (*target.paths, person))
     say(f"Done in {time.perf_counter() - started:.0f} s:{paths}")
     return 0

@@ -171,7 +171,7 @@ def run(args: argparse.Namespace) -> int:
         identity, photo = _person(args, pipeline)
         results = pipeline.generate_all(identity, requests)
         for result, target in zip(results, targets, strict=True):
-            write(result, identity, photo, target, args.fps, bars)
+            write(result, identity, photo, args.photos[0], target, args.fps, bars)
             made.append(facts(result, target, args.fps))
             if not args.json:
                 say("\n".join(map(str, target.paths)))

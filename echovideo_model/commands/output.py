@@ -30,17 +30,23 @@ def write(
     result: Result,
     identity: Identity,
     photo: np.ndarray | None,
+    source: Path,
     target: Target,
     fps: float,
     bars: Bars,
     note: str = "",
 ) -> None:
-    """The mp4 with its metadata, and the contact sheet; `note` goes into both."""
+    """The mp4 with its metadata, and the contact sheet; `note` goes into both.
+
+    `source` is the file that the person came from, a photo (its pixels are `photo`) or an identity.
+    """
+    from ..metrics.samples import photo_metadata
     from ..picture import contact_sheet, save_picture
     from ..video import write_mp4
 
     request = result.request
-    metadata = result.metadata() | {"fps": f"{fps:g}"} | ({"note": note} if note else {})
+    metadata = result.metadata() | photo_metadata(source, target.video) | {"fps": f"{fps:g}"}
+    metadata |= {"note": note} if note else {}
     write_mp4(target.video, result.frames, fps, metadata, lambda done, total: bars("writing", done, total))
     if target.sheet is not None:
         caption = (

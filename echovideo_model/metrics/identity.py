@@ -128,7 +128,8 @@ class Seen(NamedTuple):
         left, top = self.margin
         frame = self.picture[top : self.picture.shape[0] - top, left : self.picture.shape[1] - left]
         face_align = import_optional("insightface.utils.face_align")
-        return np.asarray(face_align.norm_crop(frame, self.face.landmarks - self.margin, CROP_SIDE))
+        with insightface_running(Path()):
+            return np.asarray(face_align.norm_crop(frame, self.face.landmarks - self.margin, CROP_SIDE))
 
 
 def look(frame: np.ndarray, detector: FaceDetector) -> Seen | None:
@@ -156,7 +157,8 @@ class Recogniser:
     def __init__(self, path: Path) -> None:
         """Raises WrongModelFile, or DependencyMissing without insightface or onnxruntime."""
         get_model = import_optional("insightface.model_zoo").get_model
-        with insightface_running(path.parent, AssertionError, OSError, RuntimeError, ValueError):
+        self._folder = path.parent
+        with insightface_running(self._folder, AssertionError, OSError, RuntimeError, ValueError):
             self._network = get_model(str(path), providers=["CPUExecutionProvider"])
         if getattr(self._network, "taskname", None) != "recognition":
             raise WrongModelFile(f"{path} is no face recogniser; {DOWNLOAD}")
@@ -164,7 +166,9 @@ class Recogniser:
     def embed(self, seen: Seen) -> np.ndarray:
         """ArcFace, float32 [512], not normalised."""
         face = import_optional("insightface.app.common").Face(kps=seen.face.landmarks)
-        return np.asarray(self._network.get(np.ascontiguousarray(seen.picture[..., ::-1]), face), np.float32)
+        with insightface_running(self._folder):
+            embedding = self._network.get(np.ascontiguousarray(seen.picture[..., ::-1]), face)
+        return np.asarray(embedding, np.float32)
 
 
 def face_sim(

@@ -65,7 +65,12 @@ def measure_motion(
         pairs.append(_fastest(flow(one, other)))
         if on_pair is not None:
             on_pair(number + 1, len(chosen) - 1)
-    return Motion(interval, tuple(pairs), 6 * min(height, width) / 256, max(1, round(4 * len(chosen) / 16)))
+    return Motion(interval, tuple(pairs), threshold(height, width), max(1, round(4 * len(chosen) / 16)))
+
+
+def threshold(height: int, width: int) -> float:
+    """Above how many pixels a pair of frames counts as moving: 11.25 at 480 pixels."""
+    return 6 * min(height, width) / 256
 
 
 def _padded(picture: Tensor) -> Tensor:

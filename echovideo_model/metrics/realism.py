@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -201,7 +202,9 @@ class FidInception:
     def load(cls, path: Path, device: torch.device | str = "cpu") -> FidInception:
         """Raises WrongModelFile."""
         try:
-            return cls(torch.jit.load(path, map_location="cpu"), device)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # PyTorch's, about TorchScript's future
+                return cls(torch.jit.load(path, map_location="cpu"), device)
         except RuntimeError as error:
             reason = str(error).strip().partition("\n")[0]
             raise WrongModelFile(

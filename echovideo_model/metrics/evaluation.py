@@ -1,0 +1,148 @@
+"""Measuring many videos, one after another: what was measured before is recalled, what fails is a reason in its row."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ..errors import EchoVideoError, InvalidRequest
+from ..face.photo import load_photo
+from ..video import iter_frames
+from .definitions import VERSION, Metric
+from .frames import spread
+from .measure import Clip, Judges, Measured, OnStep
+from .memory import Memory, key_of
+from .realism import frechet_distance
+from .report import Row
+from .samples import Sample, read_frames, sha256
+
+MIN_FID_FRAMES = 2048  # below as many as the features are, FID is biased
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+_VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
+
+
+class Person(NamedTuple):
+    """Whom a video is to show: a photo (uint8 RGB [H, W, 3]), or antelopev2's embedding [512], or nobody."""
+
+    photo: np.ndarray | None = None
+    embedding: np.ndarray | None = None
+
+
+LoadPerson = Callable[[Path], Person]
+
+
+def measure(
+    sample: Sample,
+    metrics: Sequence[Metric],
+    judges: Judges,
+    memory: Memory,
+    load_person: LoadPerson,
+    on_step: OnStep = lambda stage, done, total: None,
+) -> Row:
+    """The row of a video. Raises nothing that is about the video or a judge: that is a reason in the row."""
+    row = Row(sample, fault=sample.fault)
+    if row.fault:
+        return row
+    try:
+        video, person = sha256(sample.video), sha256(sample.photo) if sample.photo else ""
+    except OSError as error:
+        row.fault = f"{error.filename} cannot be read: {error.strerror}"
+        return row
+    keys = {metric: key_of(metric, video, person, sample.prompt, judges) for metric in metrics}
+    found = {metric: known for metric, key in keys.items() if (known := memory.recall(key)) is not None}
+    for metric in metrics:
+        if metric not in found and (reason := judges.lacking(metric.judges)):
+            found[metric] = Measured(None, reason)  # not kept: it may be mended
+    about = memory.recall(f"about {video}")
+    if about is None or len(found) < len(metrics):
+        try:
+            clip = _clip(sample, judges, load_person, on_step)
+        except EchoVideoError as error:
+            row.fault = str(error)
+            return row
+        about = Measured(clip.fps, frames=(len(clip.frames), *clip.frames[0].shape[:2]))
+        memory.keep(f"about {video}", about)
+        for metric in metrics:
+            if metric not in found:
+                found[metric] = _measured(metric, clip)
+                memory.keep(keys[metric], found[metric])
+    row.fps, (row.frames, row.height, row.width) = about.value or 0.0, about.frames
+    row.measured = {metric.name: found[metric] for metric in metrics}
+    return row
+
+
+def _clip(sample: Sample, judges: Judges, load_person: LoadPerson, on_step: OnStep) -> Clip:
+    """Raises InvalidRequest for a video that cannot be read; a photo that cannot is the clip's `no_person`."""
+    frames, fps = read_frames(sample.video)
+    clip = Clip(frames, fps, judges, sample.prompt, on_step=on_step)
+    if sample.photo is not None:
+        try:
+            clip.photo, clip.embedding = load_person(sample.photo)
+        except EchoVideoError as error:
+            clip.no_person = str(error)
+    return clip
+
+
+def _measured(metric: Metric, clip: Clip) -> Measured:
+    """The number, or what about the video is the reason for none."""
+    try:
+        return metric.measure(clip)
+    except EchoVideoError as error:
+        return Measured(None, str(error))
+
+
+def measure_fid(
+    rows: Sequence[Row],
+    against: Path,
+    judges: Judges,
+    memory: Memory,
+    on_step: OnStep = lambda stage, done, total: None,
+) -> Measured:
+    """FID between the videos and what is in a folder: 16 frames of each video, and every picture.
+
+    Raises InvalidRequest for a folder without either.
+    """
+    others = sorted(path for path in against.rglob("*") if path.suffix.lower() in (*_PICTURES, *_VIDEOS))
+    if not others:
+        raise InvalidRequest(f"there are no videos or pictures in {against}, to measure FID against")
+    ours = [row.sample.video for row in rows if not row.fault]
+    judged = [(path.name, path.stat().st_size) for path in judges.files("fid_inception")]
+    told = json.dumps(
+        [VERSION, "fid", [sha256(path) for path in ours], [sha256(path) for path in others], judged]
+    )
+    key = hashlib.sha256(told.encode()).hexdigest()[:32]
+    if (known := memory.recall(key)) is not None:
+        return known
+    try:
+        inception = judges.get("fid_inception")
+        total = len(ours) + len(others)
+        features = [
+            torch.stack([inception(frame) for frame in _pictures_of(paths, start, total, on_step)])
+            for paths, start in ((ours, 0), (others, len(ours)))
+        ]
+        value = frechet_distance(*features)
+    except EchoVideoError as error:
+        return Measured(None, str(error))
+    counts = [len(one) for one in features]
+    bias = f"; below {MIN_FID_FRAMES} of each it is biased upwards" if min(counts) < MIN_FID_FRAMES else ""
+    measured = Measured(value, f"{counts[0]} frames of ours against {counts[1]} of {against}{bias}")
+    memory.keep(key, measured)
+    return measured
+
+
+def _pictures_of(paths: Sequence[Path], start: int, total: int, on_step: OnStep) -> Iterator[np.ndarray]:
+    """16 frames of each video, and each picture."""
+    for number, path in enumerate(paths, start=start + 1):
+        if path.suffix.lower() in _PICTURES:
+            yield load_photo(path)
+        else:
+            count = sum(1 for _ in iter_frames(path))
+            wanted = set(spread(count))
+            yield from (frame for index, frame in enumerate(iter_frames(path)) if index in wanted)
+        on_step("FID", number, total)

@@ -1,0 +1,143 @@
+"""Which videos are measured, and what each is to show: out of the videos themselves or a table beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InvalidRequest
+from ..video import describe, iter_frames
+
+MAX_VIDEO_BYTES = 2**32  # of decoded frames: 10,000 of 480 x 304, 3,500 of 480 x 848
+_COLUMNS = ("video", "photo", "prompt")
+_OF_SETTINGS = (
+    "seed",
+    "steps",
+    "sampler",
+    "guidance",
+    "guidance_scale",
+    "strength",
+    "face_latent",
+    "software",
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A video and what it is to show; `fault` says why it cannot be measured at all."""
+
+    video: Path
+    photo: Path | None = None  # of the person, or an identity (.safetensors)
+    prompt: str = ""
+    settings: dict[str, str] = field(default_factory=dict)
+    fault: str = ""
+
+
+def photo_metadata(photo: Path, video: Path) -> dict[str, str]:
+    """What a video remembers of its photo: the way to it from the video's folder, and its sha256."""
+    try:
+        way = os.path.relpath(photo, video.parent)
+    except ValueError:  # on another disk of Windows
+        way = photo.name
+    return {"photo": Path(way).as_posix(), "photo_sha256": sha256(photo)}
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else _digest(file)
+        )
+
+
+def _digest(file: Any) -> str:
+    """For Python 3.10."""
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def read_samples(results: Sequence[Path], photo: Path | None = None) -> list[Sample]:
+    """The samples of videos and of tables (.jsonl), in order; `photo` is that of every video that names none.
+
+    Nothing that is wrong with one of them is lost: it is the sample's `fault`. Raises InvalidRequest for a table that
+    cannot be read, and for no samples.
+    """
+    samples = [
+        sample
+        for path in results
+        for sample in (_rows(path, photo) if path.suffix.lower() == ".jsonl" else [_described(path, photo)])
+    ]
+    if not samples:
+        raise InvalidRequest("there is nothing to measure: give videos, or a table (.jsonl) with rows")
+    return samples
+
+
+def _described(video: Path, photo: Path | None) -> Sample:
+    """What one of our videos says of itself; of another's there is only the picture."""
+    try:
+        metadata = describe(video).metadata
+    except InvalidRequest as error:
+        return Sample(video, photo, fault=str(error))
+    settings = {name: metadata[name] for name in _OF_SETTINGS if name in metadata}
+    own = metadata.get("photo")
+    if photo is None and own:
+        photo = video.parent / own
+        if not photo.is_file():
+            settings["note"] = f"its photo is not at {photo}"
+            photo = None
+        elif metadata.get("photo_sha256") not in (None, sha256(photo)):
+            settings["note"] = f"{photo} is no longer the photo that it was made from"
+            photo = None
+    return Sample(video, photo, metadata.get("prompt", ""), settings)
+
+
+def _rows(table: Path, photo: Path | None) -> Iterator[Sample]:
+    try:
+        lines = table.read_text("utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(f"the table {table} cannot be read ({error})") from error
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield _row(table, number, line, photo)
+
+
+def _row(table: Path, number: int, line: str, photo: Path | None) -> Sample:
+    where = f"line {number} of {table.name}"
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        return Sample(table, fault=f"{where} is no JSON ({error})")
+    if not isinstance(row, dict) or not isinstance(row.get("video"), str):
+        return Sample(table, fault=f'{where} is no object with a "video"')
+    video = table.parent / row["video"]
+    if strange := [name for name in row if name not in _COLUMNS]:
+        return Sample(video, fault=f'{where} has "{strange[0]}": the columns are {", ".join(_COLUMNS)}')
+    if wrong := [name for name in _COLUMNS if not isinstance(row.get(name) or "", str)]:
+        return Sample(video, fault=f'{where}: "{wrong[0]}" is no text')
+    own = table.parent / row["photo"] if row.get("photo") else photo
+    return Sample(video, own, row.get("prompt") or "")
+
+
+def read_frames(video: Path) -> tuple[list[np.ndarray], float]:
+    """All frames, each uint8 RGB [H, W, 3], and frames per second. Raises InvalidRequest, also for a video that is
+    larger than MAX_VIDEO_BYTES."""
+    frames: list[np.ndarray] = []
+    size = 0
+    for frame in iter_frames(video):
+        size += frame.nbytes
+        if size > MAX_VIDEO_BYTES:
+            raise InvalidRequest(
+                f"{video} takes more than {MAX_VIDEO_BYTES >> 30} GiB of memory: cut it into shorter ones"
+            )
+        frames.append(frame)
+    return frames, describe(video).fps
