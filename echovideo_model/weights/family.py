@@ -30,16 +30,17 @@ _OTHER_MODELS = (
 )
 _NOTES = ("v_pred", "ztsnr")
 
-# A family is the first whose parameter names are all there; the more particular ones come first.
+# A family is the first whose parameter names are all there; the more particular ones come first. Of the networks that
+# people quantise they are names of norms, which keep theirs.
 FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (TRANSFORMER, ("face_prj_wofc.latents", "transformer_blocks.0.attn1.to_q.weight")),
+    (TRANSFORMER, ("face_prj_wofc.latents", "transformer_blocks.0.attn1.norm_q.weight")),
     (
         "CogVideoX transformer without identity fusion",
         ("transformer_blocks.0.attn1.norm_q.weight", "proj_out.weight"),
     ),
     (VAE, ("encoder.conv_in.conv.weight", "decoder.conv_in.conv.weight")),
     ("image VAE", ("encoder.conv_in.weight", "decoder.conv_in.weight")),
-    (T5, ("encoder.block.0.layer.0.SelfAttention.q.weight",)),
+    (T5, ("encoder.block.0.layer.0.layer_norm.weight",)),
     (SIGLIP, ("vision_model.post_layernorm.weight",)),
     (SIGLIP, ("post_layernorm.weight", "embeddings.patch_embedding.weight")),  # its image half alone
     (PARSER, ("cp.resnet.conv1.weight", "conv_out.conv_out.weight")),

@@ -1,0 +1,98 @@
+"""What the library reads of a quantised file is what the host's own layers make of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from echovideo_model.tiny import networks
+from echovideo_model.weights.loading import load_transformer
+from testbed.harness import PACK
+
+# Quantises every matrix of the blocks with the host's layouts, reads the result with the host's layers, and writes what
+# they hold: run in the host's folder.
+SCRIPT = f"""
+import sys
+plain, quantised, read, form = sys.argv[1:]
+sys.argv = ["main.py", "--cpu"]
+sys.path[:] = [".", *sys.path, {str(PACK)!r}]
+from testbed.launch import stand_in_for_torchvision
+stand_in_for_torchvision()
+import comfy.options
+comfy.options.enable_args_parsing()
+import comfy.ops, comfy.utils, json, torch
+from safetensors.torch import load_file, save_file
+try:
+    from comfy.quant_ops import QUANT_ALGOS, QuantizedTensor
+except ImportError:
+    QUANT_ALGOS = {{}}
+name, _, how = form.partition(" ")
+known = "float8_e4m3fn" if name == "scaled_fp8" else name
+if known not in QUANT_ALGOS or not hasattr(comfy.utils, "convert_old_quants"):
+    sys.exit(77)
+layout, options = QUANT_ALGOS[known]["comfy_tensor_layout"], {{"scale": "recalculate"}}
+if name == "int8_tensorwise":
+    options = {{"per_channel": bool(how), "convrot": how == "rotated", "convrot_groupsize": 16}}
+state = load_file(plain)
+layers = [key[:-7] for key in state if key.startswith("transformer_blocks.") and state[key].ndim == 2]
+for layer in layers:
+    weight = QuantizedTensor.from_float(state[layer + ".weight"].bfloat16(), layout, **options)
+    state.update(weight.state_dict(layer + ".weight"))
+    conf = {{"format": known}}
+    if how == "rotated":
+        conf |= {{"convrot": True, "convrot_groupsize": 16}}
+    if name == "scaled_fp8":
+        state[layer + ".scale_weight"] = state.pop(layer + ".weight_scale")
+    else:
+        state[layer + ".comfy_quant"] = torch.tensor(list(json.dumps(conf).encode()), dtype=torch.uint8)
+if name == "scaled_fp8":
+    state["scaled_fp8"] = torch.zeros(0, dtype=torch.float8_e4m3fn)
+save_file({{key: tensor.contiguous() for key, tensor in state.items()}}, quantised)
+
+state, _ = comfy.utils.convert_old_quants(load_file(quantised), model_prefix="", metadata={{}})
+operations, found = comfy.ops.mixed_precision_ops({{}}, torch.bfloat16), {{}}
+for layer in layers:
+    own = {{key[len(layer) + 1 :]: tensor for key, tensor in state.items() if key.startswith(layer + ".")}}
+    module = operations.Linear(*reversed(own["weight"].shape), bias="bias" in own, device="cpu")
+    module.load_state_dict(own)
+    found[layer + ".weight"] = module.weight.dequantize().contiguous()
+save_file(found, read)
+"""
+FORMS = (
+    "scaled_fp8",
+    "float8_e4m3fn",
+    "float8_e5m2",
+    "int8_tensorwise",
+    "int8_tensorwise rows",
+    "int8_tensorwise rotated",
+)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_library_reads_a_quantised_file_as_the_host_does(folder: Path, tmp_path: Path, form: str) -> None:
+    state = {}
+    for name, content in networks.transformer_files():
+        (tmp_path / name).write_bytes(content)
+        if name.endswith(".safetensors"):
+            state |= load_file(tmp_path / name)
+    save_file(state, tmp_path / "plain.safetensors")
+    files = [str(tmp_path / f"{name}.safetensors") for name in ("plain", "quantised", "read")]
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *files, form], cwd=folder, capture_output=True, text=True, timeout=300
+    )
+    if run.returncode == 77:
+        pytest.skip(f"this host has no {form}")
+    assert run.returncode == 0, run.stderr[-2000:]
+    theirs, ours = load_file(files[2]), load_transformer(files[1]).state_dict()
+    assert len(theirs) > 10
+    for name, tensor in theirs.items():
+        # The host multiplies in bfloat16, the library in float32 before it rounds: one step of bfloat16 apart.
+        torch.testing.assert_close(
+            ours[name].float(), tensor.float(), rtol=2**-7, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}"
+        )
+        assert (ours[name].float() - state[name]).norm() < 0.1 * state[name].norm()
