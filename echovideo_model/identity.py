@@ -20,7 +20,7 @@ from torch import Tensor
 from .errors import FaceIndexOutOfRange, InvalidRequest, NoFaceFound, WrongModelFile
 from .face.align import FACE_SIZE, align_face
 from .face.choice import LARGEST, FaceChoice, choose_face
-from .face.detect import EMBEDDING_WIDTH, Face, FaceDetector, cosine_similarity
+from .face.detect import EMBEDDING_WIDTH, Face, FaceDetector, cosine_similarity, no_face_found
 from .face.parse import FaceParser
 from .face.photo import limit_long_edge, load_photo
 from .face.siglip import SiglipEncoder
@@ -162,10 +162,14 @@ def find_face(photo: Photo, detector: Detector, choice: FaceChoice = LARGEST) ->
 
     Raises InvalidRequest, NoFaceFound or FaceIndexOutOfRange.
     """
-    pixels = limit_long_edge(load_photo(photo))
+    given = load_photo(photo)
+    pixels = limit_long_edge(given)
     rows, columns = (round(side * choice.padding) for side in pixels.shape[:2])
     pixels = np.pad(pixels, ((rows, rows), (columns, columns), (0, 0)))
-    return ChosenFace(pixels, choose_face(detector.detect(pixels), choice))
+    try:
+        return ChosenFace(pixels, choose_face(detector.detect(pixels), choice))
+    except NoFaceFound as error:
+        raise no_face_found(given.shape[1], given.shape[0]) from error
 
 
 def find_faces(
@@ -176,6 +180,7 @@ def find_faces(
 ) -> list[ChosenFace]:
     """`find_face` in each photo; one without a face does what the choice's on_no_face says.
 
+    A chosen face's own warning is logged.
     Raises what find_face raises, with the photo's number, from 1, if there are several; NoFaceFound if all were
     skipped; InvalidRequest without photos.
     """
@@ -183,10 +188,12 @@ def find_faces(
         raise InvalidRequest("an identity needs at least one photo, none was given")
     chosen = []
     for number, photo in enumerate(photos, start=1):
+        which = f"photo {number} of {len(photos)}: " if len(photos) > 1 else ""
         try:
             chosen.append(find_face(photo, detector, choice))
+            if warning := chosen[-1].face.warning:
+                logger.warning("%s%s", which, warning)
         except (NoFaceFound, FaceIndexOutOfRange) as error:
-            which = f"photo {number} of {len(photos)}: " if len(photos) > 1 else ""
             if isinstance(error, FaceIndexOutOfRange) or choice.on_no_face == "error":
                 raise type(error)(f"{which}{error}") from error
             logger.warning("%s%s", which, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,15 +38,28 @@ class FakeAnalysis:
 
     def __init__(self, name: str, allowed_modules: list[str], providers: list[str]) -> None:
         self.name, self.providers = name, providers
-        self.models = dict.fromkeys(allowed_modules)
+        self.models = dict.fromkeys(allowed_modules, self)
+        self.faces: list[dict[str, Any]] = []
 
     def prepare(self, ctx_id: int, det_size: tuple[int, int]) -> None:
-        self.size = det_size
+        """All that it prepares is said with each look."""
 
-    def get(self, img: np.ndarray) -> list[dict[str, Any]]:
+    def detect(self, img: np.ndarray, input_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | None]:
         assert img.flags.c_contiguous
-        assert self.size[0] == self.size[1]
-        return type(self).see(img, self.size[0])
+        assert input_size[0] == input_size[1]
+        found = type(self).see(img, input_size[0])
+        self.faces += found
+        boxes = np.array([[*one["bbox"], one["det_score"]] for one in found], np.float32).reshape(-1, 5)
+        landmarks = (
+            None if any(one["kps"] is None for one in found) else np.array([one["kps"] for one in found])
+        )
+        return boxes, landmarks
+
+    def get(self, img: np.ndarray, face: Any) -> np.ndarray:
+        """The embedding of the face that was last seen with these landmarks."""
+        assert img.flags.c_contiguous
+        same = [one for one in self.faces if np.allclose(one["kps"], face.kps, atol=1e-3)]
+        return same[-1]["embedding"]
 
 
 @pytest.fixture
@@ -121,20 +135,110 @@ def test_the_same_drawing_is_closer_to_itself_than_to_another(tiny: FaceDetector
 
 
 def test_no_face_in_a_test_card_says_the_size_and_what_was_tried(tiny: FaceDetector) -> None:
-    with pytest.raises(NoFaceFound, match=r"400 x 300 pixels.*640, 512, 384, 320.*25%.*50%") as refusal:
+    with pytest.raises(
+        NoFaceFound, match=r"400 x 300 pixels.*640, 512, 384, 320, 192.*25%.*50%.*turned"
+    ) as refusal:
         tiny.detect(card(300, 400))
     assert "\n" not in str(refusal.value)
 
 
-def test_insightface_gets_bgr_and_one_explicit_size(detector_that: Callable[[See], FaceDetector]) -> None:
-    photo = card(64, 64)
+def test_a_clear_face_takes_the_references_search_and_one_more(
+    detector_that: Callable[[See], FaceDetector],
+) -> None:
+    photo, tried = card(64, 64), []
 
     def see(picture: np.ndarray, size: int) -> list[dict[str, Any]]:
-        np.testing.assert_array_equal(picture, photo[..., ::-1])
-        assert size == 640
-        return [seen(0, 0, 10)]
+        np.testing.assert_array_equal(picture, photo[..., ::-1])  # BGR
+        tried.append(size)
+        return [seen(5, 5, 40) if size == 640 else seen(6, 4, 41, 0.95)]
 
-    assert len(detector_that(see).detect(photo)) == 1
+    (face,) = detector_that(see).detect(photo)
+    assert len(tried) == 2
+    assert tried[0] == 640
+    assert face.box.tolist() == [5, 5, 45, 45]  # the reference's, though the other is surer of it
+    np.testing.assert_array_equal(face.landmarks, seen(5, 5, 40)["kps"])
+    np.testing.assert_array_equal(face.embedding, seen(5, 5, 40)["embedding"])
+
+
+@pytest.mark.parametrize("sees_it", [512, 384, 320, 192])
+def test_a_face_that_the_first_size_misses_belongs_to_the_same_list(
+    sees_it: int, detector_that: Callable[[See], FaceDetector]
+) -> None:
+    def see(picture: np.ndarray, size: int) -> list[dict[str, Any]]:
+        small, large = seen(80, 2, 10, 0.9), seen(0, 0, 95, 0.8)
+        return [small] * (size > 320) + [large] * (size == sees_it)
+
+    faces = detector_that(see).detect(card(100, 100))
+    assert [face.box.tolist() for face in faces] == [[0, 0, 95, 95], [80, 2, 90, 12]]
+
+
+def test_of_the_other_sizes_the_most_confident_tells_where_a_face_is(
+    detector_that: Callable[[See], FaceDetector],
+) -> None:
+    places = {512: seen(0, 0, 90, 0.8), 384: seen(2, 1, 92, 0.9), 192: seen(1, 1, 96, 0.85)}
+    (face,) = detector_that(lambda _, size: [places[size]] if size in places else []).detect(card(100, 100))
+    assert face.box.tolist() == [2, 1, 94, 93]
+    assert face.confidence == pytest.approx(0.9)
+
+
+def test_two_faces_that_overlap_a_little_stay_two(detector_that: Callable[[See], FaceDetector]) -> None:
+    side_by_side = [seen(0, 0, 50), seen(25, 0, 50)]  # a third of both together
+    assert len(detector_that(lambda *_: side_by_side).detect(card(100, 100))) == 2
+
+
+def test_the_recogniser_reads_only_the_faces_that_are_asked_for(
+    detector_that: Callable[[See], FaceDetector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    detector = detector_that(lambda *_: [seen(20 * place, 0, 15) for place in range(5)])
+    recognise = detector._recogniser.get
+    monkeypatch.setattr(detector._recogniser, "get", lambda *args: read.append(1) or recognise(*args))
+    faces = detector.detect(card(100, 100))
+    assert not read
+    assert faces[3].embedding is faces[3].embedding
+    assert len(read) == 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(degrees=st.sampled_from([90, 180, 270]), top=st.integers(0, 60), left=st.integers(0, 100))
+def test_a_face_that_is_seen_clearly_when_turned_is_told_so_in_photo_coordinates(
+    degrees: int, top: int, left: int
+) -> None:
+    """An upside-down face is often seen, with the landmarks of an upright one and little confidence."""
+    photo = np.zeros((120, 160, 3), np.uint8)
+    photo[top : top + 40, left : left + 40] = 200
+    upright = seen(0, 0, 40)["kps"] - 20  # around the face's middle
+    quarter = np.array([[0, 1], [-1, 0]]) if degrees == 270 else np.array([[0, -1], [1, 0]])
+    expected = upright @ np.linalg.matrix_power(quarter.T, 2 if degrees == 180 else 1) + [left + 20, top + 20]
+
+    def see(picture: np.ndarray, size: int) -> list[dict[str, Any]]:
+        rows, columns = (picture[..., 0] == 200).nonzero()
+        turned = picture.shape != photo.shape and see.turns % 3 == [180, 90, 270].index(degrees)
+        see.turns += picture.shape != photo.shape
+        return [seen(columns.min(), rows.min(), 40, 0.85 if turned else 0.6)]
+
+    see.turns = 0  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "insightface.app.FaceAnalysis", type("Fake", (FakeAnalysis,), {"see": staticmethod(see)})
+        )
+        patch.setattr("echovideo_model.face.detect._model_folder", lambda folder: folder)
+        (face,) = FaceDetector(Path()).detect(photo)
+    assert face.turned == degrees
+    assert ("upside down" if degrees == 180 else "on its side") in face.warning
+    np.testing.assert_allclose(face.box, [left, top, left + 40, top + 40], atol=1)
+    np.testing.assert_allclose(face.landmarks, expected, atol=1)
+
+
+@pytest.mark.parametrize(
+    ("size", "confidence", "said"),
+    [(39, 0.9, "39 x 39 pixels"), (60, 0.55, "uncertain.*0.55"), (60, 0.9, "^$")],
+)
+def test_a_face_that_will_hardly_do_has_a_warning(
+    size: int, confidence: float, said: str, detector_that: Callable[[See], FaceDetector]
+) -> None:
+    (face,) = detector_that(lambda *_: [seen(0, 0, size, confidence)]).detect(card(100, 100))
+    assert re.search(said, face.warning)
 
 
 def test_faces_come_largest_first(detector_that: Callable[[See], FaceDetector]) -> None:
@@ -143,24 +247,17 @@ def test_faces_come_largest_first(detector_that: Callable[[See], FaceDetector]) 
     assert [face.centre for face in faces] == [(25, 25), (17.5, 17.5), (10, 10)]
 
 
-@pytest.mark.parametrize("works_at", [640, 512, 384, 320])
-def test_smaller_detector_sizes_are_tried_until_one_finds_a_face(
+@pytest.mark.parametrize("works_at", [640, 512, 384, 320, 192])
+def test_every_detector_size_is_tried_before_a_face_is_missed(
     works_at: int, detector_that: Callable[[See], FaceDetector]
 ) -> None:
-    tried = []
-
-    def see(picture: np.ndarray, size: int) -> list[dict[str, Any]]:
-        tried.append(size)
-        return [seen(5, 6, 30)] if size == works_at else []
-
-    (face,) = detector_that(see).detect(card(64, 64))
-    assert tried == [size for size in (640, 512, 384, 320) if size >= works_at]
+    (face,) = detector_that(lambda _, size: [seen(5, 6, 30)] * (size == works_at)).detect(card(64, 64))
     assert face.box.tolist() == [5, 6, 35, 36]
 
 
 @settings(max_examples=20, deadline=None)
 @given(height=st.integers(32, 90), width=st.integers(32, 90), share=st.sampled_from([0.25, 0.5]))
-def test_padding_is_tried_last_and_its_faces_are_told_in_photo_coordinates(
+def test_padding_is_tried_next_and_its_faces_are_told_in_photo_coordinates(
     height: int, width: int, share: float
 ) -> None:
     photo = np.maximum(card(height, width), 1)
@@ -189,8 +286,10 @@ def test_landmarks_found_in_a_padded_photo_fit_the_photo(
     tiny: FaceDetector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crop = np.ascontiguousarray(drawing()[190:480, 130:380])  # from the hair to the chin
-    find = tiny._app.get
-    monkeypatch.setattr(tiny._app, "get", lambda img: [] if img.shape == crop.shape else find(img))
+    find, nothing = tiny._finder.detect, (np.empty((0, 5)), None)
+    monkeypatch.setattr(
+        tiny._finder, "detect", lambda img, **size: nothing if img.shape == crop.shape else find(img, **size)
+    )
     (face,), (whole,) = tiny.detect(crop), tiny.detect(drawing())
     np.testing.assert_allclose(face.landmarks + np.array([130, 190]), whole.landmarks, atol=15)
 
@@ -266,7 +365,7 @@ def test_models_that_are_not_antelopev2_are_refused(
     changes: dict[str, Any], detector_that: Callable[[See], FaceDetector]
 ) -> None:
     with pytest.raises(WrongModelFile, match="antelopev2"):
-        detector_that(lambda *_: [seen(0, 0, 10, **changes)]).detect(card(64, 64))
+        _ = detector_that(lambda *_: [seen(0, 0, 10, **changes)]).detect(card(64, 64))[0].embedding
 
 
 @pytest.mark.parametrize("package", ["insightface.app", "onnxruntime.capi.onnxruntime_pybind11_state"])
@@ -296,7 +395,7 @@ def test_the_cpu_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("insightface.app.FaceAnalysis", FakeAnalysis)
     for name in (DETECTOR, RECOGNISER):
         (tmp_path / name).touch()
-    assert FaceDetector(tmp_path)._app.providers == ["CPUExecutionProvider"]
+    assert FaceDetector(tmp_path)._finder.providers == ["CPUExecutionProvider"]
 
 
 def test_cosine_similarity_ignores_length_and_knows_nobody() -> None:

@@ -127,6 +127,18 @@ def test_a_large_photo_is_looked_at_with_its_long_edge_at_1024() -> None:
     assert encoders.detector.photos[0].shape == (512, 1024, 3)  # type: ignore[attr-defined]
 
 
+def test_no_face_is_told_with_the_size_of_the_photo_that_was_given() -> None:
+    with pytest.raises(NoFaceFound, match="photo of 3072 x 1280 pixels"):
+        identify(np.zeros((1280, 3072, 3), np.uint8), encoders_that_see([]))
+
+
+def test_a_face_that_will_hardly_do_is_warned_of_with_its_photo(caplog: pytest.LogCaptureFixture) -> None:
+    small = face(12)
+    identify([level(9), level(9)], encoders_that_see([face(80, 0.9)], [small]))
+    assert caplog.messages == [f"photo 2 of 2: {small.warning}"]
+    assert "12 x 12 pixels" in small.warning
+
+
 @pytest.mark.parametrize("padding", [0.0, 0.25, 1.0])
 def test_padding_puts_black_around_the_photo(padding: float) -> None:
     detector = SeesThese([[face()]])

@@ -67,11 +67,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _embedding(reference: Path, detector: FaceDetector) -> np.ndarray:
     """ArcFace, [512] float32: read from an identity, or of the largest face of a photo."""
-    from ..identity import Identity, find_face
+    from ..identity import Identity, find_faces
 
     if reference.suffix.lower() == ".safetensors":
         return Identity.load(reference).id_embedding.numpy()
-    return find_face(reference, detector).face.embedding
+    return find_faces([reference], detector)[0].face.embedding
 
 
 def _ranges(numbers: Sequence[int]) -> str:

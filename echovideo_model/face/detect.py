@@ -1,28 +1,34 @@
-"""Finding the faces of a photo: box, landmarks and identity embedding of each, all from one detection."""
+"""Finding the faces of a photo: box and landmarks of each, and its identity embedding once it is asked for."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import sys
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..errors import ModelFileMissing, NoFaceFound, WrongModelFile
 from . import DOWNLOAD, import_optional
-
-logger = logging.getLogger(__name__)
+from .views import View, overlap, padded, square_around, turned, whole
 
 # antelopev2's, which EchoVideo was trained with
 DETECTOR, RECOGNISER = "scrfd_10g_bnkps.onnx", "glintr100.onnx"
 EMBEDDING_WIDTH = 512
-DETECTOR_SIZES = (640, 512, 384, 320)  # the reference's first; smaller ones find faces that fill the photo
+# The reference's first. It misses faces that fill more than 0.6 of the photo; 192 sees all of these, and costs a tenth.
+DETECTOR_SIZES = (640, 192, 512, 384, 320)
 PADDINGS = (0.25, 0.5)  # black on every side, as a share of it: for faces that the photo cuts off
+SAME_FACE = 0.4  # boxes that overlap more (intersection over union) are one face; insightface's own threshold
+# Upright faces got 0.76 and more at their better size, upside-down ones at most 0.67, sideways ones 0.78.
+SURE, CLEAR, CLEARLY_BETTER = 0.6, 0.75, 0.1
+TURNS = (180, 90, 270)  # degrees
+MIN_FACE = 40  # pixels: in narrower faces landmarks are off more than twice as far as in wide ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +37,9 @@ class Face:
 
     box: np.ndarray  # float32 [4]: left, top, right, bottom
     landmarks: np.ndarray  # float32 [5, 2]: eyes, nose tip, mouth corners, from the viewer's left
-    confidence: float  # the detector's, 0..1
+    confidence: float  # the detector's, 0..1: the highest of the sizes that saw the face
     embedding: np.ndarray  # float32 [512]: ArcFace, not normalised
+    turned: int = 0  # degrees, counter-clockwise, by which the photo was turned for this face to be upright
 
     @property
     def area(self) -> float:
@@ -44,9 +51,57 @@ class Face:
         """Of the box: x, y."""
         return float(self.box[0] + self.box[2]) / 2, float(self.box[1] + self.box[3]) / 2
 
+    @property
+    def warning(self) -> str:
+        """Why a video made from this face may not look like the person; empty where nothing speaks against it."""
+        width, height = self.box[2:] - self.box[:2]
+        if min(width, height) < MIN_FACE:
+            return (
+                f"the face has only {width:.0f} x {height:.0f} pixels, too few to know a person by (at least "
+                f"{MIN_FACE} are needed once the photo's longer side is reduced to 1024): use a larger photo, or cut "
+                "this one to the face"
+            )
+        if self.turned:
+            lies = "upside down" if self.turned == 180 else "on its side"
+            return f"the face lies {lies} in the photo and was turned upright: check the face picture"
+        if self.confidence < SURE:
+            return (
+                f"it is uncertain that this is an upright face (confidence {self.confidence:.2f}): check "
+                "the face picture"
+            )
+        return ""
+
+
+class _FoundFace(Face):
+    """A face whose embedding is computed when it is first read: of most faces in a group nobody asks for it."""
+
+    def __init__(self, seen: _Seen, recognise: Callable[[], np.ndarray]) -> None:
+        vars(self).update(vars(seen), _recognise=recognise)  # the class is frozen
+
+    @cached_property
+    def embedding(self) -> np.ndarray:  # type: ignore[override]
+        return self._recognise()  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """A face as one look of the detector saw it: fields as Face's."""
+
+    box: np.ndarray
+    landmarks: np.ndarray
+    confidence: float
+    turned: int = 0
+
+    def is_same(self, other: _Seen) -> bool:
+        return overlap(self.box, other.box) > SAME_FACE
+
+    @property
+    def area(self) -> float:
+        return float(np.prod(self.box[2:] - self.box[:2]))
+
 
 class FaceDetector:
-    """antelopev2 through insightface: detector and recogniser."""
+    """antelopev2 through insightface: detector and recogniser. It may be used from several threads."""
 
     def __init__(self, folder: str | Path) -> None:
         """Loads the two ONNX files, which may lie anywhere below `folder` as long as they lie together.
@@ -56,64 +111,131 @@ class FaceDetector:
         self.folder = _model_folder(Path(folder))
         analysis = import_optional("insightface.app").FaceAnalysis
         with insightface_running(self.folder, AssertionError, OSError, RuntimeError, ValueError):
-            self._app = analysis(
+            app = analysis(
                 name=str(self.folder),  # a path: a mere name would be downloaded
                 allowed_modules=["detection", "recognition"],
                 providers=["CPUExecutionProvider"],  # it is one photo
             )
-        absent = {"detection", "recognition"} - set(self._app.models)
+            absent = {"detection", "recognition"} - set(app.models)
+            if not absent:
+                app.prepare(ctx_id=0, det_size=DETECTOR_SIZES[:1] * 2)  # each look names its own size
         if absent:
             raise WrongModelFile(
                 f"{self.folder} holds no model for {' and '.join(sorted(absent))}; {DOWNLOAD}"
             )
+        self._finder, self._recogniser = app.models["detection"], app.models["recognition"]
 
     def detect(self, photo: np.ndarray) -> list[Face]:
-        """The faces of `photo` (uint8 RGB [H, W, 3]), largest first.
+        """The faces of `photo` (uint8 RGB [H, W, 3]), largest first, each once however many detector sizes see it.
 
-        Tries each of DETECTOR_SIZES, then the first of them with each of PADDINGS, until something is found.
+        Where the reference's size sees a face, box, landmarks and embedding are the reference's. A photo without a
+        face is searched again with each of PADDINGS, then turned by 90, 180 and 270 degrees; a face that is not
+        CLEAR is looked at turned, too, and is told as it is seen there if that is clearly better.
         Raises NoFaceFound with the photo's size and what was tried.
         """
-        for size in DETECTOR_SIZES:
-            if faces := self.detect_at(photo, size):
-                return faces
-        height, width = photo.shape[:2]
-        for share in PADDINGS:
-            rows, columns = round(height * share), round(width * share)
-            padded = np.pad(photo, ((rows, rows), (columns, columns), (0, 0)))
-            if faces := self.detect_at(padded, DETECTOR_SIZES[0]):
-                offset = np.array([columns, rows], np.float32)
-                return [
-                    replace(face, box=face.box - np.tile(offset, 2), landmarks=face.landmarks - offset)
-                    for face in faces
-                ]
-        raise NoFaceFound(
-            f"no face found in the photo of {width} x {height} pixels, tried at detector sizes "
-            f"{', '.join(map(str, DETECTOR_SIZES))} and with {' and '.join(f'{share:.0%}' for share in PADDINGS)} "
-            "black padding: use a photo in which the face is upright, sharp and uncovered"
-        )
+        faces = [
+            face if face.confidence >= CLEAR else self._upright(photo, face)
+            for face in self._search(whole(photo))
+        ]
+        if not faces:
+            faces = self._search_harder(photo)
+        if not faces:
+            raise no_face_found(photo.shape[1], photo.shape[0])
+        return self._largest_first(photo, faces)
 
     def detect_at(self, photo: np.ndarray, size: int) -> list[Face]:
         """The faces of `photo` as `detect` gives them, found at one detector size alone; empty if there is none."""
+        return self._largest_first(photo, self._look(whole(photo), size))
+
+    def _largest_first(self, photo: np.ndarray, faces: list[_Seen]) -> list[Face]:
+        faces.sort(key=lambda face: face.area, reverse=True)
+        return [_FoundFace(face, partial(self._embedding, photo, face.landmarks)) for face in faces]
+
+    def _search(self, view: View, degrees: int = 0) -> list[_Seen]:
+        """What all DETECTOR_SIZES see, each face once.
+
+        Two sizes are enough where both see the largest face. Any other is seen better by the first of them, which
+        has the most pixels; what that misses is so large that the second has pixels enough.
+        """
+        looks = [self._look(view, size, degrees) for size in DETECTOR_SIZES[:2]]
+        largest = max(chain(*looks), key=lambda face: face.area, default=None)
+        if largest is None or not all(any(map(largest.is_same, look)) for look in looks):
+            looks += [self._look(view, size, degrees) for size in DETECTOR_SIZES[2:]]
+        return _merged(looks)
+
+    def _search_harder(self, photo: np.ndarray) -> list[_Seen]:
+        """The faces of the first other view of the photo that shows any."""
+        for share in PADDINGS:
+            if faces := self._look(padded(photo, share), DETECTOR_SIZES[0]):
+                return faces
+        for degrees in TURNS:
+            looks = [self._look(turned(whole(photo), degrees), size, degrees) for size in DETECTOR_SIZES[:2]]
+            if faces := [
+                face for face in _merged(looks) if face.confidence >= CLEAR
+            ]:  # or a cup of coffee is one
+                return faces
+        return []
+
+    def _upright(self, photo: np.ndarray, face: _Seen) -> _Seen:
+        """`face`, or itself as it is seen when the photo around it is turned, if that is clearly better."""
+        around = square_around(photo, face.box)
+        seen = chain(*(self._look(turned(around, degrees), DETECTOR_SIZES[1], degrees) for degrees in TURNS))
+        best = max(filter(face.is_same, seen), key=lambda one: one.confidence, default=face)
+        return best if best.confidence >= face.confidence + CLEARLY_BETTER else face
+
+    def _look(self, view: View, size: int, degrees: int = 0) -> list[_Seen]:
+        """What the detector sees in a view brought to `size` x `size`, in photo coordinates."""
+        bgr = np.ascontiguousarray(view.pixels[..., ::-1])
         with insightface_running(self.folder):
             # the size is explicit because insightface by itself adds a second one
-            self._app.prepare(ctx_id=0, det_size=(size, size))
-            found = self._app.get(np.ascontiguousarray(photo[..., ::-1]))  # it takes BGR
-        if not found:
-            logger.debug(
-                "no face at detector size %d in %d x %d pixels", size, photo.shape[1], photo.shape[0]
-            )
-        return sorted((self._face(one) for one in found), key=lambda face: face.area, reverse=True)
+            boxes, landmarks = self._finder.detect(
+                bgr, input_size=(size, size)
+            )  # [n, 5] with scores, [n, 5, 2]
+        if landmarks is None and len(boxes):
+            raise self._not_antelopev2()
+        return [
+            _Seen(view.box(box[:4]), view.points(points), float(box[4]), degrees)
+            for box, points in zip(boxes, landmarks if len(boxes) else (), strict=True)
+        ]
 
-    def _face(self, found: Any) -> Face:
-        """insightface's record of a face as ours."""
-        embedding = np.asarray(found["embedding"], np.float32).reshape(-1)
-        if found["kps"] is None or embedding.size != EMBEDDING_WIDTH or not np.isfinite(embedding).all():
-            raise WrongModelFile(
-                f"{self.folder} does not hold antelopev2: it gives no landmarks, or an embedding that is not "
-                f"{EMBEDDING_WIDTH} finite numbers; {DOWNLOAD}"
-            )
-        box, landmarks = (np.asarray(found[key], np.float32) for key in ("bbox", "kps"))
-        return Face(box, landmarks, float(found["det_score"]), embedding)
+    def _embedding(self, photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        """ArcFace's, float32 [512]: of the face aligned by its landmarks, black beyond the photo."""
+        found = import_optional("insightface.app.common").Face(kps=landmarks)
+        with insightface_running(self.folder):
+            embedding = self._recogniser.get(np.ascontiguousarray(photo[..., ::-1]), found)
+        embedding = np.asarray(embedding, np.float32).reshape(-1)
+        if embedding.size != EMBEDDING_WIDTH or not np.isfinite(embedding).all():
+            raise self._not_antelopev2()
+        return embedding
+
+    def _not_antelopev2(self) -> WrongModelFile:
+        return WrongModelFile(
+            f"{self.folder} does not hold antelopev2: it gives no landmarks, or an embedding that is not "
+            f"{EMBEDDING_WIDTH} finite numbers; {DOWNLOAD}"
+        )
+
+
+def _merged(looks: Sequence[Sequence[_Seen]]) -> list[_Seen]:
+    """Every face once: as the first look saw it, else as the most confident other did, with the highest confidence."""
+    first, *others = looks
+    faces = list(first)
+    for seen in sorted(chain(*others), key=lambda face: face.confidence, reverse=True):
+        known = next((number for number, face in enumerate(faces) if face.is_same(seen)), None)
+        if known is None:
+            faces.append(seen)
+        elif seen.confidence > faces[known].confidence:
+            faces[known] = replace(faces[known], confidence=seen.confidence)
+    return faces
+
+
+def no_face_found(width: int, height: int) -> NoFaceFound:
+    """The error for a photo of this size, in pixels."""
+    return NoFaceFound(
+        f"no face found in the photo of {width} x {height} pixels, tried at detector sizes "
+        f"{', '.join(map(str, sorted(DETECTOR_SIZES, reverse=True)))}, with "
+        f"{' and '.join(f'{share:.0%}' for share in PADDINGS)} black padding, and turned: use a photo in which the "
+        "face is sharp and uncovered"
+    )
 
 
 def cosine_similarity(one: np.ndarray, other: np.ndarray) -> float:
@@ -138,16 +260,20 @@ def _model_folder(folder: Path) -> Path:
     )
 
 
+_RUNNING = threading.Lock()
+
+
 @contextlib.contextmanager
 def insightface_running(folder: Path, *broken: type[Exception]) -> Iterator[None]:
     """What insightface 1 prints goes to stderr, and its use of scikit-image's older names is not told to the user;
-    onnxruntime's refusals, and `broken`, become WrongModelFile."""
+    onnxruntime's refusals, and `broken`, become WrongModelFile. One thread at a time: what is redirected is the
+    whole process's."""
     runtime = import_optional("onnxruntime.capi.onnxruntime_pybind11_state")
     refusals: tuple[type[Exception], ...] = tuple(  # they have no base class of their own
         entry for entry in vars(runtime).values() if isinstance(entry, type) and issubclass(entry, Exception)
     )
     try:
-        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        with _RUNNING, contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             yield
     except (*refusals, *broken) as error:

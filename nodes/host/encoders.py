@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 from functools import lru_cache
 from pathlib import Path
 
 import comfy.model_management as memory
 import comfy.model_patcher
 import folder_paths
-import numpy as np
 from torch import nn
 
 from ...echovideo_model.errors import ModelFileMissing
-from ...echovideo_model.face.detect import DETECTOR, RECOGNISER, Face, FaceDetector
+from ...echovideo_model.face.detect import DETECTOR, RECOGNISER, FaceDetector
 from ...echovideo_model.face.parse import FaceParser
 from ...echovideo_model.face.siglip import SiglipEncoder
 from ...echovideo_model.identity import FaceEncoders
 from .folders import INSIGHTFACE, install
-
-SEARCHING = threading.Lock()  # insightface sets its input size, and redirects what it prints, as it goes
-
-
-class SharedDetector(FaceDetector):
-    """The one detector of runs and of the page's face picker, which are different threads."""
-
-    def detect(self, photo: np.ndarray) -> list[Face]:
-        with SEARCHING:
-            return super().detect(photo)
 
 
 class HostFaceEncoders:
@@ -69,5 +57,4 @@ def find_detector() -> FaceDetector:
 @lru_cache(maxsize=1)
 def _loaded(place: Path, files: tuple[tuple[Path, int], ...]) -> FaceDetector:
     """Loaded anew only when `files` have changed."""
-    with SEARCHING:
-        return SharedDetector(place)
+    return FaceDetector(place)

@@ -82,7 +82,7 @@ def measure_alarms(detector: FaceDetector, count: int) -> None:
         scene = draw_scene(list(PLACES)[seed % len(PLACES)], 128, 128, rng)
         edge = 2 * round(128 * MARGIN)
         picture = cv2.resize(scene[edge:-edge, edge:-edge], (128, 128), interpolation=cv2.INTER_AREA)
-        alarms += bool(detector._detect_at(picture, 640))
+        alarms += bool(detector.detect_at(picture, 640))
     print(f"detector, false alarms in {count} scenes without people: {alarms}")
 
 
