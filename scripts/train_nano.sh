@@ -3,7 +3,8 @@
 #
 #   bash scripts/train_nano.sh STATE
 #
-# STATE gets what training needs to go on (parts/, vae/) and the finished files in the released layout (models/).
+# STATE gets what training needs to go on (parts/, vae/, stills/, clips/, run_stills/, run_clips/) and the finished files
+# in the released layout (models/).
 # Stopped anywhere, the same command goes on where it was; what is finished is not done again.
 set -euo pipefail
 state=${1:?usage: bash scripts/train_nano.sh STATE}
@@ -25,3 +26,15 @@ part "$faces/parsing_bisenet.pth" train_parser.py
 part "$models/clip_visual_encoder/model.safetensors" train_siglip.py
 part "$state/judges.pt" judges.py "$state" # only judge; not shipped
 python scripts/nano/measure.py "$models" | tee "$state/measured.txt"
+
+# examples FOLDER ARGUMENTS: of the drawn world, through the networks above and the autoencoder in models/vae
+examples() {
+    python -W ignore scripts/nano/prepare_examples.py "$state/$1" --models "$models" "${@:2}"
+}
+examples stills --people 8000
+examples stills_held_out --people 32 --held-out
+cp recipes/nano_stills.toml recipes/nano_clips.toml "$state"
+python -m echovideo_model train "$state/nano_stills.toml" --device cpu
+examples clips --people 2500 --frames 17
+examples clips_held_out --people 16 --frames 17 --held-out
+python -m echovideo_model train "$state/nano_clips.toml" --device cpu

@@ -2,9 +2,9 @@
 
     python scripts/nano/prepare_examples.py OUTPUT --models MODELS --people N [--frames 1] [--held-out] [--part K/N]
 
-One file a person: TAKES clips (or stills) of that person and PHOTOS photos, which go through the detector, alignment,
-parser, recogniser and image encoder of MODELS as a user's photo would. Files that are there already are kept, so the
-same command goes on where it was stopped; K/N makes the K-th of N parts, for N processes.
+One file a person: TAKES clips (or stills) of that person and PHOTOS photos of other moments, which go through the
+detector, alignment, parser, recogniser and image encoder of MODELS as a user's photo would. Files that are there
+already are kept, so the same command goes on where it was stopped; K/N makes the K-th of N parts, for N processes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from echovideo_model.pipeline import Pipeline
 from echovideo_model.training.examples import EMPTY, write_example
 from echovideo_model.training.prepare import Encoder
 
-TAKES, PHOTOS = 6, 2
+TAKES, PHOTOS = 4, 1
 TOKEN_IDS = 24
 SIZES = (224, 320, 512)  # of a photo
 UNITS = (0.14, 0.3)  # half a face's width, as a share of the photo
