@@ -10,6 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from echovideo_model.training.lora import LoRALayers
+from echovideo_model.training.recipe import LoRA
+from echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
 from testbed import checkpoints
 from testbed.checkpoints import LAYERS
 from testbed.graphs import node, out, plain
@@ -78,6 +81,28 @@ def test_the_alpha_of_the_metadata_and_of_peft_s_settings_counts(host: Host) -> 
     assert not close(run(host, put(host, "whole.safetensors", pairs())), half)
     assert "alpha / rank is 0.5" in host.log()
     assert "it states no alpha" in host.log()
+
+
+def test_one_that_was_trained_here_acts_as_it_did_in_training(host: Host) -> None:
+    folder = host.base / "models" / "diffusion_models"
+    state = load_file(folder / checkpoints.TRANSFORMER) | load_file(folder / checkpoints.TRANSFORMER_PART_2)
+    with torch.device("meta"):
+        network = EchoVideoTransformer(
+            TransformerSizes.read({name: value.shape for name, value in state.items()})
+        )
+    network.load_state_dict(state, assign=True)
+    layers = LoRALayers(network, LoRA(rank=RANK, alpha=2.0 * RANK), seed=0)
+    generator = torch.Generator().manual_seed(3)
+    for up in layers.up.values():
+        up.data = torch.randn(up.shape, generator=generator) / 4
+    layers.write(host.base / "models" / "loras" / "trained.safetensors")
+    lora = node(
+        "LoraLoaderModelOnly", model=out("model"), lora_name="trained.safetensors", strength_model=1.0
+    )
+    made = run(host, plain(model="lora") | {"lora": lora})
+    expected = merged(host, lambda path, weight: weight + 2 * (layers.up[path] @ layers.down[path]).detach())
+    assert close(made, expected)
+    assert not close(made, run(host, plain()))
 
 
 def test_dora_of_peft_acts_as_peft_defines_it(host: Host) -> None:
