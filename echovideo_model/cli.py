@@ -20,7 +20,7 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from . import __version__
-from .commands import (
+from .commands import batch, (
     convert,
     demo,
     draw,
@@ -35,7 +35,7 @@ from .commands import (
 )
 from .errors import Cancelled, EchoVideoError
 
-COMMANDS = (generate, demo, draw, identity, convert, inspect, score, evaluate, prepare, train, models)
+COMMANDS = (generate, batch, demo, draw, identity, convert, inspect, score, evaluate, prepare, train, models)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -127,11 +127,16 @@ class Pipeline:
         for warning in dict.fromkeys(warning for request in requests for warning in request.warnings()):
             logger.warning(warning)
         clock = _Clock()
-        text = self._encode_prompts(requests)
+        text = self.encode_prompts([text for r in requests for text in (r.negative_prompt, r.prompt)])
         clock.lap("text")
         for request in requests:
             yield self._make(identity, request, text, clock)
             clock = _Clock()
+
+    @torch.no_grad()
+    def make(self, identity: Identity, request: Request, text: dict[str, Tensor]) -> Result:
+        """One video from prompts that `encode_prompts` has encoded before; see generate_all."""
+        return self._make(identity, request, text, _Clock())
 
     def _make(self, identity: Identity, request: Request, text: dict[str, Tensor], clock: _Clock) -> Result:
         noise = SeededNoise(request.seed, request.latent_shape)
@@ -154,9 +159,9 @@ class Pipeline:
         clock.lap("decoding")
         return Result(request, frames, latents, clock.seconds)
 
-    def _encode_prompts(self, requests: Sequence[Request]) -> dict[str, Tensor]:
-        """{prompt: text tokens [1, 226, 4096] on the CPU} for every prompt and negative prompt, each one once."""
-        prompts = list(dict.fromkeys(text for r in requests for text in (r.negative_prompt, r.prompt)))
+    def encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """{prompt: text tokens [1, 226, 4096] on the CPU}, each prompt encoded once."""
+        prompts = list(dict.fromkeys(prompts))
         report = self._reporter("text")
         encoded = {}
         with lent(self.text_encoder.network, self.device):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -119,10 +121,17 @@ def test_a_whole_t5_gives_what_its_encoder_gives(host: Host) -> None:
     assert torch.equal(run.latents(), expected)
 
 
+def metadata_of(path: Path) -> dict[str, str]:
+    """A VAE's configuration, which says how many groups its norms have."""
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}
+
+
 def with_nan(host: Host, folder: str, source: str, key: str) -> str:
-    state = load_file(host.base / "models" / folder / source)
+    path = host.base / "models" / folder / source
+    state = load_file(path)
     state[key].view(-1)[0] = float("nan")
-    save_file(state, host.base / "models" / folder / "nan.safetensors")
+    save_file(state, path.with_name("nan.safetensors"), metadata_of(path))
     return "nan.safetensors"
 
 
@@ -146,8 +155,9 @@ def test_nan_of_the_text_and_of_the_vae_is_named(host: Host) -> None:
 
 
 def test_a_vae_that_lacks_a_tensor_is_refused(host: Host) -> None:
-    state = load_file(host.base / "models" / "vae" / checkpoints.VAE)
+    path = host.base / "models" / "vae" / checkpoints.VAE
+    state = load_file(path)
     del state["decoder.conv_out.conv.bias"]
-    save_file(state, host.base / "models" / "vae" / "short.safetensors")
+    save_file(state, path.with_name("short.safetensors"), metadata_of(path))
     graph = plain(steps=1) | video() | {"vae": node("EchoVideoLoadVAE", vae_name="short.safetensors")}
     assert "decoder.conv_out.conv.bias" in failing(host, graph)

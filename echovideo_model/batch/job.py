@@ -1,0 +1,184 @@
+"""A table of jobs, JSON lines or CSV: read, checked line by line before any work, each job named by its content.
+
+A job is one video: `photos` (one or several of one person) or `identity`, which face is meant, the prompt, any setting
+of a Request, frames per second, and the name of its file. Paths are relative to the table.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..errors import InvalidRequest
+from ..face.choice import FaceChoice
+from ..limits import FPS
+from ..request import Request
+
+EXAMPLE = {"photos": ["me.jpg"], "prompt": "A man waves.", "seed": 1, "output": "waving.mp4"}
+CHOICE = ("face_order", "face_index", "padding")
+SETTINGS = tuple(field.name for field in fields(Request))
+KEYS = ("photos", "identity", *CHOICE, *SETTINGS, "fps", "output")
+SEPARATOR = ";"  # between the photos of one CSV cell
+_WHOLE = ("height", "width", "frames", "steps", "seed", "face_index")
+_REAL = ("guidance_scale", "strength", "fps", "padding")
+_TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One line of a table. `id` is a hash of what decides the frames, so a changed job is another one."""
+
+    line: int
+    photos: tuple[Path, ...]  # empty where an identity is given
+    identity: Path | None
+    choice: FaceChoice
+    request: Request
+    fps: float
+    output: str  # relative to the output folder
+    person: str  # a hash of the photos and the choice of face, or of the identity
+    id: str
+
+
+def read_jobs(table: str | Path) -> list[Job]:
+    """Every job of a table, in its order. Raises InvalidRequest, with the line, for the first that is wrong."""
+    table = Path(table)
+    rows = _read_csv if table.suffix.lower() == ".csv" else _read_json_lines
+    jobs: list[Job] = []
+    names: dict[str, int] = {}
+    files = _Files(table.parent)
+    try:
+        for line, row in rows(table):
+            job = _read_job(line, row, files)
+            if (before := names.setdefault(job.output, line)) != line:
+                raise InvalidRequest(
+                    f'lines {before} and {line} both write "{job.output}": give one another output'
+                )
+            jobs.append(job)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(
+            f"{table} cannot be read as a table of jobs ({error}): give JSON lines or CSV"
+        ) from error
+    if not jobs:
+        raise InvalidRequest(f"{table} holds no jobs: give one a line, as `echovideo batch --example` shows")
+    return jobs
+
+
+def _read_json_lines(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with table.open(encoding="utf-8") as file:
+        for line, text in enumerate(file, start=1):
+            if not text.strip():
+                continue
+            try:
+                row = json.loads(text)
+            except ValueError as error:
+                raise InvalidRequest(f"line {line} of {table} is not JSON: {error}") from error
+            if not isinstance(row, dict):
+                raise InvalidRequest(f"line {line} of {table} is not a JSON object but {type(row).__name__}")
+            yield line, row
+
+
+def _read_csv(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        for row in reader:
+            line = reader.line_num
+            if None in row:
+                raise InvalidRequest(f"line {line} of {table} has more cells than there are columns")
+            yield line, {key: _read_cell(key, text, line) for key, text in row.items() if text}
+
+
+def _read_cell(key: str, text: str, line: int) -> Any:
+    """A CSV cell as JSON would give it."""
+    try:
+        if key in _WHOLE:
+            return int(text)
+        if key in _REAL:
+            return float(text)
+        if key == "face_latent":
+            return _TRUTH[text.lower()]
+    except (ValueError, KeyError):
+        raise InvalidRequest(f"line {line}: {key} cannot be {text!r}") from None
+    return text.split(SEPARATOR) if key == "photos" else text
+
+
+def _read_job(line: int, row: dict[str, Any], files: _Files) -> Job:
+    for key in row:
+        if key not in KEYS:
+            near = difflib.get_close_matches(key, KEYS, 1)
+            meant = f"did you mean {near[0]}?" if near else f"choose from {', '.join(KEYS)}"
+            raise InvalidRequest(f'line {line}: unknown setting "{key}"; {meant}')
+    if "prompt" not in row:
+        raise InvalidRequest(f"line {line}: there is no prompt")
+    try:
+        photos, identity = _read_person(row, files)
+        request = Request(**{key: row[key] for key in SETTINGS if key in row})
+        choice = FaceChoice(
+            row.get("face_order", "largest"), row.get("face_index", 0), padding=row.get("padding", 0.0)
+        )
+        fps = row.get("fps", FPS)
+        if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 1 <= fps <= 240:
+            raise InvalidRequest(f"fps must be 1 to 240, not {fps!r}")
+        hashes = [files.hashes[path] for path in ((identity,) if identity else photos)]
+        person = _digest([bool(identity), hashes, choice.order, choice.index, choice.padding])
+        id = _digest([person, asdict(request), float(fps)])
+        output = _read_output(row.get("output"), id)
+        return Job(line, photos, identity, choice, request, float(fps), output, person, id)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"line {line}: {error}") from error
+    except TypeError as error:
+        raise InvalidRequest(f"line {line}: a value has the wrong type ({error})") from error
+
+
+def _read_person(row: dict[str, Any], files: _Files) -> tuple[tuple[Path, ...], Path | None]:
+    photos, identity = row.get("photos"), row.get("identity")
+    if bool(photos) == bool(identity):
+        raise InvalidRequest("give photos or an identity, one of the two")
+    if identity and any(key in row for key in CHOICE):
+        raise InvalidRequest(
+            f"an identity holds one face, so there is none to choose: leave out {', '.join(CHOICE)}"
+        )
+    names = [identity] if identity else [photos] if isinstance(photos, str) else photos
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InvalidRequest(f"photos are a list of file names, not {photos!r}")
+    paths = tuple(files.find(name) for name in names)
+    return (() if identity else paths), (paths[0] if identity else None)
+
+
+def _read_output(name: Any, id: str) -> str:
+    if name is None:
+        return f"{id[:16]}.mp4"
+    path = PurePosixPath(name) if isinstance(name, str) else None
+    if path is None or path.suffix != ".mp4" or path.is_absolute() or ".." in path.parts or "\\" in name:
+        raise InvalidRequest(f"output is a name below the output folder that ends in .mp4, not {name!r}")
+    return str(path)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+class _Files:
+    """The hashes of the files that a table names, each file read once however many jobs it has."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.hashes: dict[Path, str] = {}
+
+    def find(self, name: str) -> Path:
+        """A file that a line names. Raises InvalidRequest where there is none."""
+        path = self.folder / name
+        if path not in self.hashes:
+            if not path.is_file():
+                raise InvalidRequest(f"{path} was not found")
+            digest = hashlib.sha256()
+            with path.open("rb") as file:
+                while part := file.read(1 << 20):
+                    digest.update(part)
+            self.hashes[path] = digest.hexdigest()
+        return path
