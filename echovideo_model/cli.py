@@ -20,7 +20,8 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from . import __version__
-from .commands import batch, (
+from .commands import (
+    batch,
     convert,
     demo,
     draw,
