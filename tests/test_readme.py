@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import re
 import shlex
@@ -34,6 +35,7 @@ ON_A_HOST = ("comfy", "curl")  # run by tests/host/test_api.py
 SMALL = ["--size", "64x64", "--frames", "5", "--steps", "2"]  # the released size is for the released weights
 FILLED_IN = {  # the commands of README's table, with something in place of what stands for it
     "generate": ("PHOTO... --prompt TEXT", "me.jpg --prompt 'A man waves.' --output waving.mp4"),
+    "batch": ("JOBS --output FOLDER", "jobs.jsonl --output videos"),
     "identity": ("PHOTO... --output me.safetensors", "me.jpg --output me.safetensors"),
     "score": ("video.mp4 me.jpg --plot curve.png", "waving.mp4 me.jpg --plot curve.png"),
     "convert": ("SOURCE TARGET", "cache/echovideo/models/transformer one.safetensors"),
@@ -85,6 +87,8 @@ def folder(tmp_path: Path, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("ECHOVIDEO_MODELS", raising=False)
     monkeypatch.setattr(sys, "stdin", Terminal("yes\n" * 2))
     shutil.copy(PORTRAITS[0], "me.jpg")
+    job = {"photos": ["me.jpg"], "prompt": "A man waves.", "width": 64, "height": 64, "frames": 5, "steps": 2}
+    Path("jobs.jsonl").write_text(json.dumps(job))
     (tmp_path / "path/to/ComfyUI/models").mkdir(parents=True)
     encoders = pipeline.face_encoders
     monkeypatch.setattr(FaceEncoders, "load", lambda folder: encoders)  # four seconds each time
