@@ -2,57 +2,64 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ..errors import InvalidRequest
 from . import import_optional
+from .colours import to_srgb
+from .opening import DAMAGE, LONGEST_SIDE, MAX_PIXELS, check_size, read_picture
 
-LONGEST_SIDE = 1024  # what the detector is given, as in the reference
-SHORTEST_SIDE = 32  # with the longer side at LONGEST_SIDE or less; below this a face has no features left
-MAX_PIXELS = 178_956_970  # where Pillow refuses by default; also holds where a host has lifted Pillow's limit
-
-# What Pillow's decoders raise on damaged files, by format and version.
-_DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    struct.error,
-    zlib.error,
-)
-_BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+_ORIENTATION = 0x0112  # EXIF 2.32; what undoes each of its values
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def load_photo(source: str | Path | Image.Image | np.ndarray) -> np.ndarray:
-    """The photo as uint8 RGB [H, W, 3], turned the way its EXIF orientation says.
+    """The photo as uint8 sRGB [H, W, 3], turned the way its EXIF orientation says.
 
     `source` is a file in any format that Pillow reads, a Pillow picture, or an array that is a photo already.
-    Grey, 16-bit grey, palette and CMYK become RGB; transparency is laid over black, the colour of everything
-    that is not the face. Of an animation the first frame is taken.
+    A colour profile is applied; grey, 16-bit grey, palette and CMYK become RGB; transparency is laid over black, the
+    colour of everything that is not the face. Of an animation the first frame is taken, of a raw file its preview,
+    with a warning. Metadata that cannot be read never stops a picture whose pixels can.
     Raises InvalidRequest for a missing, damaged or non-image file, and for a size outside SHORTEST_SIDE (once the
     longer side is at most LONGEST_SIDE) and MAX_PIXELS; sizes are checked before any pixel is decoded.
     """
     if isinstance(source, np.ndarray):
         return _checked_array(source)
-    if isinstance(source, Image.Image):
-        return _decoded(source, "the picture")
+    if not isinstance(source, Image.Image):
+        return decode_photo(Path(source), str(source))
+    check_size(source.width, source.height, "the picture")
     try:
-        with Image.open(Path(source)) as picture:
-            return _decoded(picture, str(source))
-    except FileNotFoundError as error:
-        raise InvalidRequest(f"there is no photo at {source}: check the path") from error
-    except _BOMB as error:
-        raise InvalidRequest(f"{source} has too many pixels: at most {MAX_PIXELS:,} are allowed") from error
-    except _DAMAGE as error:
-        raise InvalidRequest(f"{source} is not an image that can be read ({_first_line(error)})") from error
+        source.load()
+        return _upright(source, "the picture")
+    except DAMAGE as error:
+        raise InvalidRequest(f"the picture is damaged or truncated ({error})") from error
+
+
+def decode_photo(
+    source: Path | bytes, name: str, formats: list[str] | None = None, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
+    """`load_photo` of a file or its bytes, called `name` in messages; `formats` are Pillow's names, all by default."""
+    return _upright(read_picture(source, name, formats, max_pixels), name)
+
+
+def _upright(picture: Image.Image, name: str) -> np.ndarray:
+    """Turned by its orientation, which is all that is read of its EXIF, and in sRGB."""
+    try:
+        turn = _UPRIGHT.get(picture.getexif().get(_ORIENTATION, 1))
+    except DAMAGE:
+        turn = None
+    return to_srgb(picture, name) if turn is None else to_srgb(picture.transpose(turn), name)
 
 
 def limit_long_edge(photo: np.ndarray, longest: int = LONGEST_SIDE) -> np.ndarray:
@@ -69,51 +76,8 @@ def limit_long_edge(photo: np.ndarray, longest: int = LONGEST_SIDE) -> np.ndarra
     return cv2.resize(photo, size, interpolation=cv2.INTER_LANCZOS4)
 
 
-def _decoded(picture: Image.Image, name: str) -> np.ndarray:
-    """The pixels of a lazily opened picture, its size checked first."""
-    _check_size(*picture.size, name)
-    try:
-        picture.load()
-        return _rgb(ImageOps.exif_transpose(picture), name)
-    except _DAMAGE as error:
-        raise InvalidRequest(f"{name} is damaged or truncated ({_first_line(error)})") from error
-
-
-def _rgb(picture: Image.Image, name: str) -> np.ndarray:
-    if picture.mode == "F":
-        raise InvalidRequest(
-            f"{name} holds floating-point pixels of unknown range: save it with 8 or 16 bits"
-        )
-    if picture.mode.startswith("I"):  # 16-bit grey; Pillow itself would cut it off at 255
-        grey = np.asarray(picture)
-        if grey.min() < 0 or grey.max() > 65535:
-            raise InvalidRequest(f"{name} holds 32-bit pixels: save it with 8 or 16 bits")
-        return np.repeat(((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)[..., None], 3, axis=2)
-    if "A" in picture.getbands() or "transparency" in picture.info:
-        black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
-        picture = Image.alpha_composite(black, picture.convert("RGBA"))
-    return np.array(picture.convert("RGB"))
-
-
 def _checked_array(photo: np.ndarray) -> np.ndarray:
     if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
         raise InvalidRequest(f"a photo is uint8 [height, width, 3], not {photo.dtype} {list(photo.shape)}")
-    _check_size(photo.shape[1], photo.shape[0], "the photo")
+    check_size(photo.shape[1], photo.shape[0], "the photo")
     return photo
-
-
-def _check_size(width: int, height: int, name: str) -> None:
-    if width * height > MAX_PIXELS:
-        raise InvalidRequest(
-            f"{name} has {width} x {height} pixels: at most {MAX_PIXELS:,} in all are allowed"
-        )
-    limited = min(width, height) * min(1.0, LONGEST_SIDE / max(width, height, 1))
-    if limited < SHORTEST_SIDE:
-        raise InvalidRequest(
-            f"{name} has {width} x {height} pixels: the shorter side must be at least {SHORTEST_SIDE} "
-            f"once the longer is reduced to {LONGEST_SIDE}"
-        )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__

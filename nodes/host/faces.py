@@ -13,14 +13,15 @@ from typing import Any, TypeVar
 
 import folder_paths
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ...echovideo_model.errors import InvalidRequest, NoFaceFound
 from ...echovideo_model.face.align import align_face
 from ...echovideo_model.face.choice import FaceChoice, choose_face, rank_faces
 from ...echovideo_model.face.detect import Face
+from ...echovideo_model.face.opening import NotAPicture, TooManyPixels
 from ...echovideo_model.face.parse import FaceParser
-from ...echovideo_model.face.photo import load_photo
+from ...echovideo_model.face.photo import decode_photo
 from ...echovideo_model.identity import Detector, find_face
 from ...echovideo_model.limits import FACE_ORDERS
 from . import folders
@@ -140,20 +141,13 @@ def read(path: Path) -> bytes:
 def decode(data: bytes, name: str) -> np.ndarray:
     """uint8 RGB [H, W, 3]. Raises NotServed, or InvalidRequest for damage and for impossible sizes."""
     Image.init()
-    formats = [name for name in FORMATS if name in Image.OPEN]  # AVIF came with Pillow 11.3
+    formats = [known for known in FORMATS if known in Image.OPEN]  # AVIF came with Pillow 11.3
     try:
-        with Image.open(io.BytesIO(data), formats=formats) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise NotServed(
-                    413,
-                    f"{name} has {picture.width} x {picture.height} pixels: at most {MAX_PIXELS:,} are searched "
-                    "before a run",
-                )
-            return load_photo(picture)
-    except Image.DecompressionBombError as error:
-        raise NotServed(413, f"{name} has more than {MAX_PIXELS:,} pixels: save it smaller") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise NotServed(415, f"{name} is not a photo: use {', '.join(FORMATS)}") from error
+        return decode_photo(data, name, formats, MAX_PIXELS)
+    except TooManyPixels as error:
+        raise NotServed(413, f"{error} before a run") from error
+    except NotAPicture as error:
+        raise NotServed(415, f"{name} is not a photo ({error})") from error
 
 
 class FaceSearch:
