@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .errors import InvalidRequest, ModelFileMissing, WrongModelFile
-from .weights.family import T5, Shapes, open_family, require_same, shapes_of
+from .weights.family import IF_A_SHARD, T5, Shapes, open_family, require_same, shapes_of
 from .weights.loading import read_state
 from .weights.reading import Entry, OnBytes, TensorFile
 from .weights.released import DOWNLOAD
@@ -143,7 +143,7 @@ def _t5_sizes(path: Path, shapes: Shapes) -> dict[str, Any]:
         head_width = inner // heads
     except (KeyError, ValueError, ZeroDivisionError) as error:
         raise WrongModelFile(
-            f"{path} is not a whole T5 text encoder (it lacks {error}): fetch it again"
+            f"{path} is not a whole T5 text encoder (it lacks {error}): {IF_A_SHARD}"
         ) from error
     return {
         "vocab_size": words,

@@ -137,6 +137,24 @@ def test_a_pickle_of_something_else_is_refused(content: object, tmp_path: Path) 
         FaceParser.load(tmp_path / "parser.pth")
 
 
+@pytest.mark.parametrize("wrapper", ["module", "state_dict", "model"])
+def test_a_trainer_s_checkpoint_is_unwrapped(wrapper: str, tmp_path: Path) -> None:
+    torch.save(
+        {wrapper: {f"module.{name}": entry for name, entry in state().items()}, "epoch": 3},
+        tmp_path / "a.pth",
+    )
+    aligned = card(64, 64)
+    np.testing.assert_array_equal(
+        FaceParser.load(tmp_path / "a.pth").labels(aligned), FaceParser(network()).labels(aligned)
+    )
+
+
+def test_what_is_not_read_is_refused_by_name(tmp_path: Path) -> None:
+    torch.save({**state(), "cp.resnet.conv1.weight_scale_inv": torch.ones(1)}, tmp_path / "parser.pth")
+    with pytest.raises(WrongModelFile, match="weight_scale_inv"):
+        FaceParser.load(tmp_path / "parser.pth")
+
+
 def test_nothing_in_a_pickle_is_run(tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[object, tuple[str]]:

@@ -331,6 +331,13 @@ def test_a_parameter_that_sizes_need_is_named(models: Path, state: State, tmp_pa
     assert name in refusal(WrongModelFile, tmp_path / "a.safetensors", models / "tokenizer")
 
 
+def test_a_renamed_shard_is_called_one(models: Path, tmp_path: Path) -> None:
+    for number, file in enumerate(sorted((models / "text_encoder").glob("*.safetensors"))):
+        (tmp_path / f"part {number}.safetensors").write_bytes(file.read_bytes())
+        said = refusal(WrongModelFile, tmp_path / f"part {number}.safetensors", models / "tokenizer")
+        assert "one shard" in said
+
+
 def test_another_model_is_called_by_its_name(models: Path, tmp_path: Path) -> None:
     for name, content in networks.vae_files():
         (tmp_path / name).write_bytes(content)

@@ -185,14 +185,12 @@ def test_the_released_files_of_a_group_are_found_in_its_folder(tmp_path: Path, g
 
 @pytest.mark.parametrize("group", FOUND)
 def test_a_missing_group_is_an_error_with_names_folders_and_the_command(tmp_path: Path, group: str) -> None:
-    first, second = tmp_path / "one", tmp_path / "two"
     with pytest.raises(ModelFileMissing) as caught:
-        require([first, second], group)
+        require(tmp_path / "one", group)
     sentence = str(caught.value)
     assert f"{group}/" in sentence
-    assert str(first) in sentence
-    assert str(second) in sentence
-    assert f'echovideo models download --only {group} --models "{first}"' in sentence
+    assert f"searched in {tmp_path / 'one'}" in sentence
+    assert f'echovideo models download --only {group} --models "{tmp_path / "one"}"' in sentence
     assert caught.value.exit_code == 3
 
 
@@ -211,22 +209,24 @@ def test_comfyui_s_models_folder_is_named_as_what_it_is_and_nothing_is_to_be_put
     assert str(caught.value).endswith("echovideo models download --only transformer")
 
 
-def test_the_first_folder_that_has_everything_is_taken(tmp_path: Path) -> None:
-    folders = [tmp_path / name for name in ("none", "some", "all", "all too")]
-    lay_out(folders[1], *released("text_encoder")[:3])
-    for folder in folders[2:]:
-        lay_out(folder, *released("text_encoder"))
-    assert require(folders, "text_encoder") == folders[2] / "text_encoder"
-
-
-def test_the_folder_that_was_begun_is_the_one_to_complete(tmp_path: Path) -> None:
-    some = lay_out(tmp_path / "some", *released("text_encoder")[:-1])
+def test_the_file_that_is_still_missing_is_named(tmp_path: Path) -> None:
+    lay_out(tmp_path, *released("text_encoder")[:-1])
     with pytest.raises(ModelFileMissing) as caught:
-        require([tmp_path / "none", some], "text_encoder")
-    assert "missing model files: text_encoder/model-00002-of-00002.safetensors; searched in " in str(
-        caught.value
-    )
-    assert f'--models "{some}"' in str(caught.value)
+        require(tmp_path, "text_encoder")
+    said = "missing model files: text_encoder/model-00002-of-00002.safetensors; searched in "
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("group", ["transformer", "text_encoder", "vae", "clip_visual_encoder"])
+@pytest.mark.parametrize("index", [True, False], ids=["with an index", "without"])
+def test_shards_may_have_any_name(tmp_path: Path, group: str, index: bool) -> None:
+    """Such as model-0000N of a trainer, or those that ComfyUI's folder has."""
+    shards = [f"{group}/theirs-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    lay_out(tmp_path, *shards, *([f"{group}/theirs.safetensors.index.json"] if index else []))
+    assert require(tmp_path, group) == tmp_path / group
+    (tmp_path / shards[1]).unlink()
+    with pytest.raises(ModelFileMissing, match=r"theirs-00002-of-00002" if index else group):
+        require(tmp_path, group)
 
 
 def test_shards_are_those_that_the_index_names_however_many(tmp_path: Path) -> None:

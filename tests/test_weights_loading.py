@@ -197,6 +197,101 @@ def test_pickles_and_comfyui_files_load_like_the_released_ones(models: Path, tmp
     assert inspect(tmp_path / "b.safetensors").complete
 
 
+PREFIXES = (
+    "model.diffusion_model.",
+    "diffusion_model.",
+    "transformer.",
+    "module.",
+    "_orig_mod.",
+    "module.transformer.",
+)
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_what_a_saver_puts_before_every_name_is_left_off(models: Path, tmp_path: Path, prefix: str) -> None:
+    state = stored(models / "transformer")
+    save_file({prefix + name: tensor for name, tensor in state.items()}, tmp_path / "a.safetensors")
+    assert same(load_transformer(tmp_path / "a.safetensors").state_dict(), state)
+
+
+@pytest.mark.parametrize("prefix", ["", *PREFIXES])
+@pytest.mark.parametrize(
+    "stranger", ["transformer_blocks.0.attn1.to_q.weight._scale", "model_ema.decay", "proj_out.weight.absmax"]
+)
+def test_whatever_else_stands_there_is_refused_by_name(
+    models: Path, tmp_path: Path, prefix: str, stranger: str
+) -> None:
+    state = {prefix + name: tensor for name, tensor in stored(models / "transformer").items()}
+    for name in {stranger, prefix + stranger}:
+        save_file(state | {name: torch.ones(3)}, tmp_path / "a.safetensors")
+        sentence = refusal(WrongModelFile, load_transformer, tmp_path / "a.safetensors")
+        assert f"1 unexpected (first: {stranger})" in sentence or f"1 unexpected (first: {name})" in sentence
+
+
+@pytest.mark.parametrize("prefix", ["module.", "transformer."])
+def test_a_second_weight_of_the_same_name_is_not_lost(models: Path, tmp_path: Path, prefix: str) -> None:
+    """Such as a model beside its moving average."""
+    state = stored(models / "transformer")
+    both = {prefix + name: tensor for name, tensor in state.items()} | {
+        "proj_out.bias": state["proj_out.bias"] + 1
+    }
+    save_file(both, tmp_path / "a.safetensors")
+    assert f"unexpected (first: {prefix}proj_out.bias)" in refusal(
+        WrongModelFile, load_transformer, tmp_path / "a.safetensors"
+    )
+
+
+@pytest.mark.parametrize("suffix", ["._data", ".base_layer"])
+@pytest.mark.parametrize("blocks", [(0,), (1,), (0, 1)])
+def test_weights_under_another_name_in_some_blocks_are_missed(
+    models: Path, tmp_path: Path, suffix: str, blocks: tuple[int, ...]
+) -> None:
+    state = stored(models / "transformer")
+    for block in blocks:
+        layer = f"transformer_blocks.{block}.attn1.to_q"
+        other = f"{layer}.weight._data" if suffix == "._data" else f"{layer}.base_layer.weight"
+        state[other] = state.pop(f"{layer}.weight")
+    save_file(state, tmp_path / "a.safetensors")
+    sentence = refusal(WrongModelFile, load_transformer, tmp_path / "a.safetensors")
+    assert f"{len(blocks)} missing (first: transformer_blocks.{blocks[0]}.attn1.to_q.weight)" in sentence
+    assert f"{len(blocks)} unexpected" in sentence
+
+
+def test_a_renamed_shard_is_called_one(models: Path, tmp_path: Path) -> None:
+    for number, file in enumerate(sorted((models / "transformer").glob("*.safetensors"))):
+        (tmp_path / f"part {number}.safetensors").write_bytes(file.read_bytes())
+        assert "one shard" in refusal(
+            WrongModelFile, load_transformer, tmp_path / f"part {number}.safetensors"
+        )
+
+
+ZEROED = (
+    "transformer_blocks.1.attn1.to_q.weight",
+    "patch_embed.proj.weight",
+    "transformer_blocks.0.norm1.norm.weight",
+)
+
+
+@pytest.mark.parametrize("name", ZEROED)
+def test_a_hole_that_a_download_left_is_found(models: Path, tmp_path: Path, name: str) -> None:
+    state = stored(models / "transformer")
+    state[name] = torch.zeros_like(state[name])
+    save_file(state, tmp_path / "a.safetensors")
+    for function, *rest in ((load_transformer,), (convert, tmp_path / "b.safetensors", "file")):
+        sentence = refusal(WrongModelFile, function, tmp_path / "a.safetensors", *rest)
+        assert f"nothing but zeros in {name}" in sentence
+    assert not (tmp_path / "b.safetensors").exists()
+
+
+def test_what_training_starts_from_may_be_zero(models: Path, tmp_path: Path) -> None:
+    state = stored(models / "transformer")
+    for name in state:
+        if name.endswith(".bias") or ".norm1.linear" in name or name.startswith("proj_out."):
+            state[name] = torch.zeros_like(state[name])
+    save_file(state, tmp_path / "a.safetensors")
+    assert same(load_transformer(tmp_path / "a.safetensors").state_dict(), state)
+
+
 def test_a_whole_pipeline_is_on_no_meta_device_and_stays_mapped(models: Path) -> None:
     pipeline = Pipeline(models, device="cpu")
     for network in (pipeline.transformer, pipeline.vae, pipeline.text_encoder.network):

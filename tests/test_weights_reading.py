@@ -177,6 +177,32 @@ def test_what_is_no_weights_at_all_is_not_said_to_be_cut_short(
     assert "cut short" not in said
 
 
+POINTER = b"""version https://git-lfs.github.com/spec/v1
+oid sha256:4ab1d6435d639628a6f3e5008dd4f929edf4c4124b1a7169e1048f9fef534cdf
+size 260665334
+"""
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pth", "a.bin", "a.safetensors.index.json"])
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (POINTER, "a Git LFS pointer to one"),
+        (b"\n\n<!DOCTYPE html><html><body>404</body></html>" + b" " * 500, "an HTML page"),
+        (b"<html>\n<head><title>Log in</title>", "an HTML page"),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "an XML page"),
+        (bytes(20_000), "nothing but zeros"),
+        (b"GGUF" + bytes(range(100)), "a GGUF file"),
+    ],
+    ids=["pointer", "page", "older page", "xml", "zeros", "gguf"],
+)
+def test_what_lies_in_the_place_of_weights_is_called_what_it_is(
+    tmp_path: Path, name: str, content: bytes, what: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert what in refusal(WrongModelFile, tmp_path / name)
+
+
 @in_a_folder
 @given(st.binary(max_size=200))
 def test_noise_is_refused(tmp_path: Path, noise: bytes) -> None:
@@ -287,6 +313,29 @@ def test_a_folder_with_two_files_and_no_index_asks_which(tmp_path: Path) -> None
     assert "one.safetensors, two.safetensors" in refusal(WrongModelFile, tmp_path)
 
 
+def test_shards_in_a_folder_are_one_model_without_an_index_too(tmp_path: Path) -> None:
+    for number, name in ((1, "a"), (2, "b")):
+        safetensors.torch.save_file(
+            {name: torch.ones(2)}, tmp_path / f"mine-0000{number}-of-00002.safetensors"
+        )
+    assert read(tmp_path).keys() == {"a", "b"}
+    (tmp_path / "mine-00001-of-00002.safetensors").unlink()
+    assert "lacks mine-00001-of-00002.safetensors" in refusal(ModelFileMissing, tmp_path)
+
+
+@pytest.mark.parametrize("space", ["", " "])
+def test_a_browser_s_second_download_of_a_shard_is_to_be_renamed(tmp_path: Path, space: str) -> None:
+    file = tmp_path / f"mine-00002-of-00002{space}(1).safetensors"
+    safetensors.torch.save_file({"a": torch.ones(2)}, file)
+    for path in (file, tmp_path):
+        assert "rename it to mine-00002-of-00002.safetensors" in refusal(WrongModelFile, path)
+
+
+def test_a_browser_s_second_download_of_a_whole_file_is_that_file(tmp_path: Path) -> None:
+    safetensors.torch.save_file({"a": torch.ones(2)}, tmp_path / "mine (1).safetensors")
+    assert read(tmp_path).keys() == {"a"}
+
+
 def test_an_empty_folder_is_said_to_hold_nothing(tmp_path: Path) -> None:
     assert "no weights in the folder" in refusal(ModelFileMissing, tmp_path)
 
@@ -303,14 +352,32 @@ def test_a_folder_may_be_called_like_a_file_and_hold_folders_and_hidden_files(tm
 # ---- pickles ---------------------------------------------------------------------------------------------------
 
 
+NESTED: dict[str, Callable[[dict[str, Tensor]], Any]] = {
+    "flat": lambda state: state,
+    "state_dict": lambda state: {"state_dict": state, "epoch": 3},
+    "module": lambda state: {"module": state},
+    "a trainer's": lambda state: {
+        "model": state,
+        "optimizer": {"state": {0: {"step": torch.ones(1)}}, "param_groups": [{"lr": 0.1}]},
+        "rng": torch.zeros(9, dtype=torch.uint8),
+    },
+}
+
+
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
-@pytest.mark.parametrize("nested", [True, False], ids=["state_dict", "flat"])
-def test_pickles_of_either_kind_are_read(tmp_path: Path, zipped: bool, nested: bool) -> None:
+@pytest.mark.parametrize("nested", NESTED)
+def test_pickles_of_either_kind_are_read(tmp_path: Path, zipped: bool, nested: str) -> None:
     state = {"a": torch.ones(2, 3).bfloat16(), "b": torch.arange(6).view(2, 3).T}
-    held: Any = {"state_dict": state, "epoch": 3} if nested else state
+    held = NESTED[nested](state)
     torch.save(held, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
     assert same_states(read(tmp_path / "a.pth"), state)
     assert same_states(read(tmp_path), state)
+
+
+def test_which_of_two_models_in_a_pickle_is_not_guessed(tmp_path: Path) -> None:
+    state = {"a": torch.ones(2)}
+    torch.save({"model": state, "ema": state, "epoch": 3}, tmp_path / "a.pth")
+    assert "several models, 'model' and 'ema'" in refusal(WrongModelFile, tmp_path / "a.pth")
 
 
 class Touch:

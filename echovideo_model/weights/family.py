@@ -52,7 +52,7 @@ _SHARDS = {
     "one shard of a CogVideoX VAE": r"(encoder|decoder)\.(down_blocks|up_blocks|mid_block)\.",
     "one shard of a T5 text encoder": r"encoder\.block\.\d+\.layer\.",
 }
-_IF_A_SHARD = "if it is one shard of several, name their folder or index, else choose another file"
+IF_A_SHARD = "if it is one shard of several, name their folder or index, else choose another file"
 
 
 def family_of(names: Collection[str]) -> str:
@@ -132,7 +132,7 @@ def require_same(opened: TensorFile, expected: Shapes) -> None:
         if names
     ]
     if parts:
-        remedy = "choose another file" if unexpected else _IF_A_SHARD
+        remedy = "choose another file" if unexpected else IF_A_SHARD
         raise WrongModelFile(
             f"{opened.path} does not hold the network's parameters: {', '.join(parts)}; {remedy}"
         )

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import InvalidRequest, ModelFileMissing
+from ..errors import InvalidRequest, ModelFileMissing, WrongModelFile
+from .shards import group_shards, read_index, shards_of
 
+_INDEX, _WHOLE = "*.safetensors.index.json", "*.safetensors"
 # What the code reads of a group, one thing a line: the released file first, then what may stand in for it. The
 # config.json files are not among it: every size is read off the weights.
 _READ = {
-    "transformer": (("diffusion_pytorch_model.safetensors.index.json", "*.safetensors"),),
-    "text_encoder": (("model.safetensors.index.json", "*.safetensors"),),
+    "transformer": (("diffusion_pytorch_model.safetensors.index.json", _INDEX, _WHOLE),),
+    "text_encoder": (("model.safetensors.index.json", _INDEX, _WHOLE),),
     "tokenizer": (("spiece.model", "tokenizer.json"),),
-    "vae": (("diffusion_pytorch_model.safetensors", "*.safetensors"),),
-    "clip_visual_encoder": (("model.safetensors", "*.safetensors"),),
+    "vae": (("diffusion_pytorch_model.safetensors", _INDEX, _WHOLE),),
+    "clip_visual_encoder": (("model.safetensors", _INDEX, _WHOLE),),
     "face_encoder": (
         ("models/antelopev2/scrfd_10g_bnkps.onnx", "**/scrfd_10g_bnkps.onnx"),
         ("models/antelopev2/glintr100.onnx", "**/glintr100.onnx"),
         ("parsing_bisenet.pth", "parsing_bisenet.safetensors"),
     ),
 }
-_SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 
 
 def cache_folder() -> Path:
@@ -45,28 +44,25 @@ def default_folder() -> Path:
     return Path(chosen).expanduser() if chosen else cache_folder() / "models"
 
 
-def require(folders: str | Path | Sequence[str | Path], group: str) -> Path:
-    """Where the files of `group` are: the group's folder in the first models folder that holds all of them.
+def require(models: str | Path, group: str) -> Path:
+    """Where the files of `group` are: the group's folder in the folder `models`, if it holds all of them.
 
-    Weights may be sharded (an index and every shard that it names) or one .safetensors of any name. The transformer
-    may also be one .safetensors given in place of a models folder, or `transformer.safetensors` in one (which goes
-    before the folder `transformer`): the result is then that file, as it is for one file in `transformer`.
-    Raises ModelFileMissing with the missing files, every folder searched and the command that gets them;
-    InvalidRequest if `transformer` holds several whole ones.
+    Weights may lie in shards (with an index of any name, or each named NAME-00001-of-00002.safetensors) or in one
+    .safetensors of any name. The transformer may also be one .safetensors given in place of a models folder, or
+    `transformer.safetensors` in one (which goes before the folder `transformer`): the result is then that file, as it
+    is for one file in `transformer`.
+    Raises ModelFileMissing with the missing files, the folder and the command that gets them; InvalidRequest if
+    `transformer` holds several whole ones.
     """
-    searched = [Path(folder) for folder in ([folders] if isinstance(folders, (str, Path)) else folders)]
-    lacking: dict[Path, list[str]] = {}
-    for folder in searched:
-        if group == "transformer" and (single := _single_file(folder)):
-            return single
-        lacking[folder] = _missing(folder / group, group)
-        if not lacking[folder]:
-            return folder / group
-    nearest = min(lacking, key=lambda folder: (not os.path.isdir(folder / group), len(lacking[folder])))
-    names = ", ".join(f"{group}/{name}" for name in lacking[nearest])
-    raise ModelFileMissing(
-        f"missing model files: {names}; searched in {', '.join(map(str, searched))}{how_to_get(nearest, [group])}"
-    )
+    models = Path(models)
+    if group == "transformer" and (single := _single_file(models)):
+        return single
+    if missing := _missing(models / group, group):
+        names = ", ".join(f"{group}/{name}" for name in missing)
+        raise ModelFileMissing(
+            f"missing model files: {names}; searched in {models}{how_to_get(models, [group])}"
+        )
+    return models / group
 
 
 def how_to_get(folder: Path, groups: Sequence[str]) -> str:
@@ -90,9 +86,10 @@ def _single_file(folder: Path) -> Path | None:
     beside = folder / "transformer.safetensors"
     if os.path.isfile(beside):
         return beside
-    if _missing_shards(folder / "transformer" / _READ["transformer"][0][0]) == []:
+    place = folder / "transformer"
+    if any(_missing_shards(index) == [] for index in place.glob(_INDEX)):
         return None
-    whole = list(_matching(folder / "transformer", "*.safetensors"))
+    whole = [file for file in _models(place, _WHOLE) if shards_of(file) == [file]]
     if len(whole) > 1:
         raise InvalidRequest(
             f"there are several transformers, name one of them: {', '.join(map(str, whole))}"
@@ -104,30 +101,24 @@ def _missing(folder: Path, group: str) -> list[str]:
     """Names of the released files, relative to the group's `folder`, that nothing there stands in for."""
     missing = []
     for names in _READ[group]:
-        if not any(_found(folder, name) for name in names):
-            missing += _missing_shards(folder / names[0]) or [names[0]]
+        if not any(_models(folder, name) for name in names):
+            begun = [shard for index in sorted(folder.glob(_INDEX)) for shard in _missing_shards(index) or ()]
+            missing += begun if _INDEX in names and begun else [names[0]]
     return missing
 
 
-def _found(folder: Path, name: str) -> bool:
-    """Whether a file is there; an index counts only with its shards, a shard never."""
-    if name.endswith(".index.json"):
-        return _missing_shards(folder / name) == []
-    return any(_matching(folder, name))
-
-
-def _matching(folder: Path, pattern: str) -> Iterator[Path]:
-    """The files of a folder that a name or pattern fits and that are not one part of several, in order."""
-    return (
-        path for path in sorted(folder.glob(pattern)) if os.path.isfile(path) and not _SHARD.search(path.name)
-    )
+def _models(folder: Path, pattern: str) -> list[Path]:
+    """What is whole in a folder and fits a name or pattern: a file, the first of a set of shards, an index with all."""
+    found = [path for path in sorted(folder.glob(pattern)) if os.path.isfile(path)]
+    if pattern.endswith(".index.json"):
+        return [index for index in found if _missing_shards(index) == []]
+    return [file for file in group_shards(found) if all(map(os.path.isfile, shards_of(file)))]
 
 
 def _missing_shards(index: Path) -> list[str] | None:
     """The shards that an index names and that are not beside it; None if the index cannot be read."""
     try:
-        named = set(json.loads(index.read_bytes())["weight_map"].values())
-        missing = sorted(name for name in named if not os.path.isfile(index.parent / name))
-        return missing if named else None
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        named = set(read_index(index).values())
+    except WrongModelFile:
         return None
+    return sorted(name for name in named if not os.path.isfile(index.parent / name)) if named else None

@@ -18,6 +18,7 @@ from ..files import check_writable
 from ..transformer import EchoVideoTransformer, TransformerSizes
 from ..vae.autoencoder import CogVideoXVAE, VAESizes
 from .family import (
+    IF_A_SHARD,
     TRANSFORMER,
     VAE,
     describe_family,
@@ -224,7 +225,9 @@ def _empty_network(opened: TensorFile, family: str) -> Any:
             return EchoVideoTransformer(TransformerSizes.read(shapes))
     except WrongModelFile as error:
         raise WrongModelFile(f"{opened.path}: {error}") from error
-    except (LookupError, ValueError, TypeError, ZeroDivisionError, RuntimeError) as error:
+    except KeyError as error:
+        raise WrongModelFile(f"{opened.path} lacks {error.args[0]}: {IF_A_SHARD}") from error
+    except (IndexError, ValueError, TypeError, ZeroDivisionError, RuntimeError) as error:
         raise WrongModelFile(
             f"{opened.path} gives no sizes that a network can have ({type(error).__name__}: {error}): fetch it again"
         ) from error
