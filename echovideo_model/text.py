@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .errors import InvalidRequest, ModelFileMissing, WrongModelFile
 from .weights.family import IF_A_SHARD, T5, Shapes, open_family, require_same, shapes_of
+from .weights.headers import recognise
 from .weights.loading import read_state
 from .weights.reading import Entry, OnBytes, TensorFile
 from .weights.released import DOWNLOAD
@@ -170,6 +171,9 @@ def load_tokenizer(folder: Path, words: int | None = None) -> Any:
         raise ModelFileMissing(
             f"no tokenizer in {folder} (looked for spiece.model and tokenizer.json): {DOWNLOAD}"
         )
+    for name in ("spiece.model", "tokenizer.json"):
+        if (folder / name).is_file() and (what := recognise(folder / name)):
+            raise WrongModelFile(f"{folder / name} is no tokenizer but {what}; fetch it again")
     try:
         tokenizer = T5Tokenizer.from_pretrained(folder, local_files_only=True)
         known = len(tokenizer)  # transformers before 5 gives False for a damaged file

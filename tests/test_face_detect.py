@@ -337,8 +337,28 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_damaged_model_is_refused(broken: str, damage: str, tmp_path: Path) -> None:
     path = write_detection_models(tmp_path) / broken
     content = path.read_bytes()
-    path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "text": b"<html>404</html>"}[damage])
+    path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "text": b"404: Not Found"}[damage])
     with pytest.raises(WrongModelFile, match=r"cannot be used \(.*echovideo models download"):
+        FaceDetector(tmp_path)
+
+
+@pytest.mark.parametrize("broken", [DETECTOR, RECOGNISER])
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:5838\n", "a Git LFS pointer"),
+        (b"<html>404</html>", "an HTML page"),
+        (bytes(5000), "nothing but zeros"),
+    ],
+    ids=["pointer", "page", "zeros"],
+)
+def test_what_lies_in_a_model_s_place_is_called_what_it_is(
+    broken: str, content: bytes, what: str, tmp_path: Path
+) -> None:
+    (write_detection_models(tmp_path) / broken).write_bytes(content)
+    with pytest.raises(
+        WrongModelFile, match=f"{broken} is no face model but {what}.*echovideo models download"
+    ):
         FaceDetector(tmp_path)
 
 

@@ -360,6 +360,15 @@ def test_a_missing_tokenizer_is_said_to_be_missing(models: Path, tmp_path: Path)
     assert "no/where" in refusal(ModelFileMissing, models / "text_encoder", tmp_path / "no" / "where")
 
 
+def test_a_pointer_in_the_tokenizer_s_place_is_called_one(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "spiece.model").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 791656\n"
+    )
+    assert "spiece.model is no tokenizer but a Git LFS pointer" in refusal(
+        WrongModelFile, models / "text_encoder", tmp_path
+    )
+
+
 @pytest.mark.parametrize("damage", [b"", b"not a vocabulary", None], ids=["empty", "noise", "cut"])
 def test_a_damaged_tokenizer_is_refused(models: Path, tmp_path: Path, damage: bytes | None) -> None:
     """An empty vocabulary would load, and then spell every word as unknown."""

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ModelFileMissing, NoFaceFound, WrongModelFile
+from ..weights.headers import recognise
 from . import DOWNLOAD, import_optional
 from .views import View, overlap, padded, square_around, turned, whole
 
@@ -109,6 +110,9 @@ class FaceDetector:
         Raises DependencyMissing without insightface or onnxruntime, ModelFileMissing, WrongModelFile.
         """
         self.folder = _model_folder(Path(folder))
+        for name in (DETECTOR, RECOGNISER):
+            if what := recognise(self.folder / name):
+                raise WrongModelFile(f"{self.folder / name} is no face model but {what}; {DOWNLOAD}")
         analysis = import_optional("insightface.app").FaceAnalysis
         with insightface_running(self.folder, AssertionError, OSError, RuntimeError, ValueError):
             app = analysis(
