@@ -19,6 +19,7 @@ from echovideo_model.nano.actions import ACTIONS, CAMERAS
 from echovideo_model.nano.people import ALTERNATIVES
 from echovideo_model.nano.scenes import PLACES
 from echovideo_model.nano.split import FIRST_HELD_OUT, is_held_out
+from echovideo_model.nano.words import MAX_TOKENS
 
 cv2 = pytest.importorskip("cv2")
 SEEDS = st.integers(0, 2**31)
@@ -187,7 +188,7 @@ def test_the_tokenizer_knows_every_sentence_and_one_piece_a_strange_word(tmp_pat
         ids = tokenizer(text).input_ids
         assert ids == [*pieces.encode(text), tokenizer.eos_token_id]
         assert tokenizer.unk_token_id not in ids
-        assert len(ids) <= 32
+        assert len(ids) <= MAX_TOKENS
     known, strange = (
         tokenizer(f"A woman {word} at the beach.").input_ids for word in ("waves", "genuflects")
     )

@@ -149,15 +149,26 @@ _SIDE_WORDS = {
 _WEARING = ("in a {0}", "wearing a {0}", "dressed in a {0}", "with a {0}")
 
 
+MAX_TOKENS = 24  # of a sentence, end sign included; each word and each mark is one
+
+
 def sentence(
     labels: dict[str, str | int], rng: np.random.Generator, whole: bool = False
 ) -> tuple[str, frozenset[str]]:
-    """What `labels` show in one sentence, and which of them it says.
+    """What `labels` show in one sentence of at most MAX_TOKENS, and which of them it says.
 
     labels: noun, colour, garment, action, side, place, camera. Parts are dropped at random unless `whole`; words,
     their order, capitals and the full stop vary.
     """
+    while True:
+        text, said = _sentence(labels, rng, whole)
+        if len(re.findall(r"\w+|[.,]", text)) < MAX_TOKENS:
+            return text, said
 
+
+def _sentence(
+    labels: dict[str, str | int], rng: np.random.Generator, whole: bool
+) -> tuple[str, frozenset[str]]:
     def one_of(words: tuple[str, ...]) -> str:
         return words[int(rng.integers(len(words)))]
 

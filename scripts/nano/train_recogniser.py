@@ -24,7 +24,7 @@ from echovideo_model.nano import Person
 from echovideo_model.nano.people import ALTERNATIVES
 from echovideo_model.tiny.graph import Graph
 
-FACE, PEOPLE, STEPS = 112, 24, (450, 350)
+FACE, PEOPLE, STEPS = 112, 24, (450, 350, 300)
 MARGIN, TEMPERATURE = 0.15, 0.07
 SQUEEZED = 24  # channels of the 7 x 7 places that the embedding is made of
 
