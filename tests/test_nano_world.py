@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from echovideo_model.errors import InvalidRequest
-from echovideo_model.nano import Clip, Person, Pose, draw_portrait
+from echovideo_model.nano import Clip, Person, Pose, describe, draw_portrait, imagine
 from echovideo_model.nano.actions import ACTIONS, CAMERAS
 from echovideo_model.nano.people import ALTERNATIVES
 from echovideo_model.nano.scenes import PLACES
@@ -59,7 +59,7 @@ def test_people_look_different() -> None:
 @given(seed=SEEDS)
 def test_what_a_description_says_is_drawn(seed: int) -> None:
     person = Person.from_seed(seed)
-    again = Person.from_description(person.describe(), seed + 1)
+    again = imagine(describe(person), seed + 1)
     for name in ("noun", "skin", "face", "hair", "eye_colour", "glasses", "hat", "earrings"):
         if getattr(person, name) != "none":
             assert getattr(again, name) == getattr(person, name), name
@@ -67,12 +67,12 @@ def test_what_a_description_says_is_drawn(seed: int) -> None:
 
 def test_words_that_cannot_be_drawn_are_named() -> None:
     with pytest.raises(InvalidRequest, match=r'"sword, purpur"'):
-        Person.from_description("a woman with a sword and purpur lips")
+        imagine("a woman with a sword and purpur lips")
 
 
 def test_a_description_leaves_the_rest_to_the_seed() -> None:
     plain = Person.from_seed(5)
-    hatted = Person.from_description("somebody in a red cap", 5)
+    hatted = imagine("somebody in a red cap", 5)
     assert (hatted.hat, hatted.hat_colour) == ("cap", "red")
     assert hatted.wearing(hat=plain.hat, hat_colour=plain.hat_colour) == plain
 

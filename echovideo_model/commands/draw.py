@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from PIL import Image
 
     from ..errors import InvalidRequest
-    from ..nano import Person, draw_portrait
+    from ..nano import describe, draw_portrait, imagine
     from ..nano.body import GARMENTS
     from ..nano.palette import CLOTHES
     from ..picture import save_picture
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     if args.seed < 0:
         raise InvalidRequest(f"--seed must be 0 or more, not {args.seed}")
     check_outputs([args.output])
-    person = Person.from_description(args.description, args.seed)
+    person = imagine(args.description, args.seed)
     pixels, _ = draw_portrait(
         person,
         backdrop=args.seed,
@@ -56,5 +56,5 @@ def run(args: argparse.Namespace) -> int:
         colour=list(CLOTHES)[args.seed % len(CLOTHES)],
     )
     save_picture(Image.fromarray(pixels), args.output)
-    say(f"{args.output}: {person.describe()}")
+    say(f"{args.output}: {describe(person)}")
     return 0

@@ -2,7 +2,7 @@
 
     clip = Clip.from_seed(7)
     clip.frames(), clip.sentence, clip.labels     # uint8 [17, 128, 128, 3], one sentence, what it shows
-    draw_portrait(Person.from_description("a man with a ginger beard"))
+    draw_portrait(imagine("a man with a ginger beard"))
 
 Nothing here is random by itself: a seed gives the same pixels and words wherever OpenCV draws the same polygons.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .clip import Clip, draw_portrait
+from .describing import describe, imagine
 from .people import Person
 from .shell import Pose
 
@@ -21,4 +22,4 @@ PORTRAITS = tuple(
 )
 """Two people of this world (scripts/nano/draw_portraits.py), 512 x 640 pixels."""
 
-__all__ = ["PORTRAITS", "Clip", "Person", "Pose", "draw_portrait"]
+__all__ = ["PORTRAITS", "Clip", "Person", "Pose", "describe", "draw_portrait", "imagine"]

@@ -62,8 +62,8 @@ earring earrings hoops studs side"""
 _ACCENT_WORDS = {"yellow": "gold", "golden": "gold", "violet": "purple"}
 
 
-def tell(person: Person) -> str:
-    """See Person.describe."""
+def describe(person: Person) -> str:
+    """What an onlooker would say: "a woman with brown skin, curly black hair and round red glasses"."""
     parts = [f"{person.skin} skin", _HAIR[person.hair].format(person.hair_colour)]
     parts.append(f"{person.eye_colour} eyes")
     if person.beard != "none":
@@ -85,8 +85,14 @@ def tell(person: Person) -> str:
     return f"a {person.noun} with {_article(face)} {face}, {', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def read(words: str) -> dict[str, str]:
-    """The parameters that `words` name; see Person.from_description. Raises InvalidRequest for other words."""
+def imagine(words: str, seed: int = 0) -> Person:
+    """Whoever `words` describe, for instance "a man with a ginger beard and round green glasses"; what they leave open
+    comes from the seed. Raises InvalidRequest naming the words that mean nothing here."""
+    return Person.from_seed(seed, _read(words))
+
+
+def _read(words: str) -> dict[str, str]:
+    """The parameters that `words` name."""
     strange = [word for word in re.findall(r"[^\W\d_]+", words.lower()) if word not in _known()]
     if strange:
         raise InvalidRequest(

@@ -1,7 +1,8 @@
-"""People by parameters: each from a seed, or from words and a seed for the rest."""
+"""People by parameters, each from a seed."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -75,23 +76,9 @@ class Person:
     earrings: str
 
     @classmethod
-    def from_seed(cls, seed: int) -> Person:
-        """The same person for the same seed, on every machine."""
-        return _drawn(np.random.default_rng([seed, 0x9E0]), {})
-
-    @classmethod
-    def from_description(cls, words: str, seed: int = 0) -> Person:
-        """Whoever `words` describe, for instance "a man with a ginger beard and round green glasses"; what they leave
-        open comes from the seed. Raises InvalidRequest naming the words that mean nothing here."""
-        from .describing import read
-
-        return _drawn(np.random.default_rng([seed, 0x9E0]), read(words))
-
-    def describe(self) -> str:
-        """What an onlooker would say: "a woman with brown skin, curly black hair and round red glasses"."""
-        from .describing import tell
-
-        return tell(self)
+    def from_seed(cls, seed: int, given: Mapping[str, str] | None = None) -> Person:
+        """The same person for the same seed, on every machine; `given` parameters go before what the seed draws."""
+        return _drawn(np.random.default_rng([seed, 0x9E0]), given or {})
 
     def wearing(self, **changes: str) -> Person:
         """The same person otherwise dressed or made up. Raises TypeError for a parameter that does not exist."""
@@ -117,7 +104,7 @@ ALTERNATIVES: dict[str, tuple[str, ...]] = {
 }
 
 
-def _drawn(rng: np.random.Generator, given: dict[str, str]) -> Person:
+def _drawn(rng: np.random.Generator, given: Mapping[str, str]) -> Person:
     """Every parameter is drawn, given ones too, so that naming one changes no other."""
 
     def choose(name: str, weights: tuple[float, ...] | None = None) -> str:

@@ -11,12 +11,10 @@ from pathlib import Path
 from PIL import Image
 
 from echovideo_model.files import replacing
-from echovideo_model.nano import PORTRAITS, Person, draw_portrait
+from echovideo_model.nano import PORTRAITS, draw_portrait, imagine
 
-AMINA = Person.from_description(
-    "a woman with brown skin, a black afro, brown eyes and hoop earrings, no hat, no glasses", 6
-)
-FINN = Person.from_description(
+AMINA = imagine("a woman with brown skin, a black afro, brown eyes and hoop earrings, no hat, no glasses", 6)
+FINN = imagine(
     "a man with fair skin, side-parted ginger hair, green eyes and freckles, no hat, no glasses, no beard, no earrings",
     12,
 )
