@@ -8,6 +8,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from ..echovideo_model import __version__
 from .conditioning import EchoVideoConditioning, EchoVideoVideoSize
+from .evaluate import EchoVideoEvaluate
 from .host import folders, registry, routes
 from .identity import (
     EchoVideoIdentity,
@@ -35,6 +36,7 @@ NODES: list[type[io.ComfyNode]] = [
     EchoVideoNoise,
     EchoVideoDynamicGuidance,
     EchoVideoIdentityScore,
+    EchoVideoEvaluate,
 ]
 
 

@@ -70,7 +70,7 @@ def measure(
         memory.keep(f"about {video}", about)
         for metric in metrics:
             if metric not in found:
-                found[metric] = _measured(metric, clip)
+                found[metric] = measure_one(metric, clip)
                 memory.keep(keys[metric], found[metric])
     row.fps, (row.frames, row.height, row.width) = about.value or 0.0, about.frames
     row.measured = {metric.name: found[metric] for metric in metrics}
@@ -89,7 +89,7 @@ def _clip(sample: Sample, judges: Judges, load_person: LoadPerson, on_step: OnSt
     return clip
 
 
-def _measured(metric: Metric, clip: Clip) -> Measured:
+def measure_one(metric: Metric, clip: Clip) -> Measured:
     """The number, or what about the video is the reason for none."""
     try:
         return metric.measure(clip)

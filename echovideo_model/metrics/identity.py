@@ -90,15 +90,21 @@ def score(
     1024). The largest face is the one meant: choosing the most similar would hide that the lead was recast.
     Raises InvalidRequest for a reference without a direction and for frames with NaN.
     """
-    embedding = np.asarray(reference, np.float64).ravel()  # [512]
-    if not np.isfinite(embedding).all() or not embedding.any():
-        raise InvalidRequest("the reference embedding is zero or not finite: make the identity again")
+    embedding = _somebody(reference)
     return Scores(
         tuple(
             _similarity(limit_long_edge(to_uint8(frame, f"frame {index}")), embedding, detector)
             for index, frame in enumerate(frames)
         )
     )
+
+
+def _somebody(reference: Tensor | np.ndarray) -> np.ndarray:
+    """float64 [512]. Raises InvalidRequest for an embedding without a direction, such as nobody's."""
+    embedding = np.asarray(reference, np.float64).ravel()
+    if not np.isfinite(embedding).all() or not embedding.any():
+        raise InvalidRequest("the reference embedding is zero or not finite: make the identity again")
+    return embedding
 
 
 def _similarity(frame: np.ndarray, reference: np.ndarray, detector: FaceDetector) -> float | None:
@@ -177,11 +183,11 @@ def face_sim(
     """FaceSim (ConsisID, get_facesim_fid.py): cosine with `reference` [512], clamped at 0, of each sampled frame.
 
     `sightings` are those of frames.spread(n), 16 of n frames. The mean is the video's; the script counts a video
-    without any face as 0.
+    without any face as 0. Raises InvalidRequest for a reference without a direction.
     """
+    person = _somebody(reference)
     return Scores(
         tuple(
-            None if seen is None else max(0.0, cosine_similarity(embed(seen), reference))
-            for seen in sightings
+            None if seen is None else max(0.0, cosine_similarity(embed(seen), person)) for seen in sightings
         )
     )

@@ -153,11 +153,11 @@ class Clip:
     @cached_property
     def scores(self) -> Scores:
         """The similarity of every frame, as `echovideo score` measures it."""
-        detector = self.judges.get("detector")
         reference = self.embedding
-        if reference is None:
-            if self.photo is None:
-                raise InvalidRequest(self.no_person)
+        if reference is None and self.photo is None:
+            raise InvalidRequest(self.no_person)
+        detector = self.judges.get("detector")
+        if reference is None and self.photo is not None:
             reference = detector.detect(limit_long_edge(self.photo))[0].embedding
 
         def watched() -> Any:
@@ -165,7 +165,7 @@ class Clip:
                 yield frame
                 self.on_step("similarity", number, len(self.frames))
 
-        return score(watched(), reference, detector)
+        return score(watched(), np.asarray(reference), detector)
 
     def steps(self, stage: str) -> Callable[[int, int], None]:
         return lambda done, total: self.on_step(stage, done, total)

@@ -134,6 +134,24 @@ GRAPHS = {
         ),
         run=True,
     ),
+    "EchoVideoEvaluate": Graph(
+        {
+            "video": Node("LoadVideo", (-165, -75), folded=True, widgets={"file": VIDEO}),
+            "frames": Node("GetVideoComponents", (-160, -10), folded=True, title="Video frames"),
+            "known": Node("EchoVideoLoadIdentity", (-160, 45), folded=True, title="Load Identity"),
+            "encoders": Node("EchoVideoLoadFaceEncoders", (-160, 100), folded=True, title="Face Encoders"),
+            "evaluate": Node("EchoVideoEvaluate", (0, 0), size=(300, 130)),
+            "report": Node("PreviewAny", (335, 150), size=(330, 150), title="Report"),
+        },
+        (
+            "video.VIDEO > frames.video",
+            "frames.images > evaluate.frames",
+            "known.identity > evaluate.identity",
+            "encoders.face_encoders > evaluate.face_encoders",
+            "evaluate.report > report.source",
+        ),
+        run=True,
+    ),
     "EchoVideoVideoSize": Graph(
         {
             "size": Node("EchoVideoVideoSize", (0, 0), size=(320, 346)),

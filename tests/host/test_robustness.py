@@ -302,6 +302,31 @@ def test_the_score_of_a_photo_of_the_same_person_is_high(host: Host) -> None:
     assert run.files("score")
 
 
+def test_a_video_is_evaluated_with_and_without_a_person(host: Host) -> None:
+    graph = loaders() | identity()
+    graph["second"] = node("LoadImage", image=checkpoints.PHOTOS[1])
+    graph["frames"] = node("ImageBatch", image1=out("photo"), image2=out("second"))
+    person = {"identity": out("identity"), "face_encoders": out("faces")}
+    graph["whole"] = node("EchoVideoEvaluate", frames=out("frames"), **person)
+    graph["bare"] = node("EchoVideoEvaluate", frames=out("frames"))
+    for name in ("whole", "bare"):
+        for number, value in enumerate(("report", "facesim", "average", "variation", "flicker")):
+            graph[f"{name} {value}"] = node("PreviewAny", source=out(name, number))
+    run = host.run(graph)
+    assert run.status == "success", run.message
+    said = {name: one["text"][0] for name, one in run.outputs.items() if " " in name}
+    average, variation = float(said["whole average"]), float(said["whole variation"])
+    assert (
+        average + variation > 0.99
+    )  # of two frames the deviation is half their difference: the person's own photo
+    assert average - variation < 0.9
+    assert 0 < float(said["whole flicker"]) == float(said["bare flicker"]) < 1
+    assert "identity average (ours): -" in said["bare report"]
+    assert "connect identity and face_encoders" in said["bare report"]
+    assert float(said["bare facesim"]) == 0
+    assert said["whole report"].count("\n") == 3
+
+
 def test_a_run_can_be_stopped_in_the_middle_and_the_next_one_is_clean(host: Host) -> None:
     before = host.run(plain(steps=3)).latents()
 
