@@ -38,6 +38,7 @@ FILLED_IN = {  # the commands of README's table, with something in place of what
     "batch": ("JOBS --output FOLDER", "jobs.jsonl --output videos"),
     "identity": ("PHOTO... --output me.safetensors", "me.jpg --output me.safetensors"),
     "score": ("video.mp4 me.jpg --plot curve.png", "waving.mp4 me.jpg --plot curve.png"),
+    "evaluate": ("RESULT...", "waving.mp4"),
     "convert": ("SOURCE TARGET", "cache/echovideo/models/transformer one.safetensors"),
     "inspect": ("FILE", "one.safetensors"),
 }
