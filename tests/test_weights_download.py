@@ -12,9 +12,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from textwrap import dedent
 from types import SimpleNamespace
@@ -27,6 +30,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from echovideo_model import cli
 from echovideo_model.commands import models
 from echovideo_model.errors import Cancelled, EchoVideoError, InvalidRequest, ModelFileMissing, WrongModelFile
 from echovideo_model.weights import download, released
@@ -395,14 +399,160 @@ def test_being_told_to_stay_offline_is_said_at_once(tmp_path: Path) -> None:
     assert "unset HF_HUB_OFFLINE" in child.stderr
 
 
-def test_the_access_token_is_not_sent_to_a_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def echovideo(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, as the HTTP library reads its environment when it is imported."""
+    return subprocess.run(
+        [sys.executable, "-m", "echovideo_model", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(Path(download.__file__).parents[2]), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_the_access_token_is_sent_to_no_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     with serving(Served(BYTES)) as hub:
-        offers = plan(tmp_path, [known()], endpoint=hub.address)
-        fetch(tmp_path / "from a mirror", offers)
+        fetch(tmp_path / "a", plan(tmp_path, [known()], endpoint=hub.address))
         assert {request.authorization for request in hub.requests} == {None}
-        fetch(tmp_path / "from the Hub", [replace(offer, mirrored=False) for offer in offers])
-        assert hub.requests[-1].authorization == "Bearer hf_secret"
+        monkeypatch.setattr(download, "HUB", ("http", "127.0.0.1"))  # as if that were the Hub
+        fetch(tmp_path / "b", plan(tmp_path, [known()], endpoint=hub.address))
+        assert {request.authorization for request in hub.requests[-2:]} == {"Bearer hf_secret"}
+
+
+def test_a_mirror_in_the_environment_is_one_too(tmp_path: Path) -> None:
+    with serving(Served(BYTES)) as hub:
+        command = ("models", "download", "--accept-licenses", "--only", "transformer", "--models", tmp_path)
+        echovideo(*command, HF_TOKEN="hf_secret", HF_ENDPOINT=hub.address)
+        assert {request.authorization for request in hub.requests} == {None}
+
+
+@pytest.mark.parametrize(
+    "address", ["http://huggingface.co", "https://huggingface.co.evil", "https://hf-mirror.com"]
+)
+def test_the_access_token_goes_to_the_hub_alone_and_never_in_the_clear(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert download._token(f"{address}/them/model/resolve/main/a") is False
+    assert download._token("https://huggingface.co/them/model/resolve/main/a") is None  # whatever there is
+
+
+@pytest.mark.parametrize("token", ["hf_sécret", "hf_a b", "“hf_secret”", "hf_\udcff"])
+def test_a_token_that_no_request_can_carry_is_said_to_be_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(InvalidRequest, match="a character that no token has") as caught:
+        plan(tmp_path, [known()])
+    assert token not in str(caught.value)
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "socks5h://127.0.0.1:9", "gopher://127.0.0.1:9"])
+def test_a_proxy_that_cannot_be_used_is_named(tmp_path: Path, proxy: str) -> None:
+    child = echovideo(
+        *("models", "download", "--models", tmp_path / "models", "--accept-licenses", "--only", "vae"),
+        *("--endpoint", "https://mirror.invalid"),
+        ALL_PROXY=proxy,
+    )
+    assert child.returncode == 3
+    assert child.stderr.count("\n") == 1
+    if proxy.startswith("socks"):
+        assert re.search(r"is a SOCKS one, which needs (socksio|PySocks): .* -m pip install", child.stderr)
+    assert not (tmp_path / "models").exists()
+
+
+# --- servers that answer with something else ------------------------------------------------------------------------
+
+PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>The network asks you to.</body></html>"
+
+
+class Portal(BaseHTTPRequestHandler):
+    """Answers every request with the same page, or with zeros, and 200."""
+
+    protocol_version = "HTTP/1.1"
+    sizes: dict[str, int]
+    zeros: bool
+    etag: str | None
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def do_GET(self) -> None:
+        self.wfile.write(self.answer())
+
+    def answer(self) -> bytes:
+        size = next((size for name, size in self.sizes.items() if self.path.endswith(name)), 1_000)
+        body = bytes(size) if self.zeros else PAGE
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(body)))
+        if self.etag:
+            self.send_header("ETag", f'"{getattr(hashlib, self.etag)(body).hexdigest()}"')
+        self.end_headers()
+        return body
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Silence."""
+
+
+@contextmanager
+def portal(zeros: bool, etag: str | None, sizes: dict[str, int]) -> Iterator[str]:
+    handler = type("Handler", (Portal,), {"zeros": zeros, "etag": etag, "sizes": sizes})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("etag", [None, "sha256", "md5"])
+@pytest.mark.parametrize("zeros", [False, True], ids=["a page", "zeros of the right length"])
+@pytest.mark.parametrize("group", [*released.GROUPS, None])
+def test_a_server_that_sends_the_same_to_everybody_gives_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], group: str | None, zeros: bool, etag: str | None
+) -> None:
+    sizes = {file.source: file.size for file in released.TABLE if file.size is not None and file.size < 10**6}
+    only = ["--only", group] if group else []
+    with portal(zeros, etag, sizes) as address:
+        command = ["models", "download", "--accept-licenses", "--models", str(tmp_path / "new"), *only]
+        status = cli.main([*command, "--endpoint", address])
+    assert status != 0
+    said = capsys.readouterr()
+    assert "there and right" not in said.out
+    assert said.err.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("content", [PAGE, bytes(5_000), b"", b"[]"], ids=["page", "zeros", "empty", "list"])
+@pytest.mark.parametrize(
+    "name",
+    ["transformer/config.json", "transformer/dit.safetensors", "transformer/dit.safetensors.index.json"],
+)
+def test_what_lies_there_is_looked_into_where_no_hash_is_published(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    row = ModelFile("transformer", name, None, None, "them/model", "main", name, FREE)
+    (tmp_path / "transformer").mkdir()
+    (tmp_path / name).write_bytes(content)
+    (check,) = verify(tmp_path, [row])
+    assert check.status == "damaged"
+    with portal(False, None, {}) as address:
+        assert [offer.file for offer in plan(tmp_path, [row], endpoint=address)] == [row]
+
+
+def test_a_shard_with_a_hole_is_damaged_to_verify(tmp_path: Path) -> None:
+    row = ModelFile("transformer", "a.safetensors", None, None, "them/model", "main", "a.safetensors", FREE)
+    state = {f"blocks.{number}.weight": torch.ones(64, 64) for number in range(8)} | {
+        "b.bias": torch.zeros(64)
+    }
+    save_file(state, tmp_path / row.path)
+    assert verify(tmp_path, [row])[0].status == "unchecked"
+    whole = (tmp_path / row.path).read_bytes()
+    (tmp_path / row.path).write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
+    (check,) = verify(tmp_path, [row])
+    assert check.status == "damaged"
+    assert "nothing but zeros in blocks." in check.detail
 
 
 # --- a folder that does not suit -----------------------------------------------------------------------------------

@@ -187,7 +187,7 @@ size 260665334
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (POINTER, "a Git LFS pointer to one"),
+        (POINTER, "a Git LFS pointer"),
         (b"\n\n<!DOCTYPE html><html><body>404</body></html>" + b" " * 500, "an HTML page"),
         (b"<html>\n<head><title>Log in</title>", "an HTML page"),
         (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "an XML page"),

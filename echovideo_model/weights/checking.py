@@ -58,7 +58,7 @@ def check_content(path: Path, name: str) -> None:
     an index of shards that is none, and for what servers and unfinished downloads leave in the place of any file.
     """
     if (what := recognise(path)) is not None:
-        raise WrongModelFile(f"{path} is no {name} but {what}")
+        raise WrongModelFile(f"it is {what}")
     if name.endswith(".safetensors"):
         stored, _ = read_header(path)
         check_tensors(path, stored)
@@ -70,7 +70,7 @@ def check_content(path: Path, name: str) -> None:
         except (OSError, ValueError, RecursionError):
             whole = False
         if not whole:
-            raise WrongModelFile(f"{path} is no {name}: it holds no JSON object")
+            raise WrongModelFile("it holds no JSON object")
 
 
 def compare(path: Path, size: int | None, digest: str | None) -> tuple[Status, str]:

@@ -11,58 +11,58 @@ import errno
 import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path, PurePosixPath
 from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
-from huggingface_hub import get_hf_file_metadata, hf_hub_url
+from huggingface_hub import constants, get_hf_file_metadata, get_token, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import WeakFileLock, build_hf_headers
 
 from .. import __version__
-from ..errors import InvalidRequest, ModelFileMissing, WrongModelFile
+from ..errors import DependencyMissing, InvalidRequest, ModelFileMissing, WrongModelFile
 from ..files import check_writable
 from .checking import check_content, compare
+from .headers import recognise
 from .released import NEEDED, ModelFile
 
 Result = TypeVar("Result")
 
+HUB = ("https", "huggingface.co")
+"""Where the user's access token may go: to nobody else, and never in the clear."""
 PAUSE = 1.0  # seconds before the second attempt; doubled before each further one
 _ATTEMPTS = 4  # in a row that bring nothing new
 # The Hub's own error has the HTTP library's (requests, httpx, ... by release) as its base.
-_TROUBLE = cast("tuple[type[Exception], ...]", (OSError, *HfHubHTTPError.__bases__))
+# ImportError and ValueError come of proxies that it cannot use.
+_TROUBLE = cast("tuple[type[Exception], ...]", (OSError, ImportError, ValueError, *HfHubHTTPError.__bases__))
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What the Hub has for one file: `digest` is a sha256 (64 hex digits) or git's blob hash (40), None if neither.
-
-    `mirrored` says that the address is not the Hub's own: the user's access token is then not sent.
-    """
+    """What the Hub has for one file: `digest` is a sha256 (64 hex digits) or git's blob hash (40), None if neither."""
 
     file: ModelFile
     url: str
     size: int | None
     digest: str | None
-    mirrored: bool
 
 
 def plan(folder: Path, files: Iterable[ModelFile] = NEEDED, *, endpoint: str | None = None) -> list[Offer]:
     """What must be fetched: asks the Hub about each file that is not there or not known to be right.
 
-    `endpoint` is the address of a mirror of the Hub.
+    `endpoint` is the address of a mirror of the Hub; by default what HF_ENDPOINT says, else the Hub itself.
     Raises ModelFileMissing (it cannot be had), WrongModelFile (the Hub has another file than the table says),
     InvalidRequest (an endpoint that is no address).
     """
-    if endpoint is not None:
-        endpoint = _address(endpoint)
+    endpoint = _check_address(constants.ENDPOINT if endpoint is None else endpoint)
     offers = []
     for file in files:
         path = folder / file.path
@@ -82,12 +82,12 @@ def fetch(folder: Path, offers: Sequence[Offer]) -> list[Path]:
     """
     check_writable(folder / "download")
     _refuse_without_space(folder, offers)
-    folder.mkdir(parents=True, exist_ok=True)
-    with _lock(folder):
-        return [_fetch(folder / offer.file.path, offer) for offer in offers]
+    targets = [folder / offer.file.path for offer in offers]
+    with _lock(folder, targets):
+        return [_fetch(target, offer) for target, offer in zip(targets, offers, strict=True)]
 
 
-def _address(endpoint: str) -> str:
+def _check_address(endpoint: str) -> str:
     try:
         parts = urlsplit(endpoint)
         sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
@@ -100,15 +100,30 @@ def _address(endpoint: str) -> str:
     return endpoint.rstrip("/")
 
 
-def _ask(file: ModelFile, endpoint: str | None) -> Offer:
+def _token(url: str) -> bool | None:
+    """What huggingface_hub takes for "the user's access token, if there is one" (None) or for none (False): see HUB.
+
+    Raises InvalidRequest for a token that no request can carry.
+    """
+    parts = urlsplit(url)
+    if (parts.scheme, parts.hostname) != HUB:
+        return False
+    if not re.fullmatch(r"[!-~]*", get_token() or ""):
+        raise InvalidRequest(
+            "the Hub's access token (HF_TOKEN, or what `hf auth login` kept) holds a character that no token has: "
+            "copy it again from https://huggingface.co/settings/tokens, or unset it"
+        )
+    return None
+
+
+def _ask(file: ModelFile, endpoint: str) -> Offer:
     """The Hub's statement of a file, which must not contradict the table."""
     on_the_web = "://" in file.repository
-    mirrored = on_the_web or endpoint is not None
     if on_the_web:
         url = f"{file.repository}/{file.source}"
     else:
         url = hf_hub_url(file.repository, file.source, revision=file.revision, endpoint=endpoint)
-    stated = _retry(file, url, lambda: get_hf_file_metadata(url, token=False if mirrored else None))
+    stated = _retry(file, url, lambda: get_hf_file_metadata(url, token=_token(url)))
     # Elsewhere an ETag may look like a hash and be none.
     is_digest = not on_the_web and re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{40}", stated.etag or "")
     digest = stated.etag if is_digest else None
@@ -123,9 +138,7 @@ def _ask(file: ModelFile, endpoint: str | None) -> Offer:
         stated.commit_hash is not None and not on_the_web
     ):  # from now on this very version, whatever is uploaded meanwhile
         url = hf_hub_url(file.repository, file.source, revision=stated.commit_hash, endpoint=endpoint)
-    return Offer(
-        file, url, file.size if stated.size is None else stated.size, file.sha256 or digest, mirrored
-    )
+    return Offer(file, url, file.size if stated.size is None else stated.size, file.sha256 or digest)
 
 
 def _fetch(target: Path, offer: Offer) -> Path:
@@ -161,7 +174,7 @@ def _fetch(target: Path, offer: Offer) -> Path:
 def _transfer(offer: Offer, part: Path) -> None:
     """Brings `part` to the offered size, going on from what is there. Whether it is right is not looked at."""
     headers = build_hf_headers(
-        token=False if offer.mirrored else None, library_name="comfyui-echovideo", library_version=__version__
+        token=_token(offer.url), library_name="comfyui-echovideo", library_version=__version__
     )
     headers["Accept-Encoding"] = "identity"  # a compressed answer could not be gone on with
 
@@ -194,6 +207,8 @@ def _retry(
         try:
             return work()
         except _TROUBLE as error:
+            if "socks" in str(error).lower() and not isinstance(error, OSError):
+                raise DependencyMissing(_socks_sentence()) from error
             if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
                 raise
             failures = 1 if arrived() > before else failures + 1
@@ -207,13 +222,26 @@ def _http_status(error: Exception) -> int | None:
 
 
 def _is_final(error: Exception) -> bool:
-    return isinstance(error, OfflineModeIsEnabled) or _http_status(error) in (401, 403, 404, 410)
+    return isinstance(error, (OfflineModeIsEnabled, ImportError, ValueError)) or _http_status(error) in (
+        401,
+        403,
+        404,
+        410,
+    )
 
 
 def _is_unreachable(error: Exception) -> bool:
     """Whether there was no connection at all: known by the class's name, which the HTTP libraries share."""
     names = {kind.__name__ for kind in type(error).__mro__}
     return bool(names & {"ConnectError", "ConnectTimeout", "ConnectionError", "ProxyError"})
+
+
+def _socks_sentence() -> str:
+    package = "PySocks" if HfHubHTTPError.__bases__[0].__module__.startswith("requests") else "socksio"
+    return (
+        f"the proxy in your environment (ALL_PROXY, HTTPS_PROXY) is a SOCKS one, which needs {package}: "
+        f'"{sys.executable}" -m pip install {package}'
+    )
 
 
 def _sentence(file: ModelFile, url: str, error: Exception, arrived: int) -> str:
@@ -244,17 +272,19 @@ def _part(target: Path, offer: Offer) -> Path:
 def _fault(path: Path, offer: Offer) -> str | None:
     """What is wrong with a file; None if it is right as far as the offer and its content tell.
 
-    What a server says of its own file proves nothing but that all of it arrived: without a hash in the table, the
-    content has the last word.
+    Without a hash in the table it is looked into. A hash that the server itself states proves that all of it arrived,
+    not that it is no error page.
     """
     status, detail = compare(path, offer.size, offer.digest)
     if status != "ok" and not (status == "unchecked" and offer.digest is None):
         return detail or status
-    if offer.file.sha256 is None:
+    if offer.digest is None:
         try:
             check_content(path, PurePosixPath(offer.file.path).name)
         except WrongModelFile as error:
             return str(error)
+    elif offer.file.sha256 is None and (what := recognise(path)):
+        return f"it is {what}"
     return None
 
 
@@ -273,11 +303,27 @@ def _refuse_without_space(folder: Path, offers: Sequence[Offer]) -> None:
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Keeps a second download out of the folder: two writers would spoil a part that both go on from."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(WeakFileLock(folder / ".download.lock", timeout=1))
-        except TimeoutError as error:
-            raise InvalidRequest(f"another download into {folder} is running; wait for it to end") from error
-        yield
+def _lock(folder: Path, targets: Sequence[Path]) -> Iterator[None]:
+    """Keeps a second download out of the folder: two writers would spoil a part that both go on from.
+
+    Folders that are made here for `targets` and stay empty are removed.
+    """
+    wanted = {place for target in targets for place in target.absolute().parents}
+    made = sorted((place for place in wanted if not place.exists()), key=lambda place: -len(place.parts))
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = folder / ".download.lock"
+    try:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(WeakFileLock(lock, timeout=1))
+            except TimeoutError as error:
+                raise InvalidRequest(
+                    f"another download into {folder} is running; wait for it to end"
+                ) from error
+            yield
+    finally:
+        for place in made:
+            with suppress(OSError):  # not empty: something arrived
+                if [*place.iterdir()] == [lock.absolute()]:
+                    lock.unlink()
+                place.rmdir()

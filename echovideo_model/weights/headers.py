@@ -18,7 +18,10 @@ from safetensors import SafetensorError, safe_open
 from ..errors import WrongModelFile
 
 _MISTAKEN = (  # how files begin that lie in the place of weights; white space and case do not count
-    (b"version https://git-lfs", "a Git LFS pointer to one: run `git lfs pull` where it comes from"),
+    (
+        b"version https://git-lfs",
+        "a Git LFS pointer, in place of what it points to: run `git lfs pull` in its repository",
+    ),
     (b"<!doctype html", "an HTML page, as a server sends it in place of a file"),
     (b"<html", "an HTML page, as a server sends it in place of a file"),
     (b"<?xml", "an XML page, as a server sends it in place of a file"),
