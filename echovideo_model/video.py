@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LONGEST_TITLE = 250  # characters; the whole prompt is in the comment
+MAX_PIXEL_ASPECT = 8  # of width to height; what says more is taken for damage
 _BT709 = 1  # ISO/IEC 23091-2: primaries, transfer and matrix share the number
 _LIMITED_RANGE = 1  # FFmpeg's AVCOL_RANGE_MPEG: luma 16..235
 
@@ -77,7 +78,10 @@ def write_mp4(
 
 
 def iter_frames(path: str | os.PathLike[str]) -> Iterator[np.ndarray]:
-    """The frames of a video one by one, uint8 RGB [H, W, 3]; only one is held at a time.
+    """The frames of a video one by one as players show them, uint8 RGB [H, W, 3]; only one is held at a time.
+
+    They are turned and mirrored as the file says (phones film on their side), and pixels that are not square are made
+    so: the picture is stretched, never shrunk.
 
     Raises InvalidRequest, at the first frame, for a file that is not a video, and later where it is damaged.
     A file that ends early without an error is logged as a warning.
@@ -86,7 +90,7 @@ def iter_frames(path: str | os.PathLike[str]) -> Iterator[np.ndarray]:
         to_rgb, count = _rgb_converter(stream), 0
         for frame in container.decode(stream):
             count += 1
-            yield to_rgb(frame)
+            yield _turn(to_rgb(frame), frame)
         if count == 0:
             raise _unreadable(path, "no frame can be decoded")
         if count < stream.frames:
@@ -231,9 +235,10 @@ def _rgb_converter(stream: VideoStream) -> Callable[[Any], np.ndarray]:
     """
     av = _import_av()
     graph = av.filter.Graph()
+    width, height = _square_pixels(stream)
     graph.link_nodes(
         graph.add_buffer(template=stream),
-        graph.add("scale", "flags=accurate_rnd+full_chroma_int+bilinear"),
+        graph.add("scale", f"{width}:{height}:flags=accurate_rnd+full_chroma_int+bilinear"),
         graph.add("format", "rgb24"),
         graph.add("buffersink"),
     ).configure()
@@ -243,3 +248,25 @@ def _rgb_converter(stream: VideoStream) -> Callable[[Any], np.ndarray]:
         return graph.pull().to_ndarray()
 
     return convert
+
+
+def _square_pixels(stream: VideoStream) -> tuple[int, int]:
+    """Width and height of the stream's pictures once their pixels are square."""
+    aspect = float(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1)
+    if not 1 / MAX_PIXEL_ASPECT <= aspect <= MAX_PIXEL_ASPECT:
+        return stream.width, stream.height
+    return round(stream.width * max(aspect, 1.0)), round(stream.height / min(aspect, 1.0))
+
+
+def _turn(picture: np.ndarray, frame: Any) -> np.ndarray:
+    """`picture` [H, W, 3] as the frame's display matrix says (ISO/IEC 14496-12, 8.3.2), to the nearest quarter turn.
+
+    The matrix leads x, y to a x + c y, b x + d y; its numbers are (a, b, u), (c, d, v), (x, y, w).
+    """
+    matrices = [side for side in frame.side_data if side.type.name == "DISPLAYMATRIX"]
+    if not matrices:
+        return picture
+    (a, b), (c, d) = np.frombuffer(bytes(matrices[0]), np.int32).reshape(3, 3)[:2, :2].tolist()
+    if abs(b) > abs(a):
+        picture, a, d = picture.transpose(1, 0, 2), c, b  # [W, H, 3]
+    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 from fractions import Fraction
@@ -332,3 +333,67 @@ def test_a_video_that_ends_early_is_said_to(tmp_path: Path, caplog: pytest.LogCa
     else:
         refused = False
     assert refused or "of 12 frames could be read" in caplog.text
+
+
+CORNERS = np.zeros((48, 64, 3), np.uint8)  # no two corners alike
+CORNERS[:24, :32], CORNERS[:24, 32:], CORNERS[24:, :32] = (220, 40, 40), (40, 220, 40), (40, 40, 220)
+# What players show of a picture by the matrix of its track: ISO/IEC 14496-12, 8.3.2; a, b, c, d
+SHOWN = {
+    (1, 0, 0, 1): lambda picture: picture,
+    (0, 1, -1, 0): lambda picture: np.rot90(picture, -1),  # a quarter clockwise, as phones film upright
+    (-1, 0, 0, -1): lambda picture: np.rot90(picture, 2),
+    (0, -1, 1, 0): lambda picture: np.rot90(picture, 1),
+    (-1, 0, 0, 1): lambda picture: picture[:, ::-1],
+    (1, 0, 0, -1): lambda picture: picture[::-1],
+    (0, 1, 1, 0): lambda picture: picture.transpose(1, 0, 2),
+    (0, -1, -1, 0): lambda picture: np.rot90(picture, 2).transpose(1, 0, 2),
+}
+
+
+def film(path: Path, matrix: tuple[int, ...] = (1, 0, 0, 1), pixel_aspect: Fraction = Fraction(1)) -> None:
+    """Two frames of CORNERS, with a display matrix in the track's header and a pixel aspect in the stream."""
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=8, options={"crf": "4"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv444p"
+        stream.codec_context.sample_aspect_ratio = pixel_aspect
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(CORNERS, format="rgb24")))
+        container.mux(stream.encode(None))
+    content = bytearray(path.read_bytes())
+    at = (
+        content.index(b"tkhd") + 4 + 4 + 20 + 16
+    )  # version 0: 20 bytes of times and numbers, 16 of layer and volume
+    assert content[at : at + 36] == struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+    a, b, c, d = (65536 * value for value in matrix)
+    content[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("matrix", SHOWN)
+def test_a_video_is_read_turned_and_mirrored_as_players_show_it(
+    matrix: tuple[int, ...], tmp_path: Path
+) -> None:
+    film(tmp_path / "phone.mp4", matrix)
+    for frame in (next(iter_frames(tmp_path / "phone.mp4")), read_mp4(tmp_path / "phone.mp4")[0][1]):
+        expected = SHOWN[matrix](CORNERS)
+        assert frame.shape == expected.shape
+        assert frame.flags.c_contiguous
+        assert np.median(np.abs(frame.astype(int) - expected)) <= 4
+
+
+@pytest.mark.parametrize(
+    ("aspect", "size"),
+    [((2, 1), (128, 48)), ((16, 15), (68, 48)), ((1, 2), (64, 96)), ((1000, 1), (64, 48))],
+)
+def test_pixels_that_are_not_square_are_made_so(
+    aspect: tuple[int, int], size: tuple[int, int], tmp_path: Path
+) -> None:
+    film(tmp_path / "wide.mp4", pixel_aspect=Fraction(*aspect))
+    frame = next(iter_frames(tmp_path / "wide.mp4"))
+    assert frame.shape == (size[1], size[0], 3)
+    assert np.abs(frame[size[1] // 4, size[0] // 4].astype(int) - CORNERS[0, 0]).max() <= 8
+
+
+def test_pixels_are_made_square_before_the_picture_is_turned(tmp_path: Path) -> None:
+    film(tmp_path / "both.mp4", (0, 1, -1, 0), Fraction(2))
+    assert next(iter_frames(tmp_path / "both.mp4")).shape == (128, 48, 3)
