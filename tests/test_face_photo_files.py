@@ -260,3 +260,22 @@ def test_a_damaged_heic_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("pillow_heif")
     with pytest.raises(InvalidRequest):
         loaded(HEIC_HEAD + bytes(200), tmp_path)
+
+
+def test_pixels_that_are_no_pixels_are_refused(tmp_path: Path) -> None:
+    png = bytearray(encoded(Image.fromarray(CARD), "PNG"))
+    (at, length) = next((at, length) for at, name, length in chunks_of(bytes(png)) if name == b"IDAT")
+    png[at + 8 : at + 8 + length] = bytes(length)
+    with pytest.raises(InvalidRequest, match="damaged"):
+        loaded(bytes(png), tmp_path)
+
+
+def test_a_tiff_with_a_negative_tag_is_turned_all_the_same(tmp_path: Path) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[0x0112], tags[40000] = 6, 7
+    tags.tagtype[40000] = 4
+    content = bytearray(encoded(Image.fromarray(CARD), "TIFF", tiffinfo=tags))
+    at = content.index(struct.pack("<HHI", 40000, 4, 1))
+    content[at + 8 : at + 12] = struct.pack("<i", -3)
+    content[at + 2 : at + 4] = struct.pack("<H", 9)  # a signed number
+    np.testing.assert_array_equal(loaded(bytes(content), tmp_path), np.rot90(CARD, 3))

@@ -178,8 +178,11 @@ export class FacePicker {
       box.firstChild.textContent = used ? `✓ ${number}` : `${number}`;
     });
     const lacking = known ? this.#lacking() : [];
-    this.status.classList.toggle("echovideo-warning", known !== undefined && (chosen === undefined || lacking.length > 0));
-    this.status.textContent = linked || !known ? say(linked ? "linked" : "closest") : this.#sentence(chosen, lacking);
+    const doubt = found.faces[chosen]?.warning ?? "";
+    const missing = known !== undefined && (chosen === undefined || lacking.length > 0);
+    this.status.classList.toggle("echovideo-warning", missing || doubt !== "");
+    const sentence = linked || !known ? say(linked ? "linked" : "closest") : this.#sentence(chosen, lacking);
+    this.status.textContent = doubt ? `${sentence}: ${doubt}` : sentence;
     this.#beside(found, chosen, run, parser);
   }
 

@@ -101,8 +101,10 @@ def _decoded(
         check_size(picture.width, picture.height, name, most)
         try:
             picture.load()
+        except OSError:  # what its decoders raise
+            raise
         except DAMAGE:
-            if getattr(picture, "tile", None):  # the pixels failed, and not what Pillow does after them
+            if getattr(picture, "tile", None):  # else only what Pillow does after decoding has failed
                 raise
         if picture.format == "TIFF" and _is_raw(picture, head):
             size = f"{picture.width} x {picture.height}"

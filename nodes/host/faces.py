@@ -92,6 +92,7 @@ def describe(photo: np.ndarray, faces: Sequence[Face], like: np.ndarray | None =
                 "box": [round(float(side), 1) for side in face.box],
                 "landmarks": [[round(float(x), 1), round(float(y), 1)] for x, y in face.landmarks],
                 "confidence": round(face.confidence, 3),
+                "warning": face.warning,
             }
             for face in faces
         ],

@@ -4,17 +4,24 @@
         -> {digest, message, width, height, faces: [{box, landmarks, confidence}], orders: {order: [position, ...]}}
     GET /echovideo/face?...&number=0[&parser=parsing_bisenet.pth]  -> JPEG
 
-Only photos in the host's input folder are read. An error is {"error": {"type", "message"}}. One search runs at a time,
-in a thread of its own, so that the host goes on answering.
+Only photos in the host's input folder are read. An error is {"error": {"type", "message"}}, without the server's
+paths, which go to its log. One search runs at a time, in a thread of its own, so that the host goes on answering; of
+each client one waits for it, and those whose client is gone are dropped.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
+import folder_paths
 from aiohttp import web
 from server import PromptServer
 
@@ -29,6 +36,8 @@ from ...echovideo_model.errors import (
 )
 from .faces import FaceSearch, NotServed
 
+log = logging.getLogger(__name__)
+
 STATUS = {
     InvalidRequest: 400,
     NoFaceFound: 404,
@@ -37,7 +46,13 @@ STATUS = {
     ModelFileMissing: 503,
     WrongModelFile: 503,
 }
+# The folders of an absolute path, in POSIX's and Windows's spelling; not those of an address or a relative path.
+ABSOLUTE = re.compile(r"""(?<![\w.:/\\-])(?:[A-Za-z]:[\\/]|/)(?:[^\s/\\"'`;,()]+[\\/])*""")
 Value = TypeVar("Value")
+
+
+class ClientGone(EchoVideoError):
+    """Nobody waits for the answer any more."""
 
 
 def register() -> None:
@@ -47,13 +62,21 @@ def register() -> None:
         return
     search, thread = FaceSearch(), ThreadPoolExecutor(1, thread_name_prefix="echovideo-faces")
 
-    async def apart(work: Callable[..., Value], *arguments: Any) -> Value:
-        return await asyncio.get_running_loop().run_in_executor(thread, work, *arguments)
+    turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def apart(request: web.Request, work: Callable[..., Value], *arguments: Any) -> Value:
+        def work_unless_gone() -> Value:
+            if request.transport is None or request.transport.is_closing():
+                raise ClientGone("the client did not wait for the answer")
+            return work(*arguments)
+
+        async with turns.setdefault(request.remote or "", asyncio.Lock()):
+            return await asyncio.get_running_loop().run_in_executor(thread, work_unless_gone)
 
     @server.routes.get("/echovideo/faces")
     async def faces(request: web.Request) -> web.Response:
         try:
-            found = await apart(search.faces, *photo(request))
+            found = await apart(request, search.faces, *photo(request))
         except EchoVideoError as error:
             return refusal(error)
         return web.json_response(found.describe(), headers={"Cache-Control": "no-store"})
@@ -62,7 +85,7 @@ def register() -> None:
     async def face(request: web.Request) -> web.Response:
         try:
             number, parser = number_of(request, "number", int), request.query.get("parser")
-            picture = await apart(search.picture, *photo(request), number, parser)
+            picture = await apart(request, search.picture, *photo(request), number, parser)
         except EchoVideoError as error:
             return refusal(error)
         return web.Response(
@@ -88,4 +111,14 @@ def number_of(request: web.Request, name: str, kind: Callable[[str], Value]) -> 
 def refusal(error: EchoVideoError) -> web.Response:
     status = error.status if isinstance(error, NotServed) else STATUS.get(type(error), 400)
     kind = InvalidRequest if isinstance(error, NotServed) else type(error)
-    return web.json_response({"error": {"type": kind.__name__, "message": str(error)}}, status=status)
+    message = without_paths(str(error))
+    if message != str(error):
+        log.warning("EchoVideo: %s", error)
+    return web.json_response({"error": {"type": kind.__name__, "message": message}}, status=status)
+
+
+def without_paths(message: str) -> str:
+    """Folders below ComfyUI's are told from there; of any other absolute path the last name alone."""
+    home = str(Path(folder_paths.models_dir).parent)
+    message = message.replace(home + os.sep, "").replace(home, "COMFYUI")
+    return ABSOLUTE.sub("", message)
