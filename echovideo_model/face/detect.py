@@ -238,7 +238,7 @@ def no_face_found(width: int, height: int) -> NoFaceFound:
         f"no face found in the photo of {width} x {height} pixels, tried at detector sizes "
         f"{', '.join(map(str, sorted(DETECTOR_SIZES, reverse=True)))}, with "
         f"{' and '.join(f'{share:.0%}' for share in PADDINGS)} black padding, and turned: use a photo in which the "
-        "face is sharp and uncovered"
+        "face is upright, sharp and uncovered"
     )
 
 
