@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from train_vae import SIZES, decibel, fold_spread, resume, save_vae, train
 from vae_examples import draw_batches, draw_held_out, draw_whole
 
+from echovideo_model.tiny.weights import seeded_state
 from echovideo_model.vae.autoencoder import CogVideoXVAE
 from echovideo_model.vae.initial import LATENT_DEVIATION, initialise
 from echovideo_model.weights.loading import load_vae
@@ -67,10 +68,8 @@ def test_latents_begin_and_after_folding_are_as_the_noise_schedule_wants_them(
     assert not torch.allclose(before, spoilt, atol=1e-2)
 
 
-def test_what_is_written_is_read_by_this_library_and_by_diffusers(
-    begun: dict[str, Tensor], tmp_path: Path
-) -> None:
-    save_vae(tmp_path / "vae.safetensors", network(begun))
+def test_what_is_written_is_read_by_this_library_and_by_diffusers(tmp_path: Path) -> None:
+    save_vae(tmp_path / "vae.safetensors", network(seeded_state(CogVideoXVAE(SIZES, device="meta"))))
     ours = load_vae(tmp_path / "vae.safetensors")
     with safe_open(tmp_path / "vae.safetensors", "pt") as file:
         theirs = AutoencoderKLCogVideoX.from_config(json.loads(file.metadata()["config"])).eval()
@@ -137,7 +136,7 @@ def test_with_more_steps_a_new_cosine_begins_where_the_old_one_ended(tmp_path: P
     assert 0.5 < training.rate() < 0.7
 
 
-@pytest.mark.parametrize("shape", [(16, 81), (64, 64), (256, 16)])
+@pytest.mark.parametrize("shape", [(16, 81), (64, 27), (256, 16)])
 def test_muon_s_updates_are_nearly_orthogonal(shape: tuple[int, int]) -> None:
     values = torch.linalg.svdvals(orthogonal(torch.randn(shape, generator=torch.Generator().manual_seed(0))))
     assert values.min() > 0.4
@@ -147,9 +146,9 @@ def test_muon_s_updates_are_nearly_orthogonal(shape: tuple[int, int]) -> None:
 def test_muon_finds_a_kernel() -> None:
     generator = torch.Generator().manual_seed(0)
     wanted, kernel = torch.randn(8, 4, 3, 3, generator=generator), nn.Parameter(torch.zeros(8, 4, 3, 3))
-    optimiser = Muon([kernel], lr=0.05)
+    optimiser = Muon([kernel], lr=0.2)
     for step in range(300):
-        optimiser.param_groups[0]["lr"] = 0.05 * (1 - step / 300)
+        optimiser.param_groups[0]["lr"] = 0.2 * (1 - step / 300)
         optimiser.zero_grad()
         (kernel - wanted).square().mean().backward()
         optimiser.step()

@@ -84,7 +84,9 @@ class Training:
 
     def rate(self) -> float:
         """Share of the full learning rate: warm-up, then a cosine to nothing."""
-        return min(1, (self.done - self.begun + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * self.progress()))
+        return (
+            min(1, (self.done - self.begun + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * self.progress()))
+        )
 
     def loss(self, pixels: Tensor) -> tuple[Tensor, dict[str, float]]:
         generator = torch.Generator().manual_seed(SEED + self.done)
