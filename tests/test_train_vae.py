@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from train_vae import SIZES, decibel, fold_spread, resume, save_vae, train
 from vae_examples import draw_batches, draw_held_out, draw_whole
+from wavelets import LATENT_DEVIATION, initialise
 
 from echovideo_model.tiny.weights import seeded_state
 from echovideo_model.vae.autoencoder import CogVideoXVAE
-from echovideo_model.vae.initial import LATENT_DEVIATION, initialise
 from echovideo_model.weights.loading import load_vae
 
 

@@ -28,11 +28,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 from vae_examples import draw_batches, draw_held_out, draw_whole
+from wavelets import LATENT_DEVIATION, LOG_VARIANCE, initialise
 
 from echovideo_model.errors import InvalidRequest
 from echovideo_model.files import replacing
 from echovideo_model.vae.autoencoder import CogVideoXVAE, VAESizes
-from echovideo_model.vae.initial import LATENT_DEVIATION, LOG_VARIANCE, initialise
 
 SIZES = replace(VAESizes(), channels=(16, 32, 64, 64), layers=1, groups=4)
 SEED = 0

@@ -16,9 +16,9 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from .autoencoder import LATENT_SCALE, CogVideoXVAE
-from .layers import Downsample, ResnetBlock, SpatialNorm, Upsample
-from .whole_chunks import WholeChunk
+from echovideo_model.vae.autoencoder import LATENT_SCALE, CogVideoXVAE
+from echovideo_model.vae.layers import Downsample, ResnetBlock, SpatialNorm, Upsample
+from echovideo_model.vae.whole_chunks import WholeChunk
 
 LATENT_DEVIATION = 1 / LATENT_SCALE
 """Of every latent channel, so that what the transformer sees, LATENT_SCALE times as much, has deviation 1."""
