@@ -17,6 +17,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from . import operations as plain_operations
+from .limits import TEXT_TOKENS
 from .operations import scaled_dot_product_attention
 
 HEAD_WIDTH = 64
@@ -29,7 +30,7 @@ class IITFSizes:
     """Widths and token counts; `IITFSizes()` is the released network."""
 
     text_width: int = 4096  # of T5-XXL
-    text_tokens: int = 226
+    text_tokens: int = TEXT_TOKENS
     face_width: int = 768  # of SigLIP base
     face_tokens: int = 196  # 14 x 14 patches
     id_width: int = 512  # of ArcFace

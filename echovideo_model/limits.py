@@ -10,6 +10,7 @@ from typing import Literal
 FPS = 16.0  # frames per second of the clips that it was trained on
 TRAINED_SIZES = ((480, 640), (480, 848), (480, 480), (848, 480), (640, 480))  # height x width, in pixels
 TRAINED_FRAMES = 49
+TEXT_TOKENS = 226  # of the released transformer, padding included; any other says its own in text_proj
 
 MIN_SIDE, MAX_SIDE, SIDE_STEP = (
     16,

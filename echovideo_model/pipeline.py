@@ -29,7 +29,7 @@ from .text import TextEncoder
 from .transformer import EchoVideoTransformer
 from .vae.autoencoder import LATENT_SCALE, CogVideoXVAE
 from .weights.folders import default_folder, how_to_get, require
-from .weights.loading import TRANSFORMER, VAE, inspect, load_transformer, load_vae
+from .weights.loading import TRANSFORMER, VAE, inspect, load_transformer, load_vae, read_transformer_sizes
 
 FACES = ("clip_visual_encoder", "face_encoder")
 VIDEOS = ("text_encoder", "tokenizer", "transformer", "vae")
@@ -88,7 +88,10 @@ class Pipeline:
     @cached_property
     def text_encoder(self) -> TextEncoder:
         weights, tokenizer = self._path("text_encoder"), self._path("tokenizer")
-        return TextEncoder.load(weights, tokenizer, on_bytes=self._reporter("loading text encoder"))
+        tokens = read_transformer_sizes(self._path("transformer")).iitf.text_tokens
+        return TextEncoder.load(
+            weights, tokenizer, on_bytes=self._reporter("loading text encoder"), tokens=tokens
+        )
 
     @cached_property
     def transformer(self) -> EchoVideoTransformer:

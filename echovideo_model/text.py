@@ -1,4 +1,5 @@
-"""The sentence as T5-XXL sees it: 226 tokens, padding included and attended to, as in the reference."""
+"""The sentence as T5 sees it: as many tokens as the transformer reads (226 in the released one), padding included and
+attended to, as in the reference."""
 
 from __future__ import annotations
 
@@ -13,13 +14,13 @@ import torch
 from torch import Tensor
 
 from .errors import InvalidRequest, ModelFileMissing, WrongModelFile
+from .limits import TEXT_TOKENS
 from .weights.family import IF_A_SHARD, T5, Shapes, open_family, require_same, shapes_of
 from .weights.headers import recognise
 from .weights.loading import read_state
 from .weights.reading import Entry, OnBytes, TensorFile
 from .weights.released import DOWNLOAD
 
-TOKENS = 226
 EMBEDDING = ("shared.weight", "encoder.embed_tokens.weight")  # one matrix, under either name or under both
 # Of a whole T5, and the tokenizer that some files bring.
 _OTHER_PARTS = ("decoder.", "lm_head.", "spiece_model")
@@ -27,11 +28,13 @@ logger = logging.getLogger(__name__)
 
 
 class TextEncoder:
-    """A T5 encoder and its tokenizer. Move it with `.to(device)`; `encode` runs where it stands."""
+    """A T5 encoder and its tokenizer. `encode` runs where the network stands."""
 
-    def __init__(self, network: Any, tokenizer: Any) -> None:
+    def __init__(self, network: Any, tokenizer: Any, tokens: int = TEXT_TOKENS) -> None:
+        """tokens: how many the transformer reads of a prompt (its `sizes.iitf.text_tokens`)."""
         self.network = network
         self.tokenizer = tokenizer
+        self.tokens = tokens
 
     @classmethod
     def load(
@@ -40,6 +43,7 @@ class TextEncoder:
         tokenizer: str | Path,
         dtype: torch.dtype | None = None,
         on_bytes: OnBytes | None = None,
+        tokens: int = TEXT_TOKENS,
     ) -> TextEncoder:
         """weights: the released text_encoder folder, or one file; tokenizer: the folder with spiece.model.
 
@@ -58,19 +62,14 @@ class TextEncoder:
         state = read_state(opened, dtype or _default_dtype(opened), on_bytes)
         network.load_state_dict(state | {EMBEDDING[1]: state[EMBEDDING[0]]}, assign=True)
         network.encoder.set_input_embeddings(network.shared)  # one matrix again, not two that are equal
-        return cls(
-            network.eval().requires_grad_(False), load_tokenizer(Path(tokenizer), network.config.vocab_size)
-        )
-
-    def to(self, device: torch.device | str) -> TextEncoder:
-        self.network.to(device)
-        return self
+        network.eval().requires_grad_(False)
+        return cls(network, load_tokenizer(Path(tokenizer), network.config.vocab_size), tokens)
 
     @torch.inference_mode()
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """prompts -> text tokens [len(prompts), 226, 4096] on the network's device and in its dtype.
 
-        A longer prompt is cut after 225 tokens and the end sign; what was cut is logged as a warning, and so are
+        A longer prompt is cut so that the end sign is its last token; what was cut is logged as a warning, and so are
         characters that T5 does not know. Raises InvalidRequest for a prompt of which it knows none.
         """
         for prompt in prompts:
@@ -79,11 +78,11 @@ class TextEncoder:
             if cut:
                 logger.warning(
                     "the prompt is longer than %d tokens; this was cut from its end: %s",
-                    TOKENS,
+                    self.tokens,
                     shorten(cut),
                 )
         ids = self.tokenizer(
-            list(prompts), padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt"
+            list(prompts), padding="max_length", max_length=self.tokens, truncation=True, return_tensors="pt"
         ).input_ids
         # No attention mask: the model was trained with the padding in sight.
         return self.network(input_ids=ids.to(self.network.device)).last_hidden_state
@@ -94,9 +93,9 @@ class TextEncoder:
     def split(self, prompt: str) -> tuple[str, str]:
         """The part of the prompt that the model sees and the part that is cut off ("" when all of it fits)."""
         ids = self._ids_of(prompt)
-        if len(ids) < TOKENS:
+        if len(ids) < self.tokens:
             return prompt, ""
-        return self.tokenizer.decode(ids[: TOKENS - 1]), self.tokenizer.decode(ids[TOKENS - 1 :])
+        return self.tokenizer.decode(ids[: self.tokens - 1]), self.tokenizer.decode(ids[self.tokens - 1 :])
 
 
 def check_known(prompt: str, ids_of: Callable[[str], list[int]], unknown: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from echovideo_model.tiny import PORTRAITS, build
@@ -54,7 +55,21 @@ def write_checkpoints(base: Path, released: Path) -> None:
         shutil.copy(photo, base / "input" / name)
 
 
-def write_text_encoder(path: Path) -> None:
+def write_transformer(path: Path, text_tokens: int) -> None:
+    """The tiny transformer, reading another number of tokens."""
+    import torch
+    from safetensors.torch import save_file
+
+    from echovideo_model.tiny.networks import IITF_SIZES, TRANSFORMER_SIZES
+    from echovideo_model.transformer import EchoVideoTransformer
+
+    sizes = replace(TRANSFORMER_SIZES, iitf=replace(IITF_SIZES, text_tokens=text_tokens))
+    with torch.device("meta"):
+        network = EchoVideoTransformer(sizes)
+    save_file(seeded_state(network), path)
+
+
+def write_text_encoder(path: Path, metadata: dict[str, str] | None = None) -> None:
     """A T5 as narrow as the tiny transformer reads, with the whole vocabulary of the tokenizer that hosts bring."""
     import torch
     from safetensors.torch import save_file
@@ -66,7 +81,7 @@ def write_text_encoder(path: Path) -> None:
     state = seeded_state(network)
     del state["encoder.embed_tokens.weight"]
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, path)
+    save_file(state, path, metadata)
 
 
 def write_lora(base: Path, name: str, spelling: str, layers: list[str] = LAYERS, width: int = 128) -> None:

@@ -23,6 +23,7 @@ from echovideo_model.identity import Identity
 from echovideo_model.pipeline import Pipeline, Result
 from echovideo_model.request import Request
 from echovideo_model.tiny import PORTRAITS
+from testbed.checkpoints import write_transformer
 
 SMALL = Request("A man waves.", height=64, width=64, frames=5, steps=3)  # of the fixture `run`
 
@@ -95,6 +96,15 @@ def test_a_run_equals_one_put_together_from_diffusers_and_transformers(
     ours = pipeline.generate(person, request)
     assert (ours.latents - latents).abs().max() <= 1e-4 * latents.abs().max()
     assert (ours.frames - theirs).abs().max() <= 2e-3
+
+
+def test_prompts_have_as_many_tokens_as_the_transformer_reads(
+    tiny_set: Path, person: Identity, tmp_path: Path
+) -> None:
+    write_transformer(tmp_path / "few.safetensors", text_tokens=24)
+    few = Pipeline(tiny_set, device="cpu", transformer=tmp_path / "few.safetensors")
+    assert few.text_encoder.encode(["A man waves."]).shape[1] == 24
+    assert few.generate(person, SMALL).latents.isfinite().all()
 
 
 @torch.no_grad()

@@ -18,7 +18,8 @@ from torch import Tensor
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from echovideo_model.errors import EchoVideoError, InvalidRequest, ModelFileMissing, WrongModelFile
-from echovideo_model.text import TOKENS, TextEncoder, _t5_sizes
+from echovideo_model.limits import TEXT_TOKENS
+from echovideo_model.text import TextEncoder, _t5_sizes
 from echovideo_model.tiny import networks
 from echovideo_model.tiny.tokenizer import WORDS, tokenizer_files
 from echovideo_model.weights.family import shapes_of
@@ -97,6 +98,21 @@ def test_tokens_are_those_of_transformers(theirs: tuple[Any, Any], encoder: Text
     assert torch.equal(given, expected)
 
 
+@pytest.mark.parametrize("tokens", [2, 24])
+def test_a_transformer_that_reads_fewer_tokens_gets_fewer(
+    theirs: tuple[Any, Any], models: Path, tokens: int, said: list[str]
+) -> None:
+    tokenizer, network = theirs
+    few = TextEncoder.load(models / "text_encoder", models / "tokenizer", tokens=tokens)
+    for prompt in ("a man", "a man " * 30):
+        ids = tokenizer(
+            prompt, padding="max_length", max_length=tokens, truncation=True, return_tensors="pt"
+        ).input_ids
+        with torch.inference_mode():
+            assert torch.equal(few.encode([prompt]), network(ids)[0])
+    assert f"longer than {tokens} tokens" in said[-1]
+
+
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.text(max_size=30).map("a man {}".format), min_size=2, max_size=2))
 def test_any_prompts_together_are_as_each_one_alone(prompts: list[str]) -> None:
@@ -140,11 +156,11 @@ def test_the_network_sees_226_ids_of_sentencepiece_and_no_mask(prompt: str) -> N
     """225 pieces and the end sign at most, then padding, which is attended to: no mask says where it begins."""
     encoder = loaded()
     pieces = sentencepiece.SentencePieceProcessor(model_proto=dict(tokenizer_files())["spiece.model"])
-    expected = [*pieces.encode(prompt)[: TOKENS - 1], pieces.eos_id()]
+    expected = [*pieces.encode(prompt)[: TEXT_TOKENS - 1], pieces.eos_id()]
     recorder = Recorder()
     TextEncoder(recorder, encoder.tokenizer).encode([prompt])
     assert recorder.asked.keys() == {"input_ids"}
-    assert recorder.asked["input_ids"].tolist() == [expected + [0] * (TOKENS - len(expected))]
+    assert recorder.asked["input_ids"].tolist() == [expected + [0] * (TEXT_TOKENS - len(expected))]
 
 
 _LOADED: list[TextEncoder] = []
@@ -276,7 +292,7 @@ def test_an_encoder_without_gates_is_recognised(models: Path, tmp_path: Path) ->
     network = T5EncoderModel(config).eval()
     network.save_pretrained(tmp_path)
     ours = TextEncoder.load(tmp_path, models / "tokenizer")
-    ids = ours.tokenizer("a man", padding="max_length", max_length=TOKENS, return_tensors="pt").input_ids
+    ids = ours.tokenizer("a man", padding="max_length", max_length=TEXT_TOKENS, return_tensors="pt").input_ids
     with torch.inference_mode():
         assert torch.equal(ours.encode(["a man"]), network(ids)[0])
 

@@ -92,7 +92,7 @@ def tokenizer_files(words: list[Piece] | None = None) -> Iterator[tuple[str, byt
         "clean_up_tokenization_spaces": True,
         "extra_ids": SENTINELS,
         "legacy": True,
-        "model_max_length": 226,
+        "model_max_length": TEXT_TOKENS,
         "sp_model_kwargs": {},
         "tokenizer_class": "T5Tokenizer",
     }

@@ -102,6 +102,11 @@ def inspect(path: str | Path) -> Inspection:
     )
 
 
+def read_transformer_sizes(path: str | Path) -> TransformerSizes:
+    """Every size of the transformer at `path`, from its header alone. Raises ModelFileMissing, WrongModelFile."""
+    return _empty_network(open_family(path, TRANSFORMER), TRANSFORMER).sizes
+
+
 def load_transformer(
     path: str | Path,
     dtype: torch.dtype | None = None,

@@ -1,4 +1,10 @@
-"""T5-XXL as the host's CLIP, the way EchoVideo was trained: 226 tokens, padding attended like words."""
+"""T5-XXL as the host's CLIP, the way EchoVideo was trained: 226 tokens, padding attended like words.
+
+The transformer decides how many tokens it reads, and the host's CLIP Text Encode knows no MODEL: a prompt is encoded
+before it meets one, and cutting it afterwards will not do, because T5 attends to the padding. But a text encoder
+serves the transformers that it was trained with, so its file says how many tokens they read, in its metadata under
+TOKENS_KEY. The released T5-XXL says nothing and gives 226.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +22,29 @@ from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer
 from comfy.text_encoders.sd3_clip import T5XXLModel, T5XXLTokenizer, t5_xxl_detect
 
 from ...echovideo_model.errors import WrongModelFile
+from ...echovideo_model.limits import TEXT_TOKENS
 from ...echovideo_model.text import check_known, shorten
 from .folders import load_state
 from .quantised import check_marks, refuse_unread
 
-TOKENS = 226
+TOKENS_KEY = "echovideo.text_tokens"
 VOCABULARY = 32_128  # the tokenizer's 32,100 pieces, rounded up to a multiple of 128
 log = logging.getLogger(__name__)
 END = (1, 1.0)  # T5's end of sentence, at weight 1
 
 
-class T5Tokenizer226(T5XXLTokenizer):
-    """Always 226 tokens: shorter prompts are padded, longer ones cut before their end mark, as in training."""
+class FixedLengthTokenizer(T5XXLTokenizer):
+    """Always `tokens` of them: shorter prompts are padded, longer ones cut before their end mark, as in training."""
 
     def __init__(
-        self, embedding_directory: str | None = None, tokenizer_data: dict[str, Any] | None = None
+        self,
+        embedding_directory: str | None = None,
+        tokenizer_data: dict[str, Any] | None = None,
+        *,
+        tokens: int,
     ) -> None:
-        super().__init__(embedding_directory, tokenizer_data or {}, min_length=TOKENS)
+        super().__init__(embedding_directory, tokenizer_data or {}, min_length=tokens)
+        self.tokens = tokens
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> Any:
         check_known(text, self._ids_of, self.tokenizer.unk_token_id)
@@ -40,14 +52,15 @@ class T5Tokenizer226(T5XXLTokenizer):
             "tokenizer_options"
         ] = {}  # T5TokenizerOptions would pad to another length than the trained one
         (tokens,) = super().tokenize_with_weights(text, return_word_ids, **kwargs)
-        if len(tokens) > TOKENS:
-            cut = self.tokenizer.decode(
-                [token for token, *_ in tokens[TOKENS - 1 : -1] if isinstance(token, int)]
-            )
+        if len(tokens) > self.tokens:
+            kept, rest = tokens[: self.tokens - 1], tokens[self.tokens - 1 : -1]
+            cut = self.tokenizer.decode([token for token, *_ in rest if isinstance(token, int)])
             log.warning(
-                "the prompt is longer than %d tokens; this was cut from its end: %s", TOKENS, shorten(cut)
+                "the prompt is longer than %d tokens; this was cut from its end: %s",
+                self.tokens,
+                shorten(cut),
             )
-            tokens = [*tokens[: TOKENS - 1], (*END, 0) if return_word_ids else END]
+            tokens = [*kept, (*END, 0) if return_word_ids else END]
         return [tokens]
 
     def _ids_of(self, text: str) -> list[int]:
@@ -57,10 +70,11 @@ class T5Tokenizer226(T5XXLTokenizer):
 class EchoVideoTokenizer(SD1Tokenizer):
     """`raw`: the prompt goes to T5 as it is written; otherwise (word:1.2) weights words, as everywhere in the host."""
 
-    def __init__(self, raw: bool, embedding_directory: str | None = None, tokenizer_data: Any = None) -> None:
-        super().__init__(
-            embedding_directory, tokenizer_data or {}, clip_name="t5xxl", tokenizer=T5Tokenizer226
-        )
+    def __init__(
+        self, raw: bool, tokens: int, embedding_directory: str | None = None, tokenizer_data: Any = None
+    ) -> None:
+        tokenizer = partial(FixedLengthTokenizer, tokens=tokens)
+        super().__init__(embedding_directory, tokenizer_data or {}, clip_name="t5xxl", tokenizer=tokenizer)
         self.raw = raw
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> Any:
@@ -89,6 +103,7 @@ class EchoVideoTextEncoder(SD1ClipModel):
 def load_clip(path: Path, raw_prompt: bool = False, disable_dynamic: bool = False) -> Any:
     """The CLIP in `path`: T5-XXL in fp16, bf16, fp8 or scaled fp8, in one file or in parts. Raises WrongModelFile."""
     state, metadata = load_state(path)
+    tokens = read_tokens(metadata, path)
     if hasattr(comfy.utils, "convert_old_quants"):
         state, metadata = comfy.utils.convert_old_quants(state, model_prefix="", metadata=metadata)
     state = encoder_of(state)
@@ -99,7 +114,7 @@ def load_clip(path: Path, raw_prompt: bool = False, disable_dynamic: bool = Fals
             {"dtype_t5": "dtype", "t5_quantization_metadata": "t5xxl_quantization_metadata"}.get(name, name)
         ] = value
     target = comfy.supported_models_base.ClipTarget(
-        partial(EchoVideoTokenizer, raw_prompt), EchoVideoTextEncoder
+        partial(EchoVideoTokenizer, raw_prompt, tokens), EchoVideoTextEncoder
     )
     known = signature(comfy.sd.CLIP.__init__).parameters
     late = {
@@ -121,6 +136,16 @@ def load_clip(path: Path, raw_prompt: bool = False, disable_dynamic: bool = Fals
 
 def load_clip_patcher(path: Path, raw_prompt: bool, disable_dynamic: bool = False) -> Any:
     return load_clip(path, raw_prompt, disable_dynamic).patcher
+
+
+def read_tokens(metadata: dict[str, str] | None, path: Path) -> int:
+    """How many tokens the transformers of this text encoder read. Raises WrongModelFile for what is no number."""
+    said = (metadata or {}).get(TOKENS_KEY, str(TEXT_TOKENS))
+    if not said.isdecimal() or int(said) < 2:  # one word and the end mark
+        raise WrongModelFile(
+            f'{path.name} says "{said}" for {TOKENS_KEY}, which is no number of tokens: fetch it again'
+        )
+    return int(said)
 
 
 def encoder_of(state: dict[str, Any]) -> dict[str, Any]:

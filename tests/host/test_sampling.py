@@ -68,15 +68,20 @@ def ours(kind: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def library(host: Host, released: Path) -> Callable[..., Tensor]:
+    return run_library(host, released)
+
+
+def run_library(host: Host, released: Path, transformer: Path | None = None) -> Callable[..., Tensor]:
     """The library's own pipeline on the same files: raw latents [1, 16, t, h, w] for settings of a Request."""
-    from echovideo_model.pipeline import Pipeline, Request
+    from echovideo_model.pipeline import Pipeline
+    from echovideo_model.request import Request
     from echovideo_model.text import TextEncoder
 
-    pipeline = Pipeline(released, device="cpu")
+    pipeline = Pipeline(released, device="cpu", transformer=transformer)
     weights = host.base / "models" / "text_encoders" / checkpoints.TEXT_ENCODER
-    pipeline.text_encoder = TextEncoder.load(
-        weights, host.folder / "comfy" / "text_encoders" / "t5_tokenizer"
-    )
+    tokenizer = host.folder / "comfy" / "text_encoders" / "t5_tokenizer"
+    tokens = pipeline.transformer.sizes.iitf.text_tokens
+    pipeline.text_encoder = TextEncoder.load(weights, tokenizer, tokens=tokens)
     person = pipeline.identify(host.base / "input" / checkpoints.PHOTOS[0])
 
     def latents(**settings: Any) -> Tensor:
@@ -117,6 +122,20 @@ def test_without_the_vae_the_face_latent_is_left_out_as_in_the_library(host: Hos
     graph = custom(ours("dpm"), "reference")
     del graph["cond"]["inputs"]["vae"]
     assert difference(host.run(graph).latents(), library(face_latent=False)) < EXACT
+
+
+def test_a_text_encoder_gives_as_many_tokens_as_its_file_says(host: Host, released: Path) -> None:
+    models = host.base / "models"
+    transformer = models / "diffusion_models" / "few_tokens.safetensors"
+    checkpoints.write_transformer(transformer, text_tokens=24)
+    checkpoints.write_text_encoder(
+        models / "text_encoders" / "few_tokens.safetensors", {"echovideo.text_tokens": "24"}
+    )
+    graph = custom(ours("dpm"), "reference")
+    graph["model"]["inputs"]["model_name"] = transformer.name
+    graph["clip"]["inputs"]["text_encoder_name"] = "few_tokens.safetensors"
+    latents = run_library(host, released, transformer)()
+    assert difference(host.run(graph).latents(), latents) < EXACT
 
 
 def test_euler_with_the_simple_scheduler_is_the_librarys_ddim(host: Host, library: Any) -> None:
