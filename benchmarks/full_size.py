@@ -79,7 +79,7 @@ def main() -> None:
         rows = (
             ("inspect the shards", ("-m", "echovideo_model", "inspect", str(index)), index),
             ("convert to one file, bf16", (*convert, str(one)), one),
-            ("convert to one file, fp8", (*convert, str(small), "--weights", "fp8_e4m3fn"), small),
+            ("convert to one file, fp8", (*convert, str(small), "--weight-dtype", "fp8_e4m3fn"), small),
             ("load the shards", ("-c", LOAD, str(index)), index),
             ("load the fp8 file", ("-c", LOAD, str(small)), small),
         )

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `echovideo ARGUMENTS` and return its exit status; argparse exits with 2 by itself."""
     arguments = _parser().parse_args(argv)
     try:
-        with _stopped_as_by_ctrl_c(), _log_on_stderr():
+        with _stop_as_by_ctrl_c(), _log_on_stderr():
             status: int = arguments.run(arguments)
             return status
     except BrokenPipeError:  # whoever read the output has seen enough
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        remedy = "choose a smaller --size, fewer --frames or, on a GPU, --weights fp8_e4m3fn"
+        remedy = "choose a smaller --size, fewer --frames or, on a GPU, --weight-dtype fp8_e4m3fn"
         return _fail(f"out of memory: {remedy}", EchoVideoError.exit_code)
 
 
@@ -101,7 +101,7 @@ def _log_on_stderr() -> Iterator[None]:
 
 
 @contextmanager
-def _stopped_as_by_ctrl_c() -> Iterator[None]:
+def _stop_as_by_ctrl_c() -> Iterator[None]:
     """SIGTERM (a service, timeout, kill) and SIGHUP (a closed terminal) cancel, too, for as long as a command runs.
 
     What is ignored or handled already stays so: nohup's SIGHUP, and whatever a program has that calls `main`.

@@ -36,7 +36,7 @@ def _present() -> list[str]:
 
 
 @contextmanager
-def lent(network: Network, device: torch.device) -> Iterator[Network]:
+def on_device(network: Network, device: torch.device) -> Iterator[Network]:
     """The network on `device` for the block's duration; afterwards its parameters are the mapped ones again, so
     nothing is copied back and nothing is left on the device."""
     if device.type == "cpu":

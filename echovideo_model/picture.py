@@ -61,7 +61,7 @@ def contact_sheet(
     scale = (_TILE_AREA / (pictures[0].width * pictures[0].height)) ** 0.5
     width, height = round(pictures[0].width * scale), round(pictures[0].height * scale)
     tiles = [
-        _Tile(_fitted(picture, width, height), f"frame {index}, {index / fps:.2f} s")
+        _Tile(_fit(picture, width, height), f"frame {index}, {index / fps:.2f} s")
         for picture, index in zip(pictures, shown, strict=True)
     ]
     given = [(photo, "photo"), (face_picture, "face picture")]
@@ -69,8 +69,8 @@ def contact_sheet(
     # One width for both, so that they share their left and right edges; and a face is never a stripe.
     shapes = [picture.width / picture.height for picture, _ in references]
     slot = round(height * max(0.6, min(1.0, *shapes))) if shapes else 0
-    stack = [_Tile(_fitted(picture, slot, height), label) for picture, label in references]
-    return _laid_out(stack, tiles, title, caption)
+    stack = [_Tile(_fit(picture, slot, height), label) for picture, label in references]
+    return _arrange(stack, tiles, title, caption)
 
 
 def check_picture_path(path: str | os.PathLike[str]) -> None:
@@ -87,7 +87,7 @@ def save_picture(picture: Image.Image, path: str | os.PathLike[str]) -> None:
         picture.save(temporary, quality=92)  # of JPEG and WebP
 
 
-def _laid_out(references: Sequence[_Tile], tiles: Sequence[_Tile], title: str, caption: str) -> Image.Image:
+def _arrange(references: Sequence[_Tile], tiles: Sequence[_Tile], title: str, caption: str) -> Image.Image:
     """The sheet: a reference in front of each row of frames; up to three frames make a single row."""
     rows = 1 if len(tiles) <= 3 else 2
     columns = -(-len(tiles) // rows)
@@ -125,7 +125,7 @@ def _paste(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: _Tile, x: int, y
     write(draw, (x, bottom + 4), [tile.label], TEXT_SIZE, GREY)
 
 
-def _fitted(picture: Image.Image, width: int, height: int) -> Image.Image:
+def _fit(picture: Image.Image, width: int, height: int) -> Image.Image:
     """`picture` as large as the box allows, its shape kept."""
     scale = min(width / picture.width, height / picture.height)
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from . import __version__
-from .devices import find_device, lent
+from .devices import find_device, on_device
 from .errors import InvalidRequest, ModelFileMissing
 from .face.align import face_latent_pixels
 from .face.choice import LARGEST, FaceChoice
@@ -167,7 +167,7 @@ class Pipeline:
         prompts = list(dict.fromkeys(prompts))
         report = self._reporter("text")
         encoded = {}
-        with lent(self.text_encoder.network, self.device):
+        with on_device(self.text_encoder.network, self.device):
             for done, prompt in enumerate(prompts, 1):
                 encoded[prompt] = self.text_encoder.encode([prompt]).to("cpu")
                 report(done, len(prompts))
@@ -178,7 +178,7 @@ class Pipeline:
         """The face latent [1, 16, 1, h, w], scaled by 0.7: the sample of the VAE's posterior that unit `noise` of
         this shape picks."""
         pixels = face_latent_pixels(identity.face_picture, height, width)[None, :, None]  # [1, 3, 1, H, W]
-        with lent(self.vae, self.device):
+        with on_device(self.vae, self.device):
             mean, logvar = self.vae.encode(pixels.to(self.device, self.vae_dtype))
         mean, deviation = mean.float().cpu(), (0.5 * logvar.float().cpu()).exp()
         return LATENT_SCALE * (mean + deviation * noise)
@@ -205,7 +205,7 @@ class Pipeline:
             return x.to(self.device, self.dtype)
 
         face_latent = None if face_latent is None else move(face_latent)
-        with lent(self.transformer, self.device) as transformer:
+        with on_device(self.transformer, self.device) as transformer:
             person = identity.with_strength(request.strength)
             tokens, face_tokens, id_embedding = map(move, _both_branches(person, text))
             context = transformer.fuse(tokens, face_tokens, id_embedding)
@@ -235,7 +235,7 @@ class Pipeline:
     @torch.no_grad()
     def decode(self, latents: Tensor, report: Callable[[int, int], None] | None = None) -> Tensor:
         """latents [1, 16, t, h, w], scaled by 0.7 -> frames float32 [F, H, W, 3] in 0..1 on the CPU."""
-        with lent(self.vae, self.device):
+        with on_device(self.vae, self.device):
             video = self.vae.decode((latents / LATENT_SCALE).to(self.device, self.vae_dtype), report)
             return to_frames(video)
 

@@ -40,12 +40,12 @@ class LoadEchoVideoFaceEncoders(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "parser_name",
-                    options=folders.listed(folders.FACE_PARSERS),
+                    options=folders.list_files(folders.FACE_PARSERS),
                     tooltip="parsing_bisenet.pth in models/facemodels.",
                 ),
                 io.Combo.Input(
                     "siglip_name",
-                    options=folders.listed(folders.CLIP_VISION),
+                    options=folders.list_files(folders.CLIP_VISION),
                     tooltip="SigLIP base, 224 x 224 (model.safetensors of google/siglip-base-patch16-224), in "
                     "models/clip_vision.",
                 ),
@@ -154,11 +154,11 @@ class EchoVideoIdentity(io.ComfyNode):
         identity = make_identity(chosen, encoders)
         bar.update(1)
         picture = to_image(identity.face_picture)
-        preview = preview_of(detector.seen, chosen, choice, identity.face_picture, cls)
+        preview = make_preview(detector.seen, chosen, choice, identity.face_picture, cls)
         return io.NodeOutput(identity, picture, (picture > 0).any(-1).float(), ui=preview)
 
 
-def preview_of(
+def make_preview(
     seen: list[tuple[np.ndarray, list[Face]]],
     chosen: list[ChosenFace],
     choice: FaceChoice,
@@ -233,7 +233,9 @@ class LoadEchoVideoIdentity(io.ComfyNode):
             ),
             inputs=[
                 io.Combo.Input(
-                    "identity_name", options=folders.listed(folders.IDENTITIES), tooltip="An identity file."
+                    "identity_name",
+                    options=folders.list_files(folders.IDENTITIES),
+                    tooltip="An identity file.",
                 )
             ],
             outputs=[

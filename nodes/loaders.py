@@ -25,7 +25,7 @@ class LoadEchoVideoModel(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model_name",
-                    options=folders.listed(folders.DIFFUSION_MODELS),
+                    options=folders.list_files(folders.DIFFUSION_MODELS),
                     tooltip="A file in models/diffusion_models. Of a model in several parts, choose the first.",
                 ),
                 io.Combo.Input(
@@ -66,7 +66,7 @@ class LoadEchoVideoTextEncoder(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "text_encoder_name",
-                    options=folders.listed(folders.TEXT_ENCODERS),
+                    options=folders.list_files(folders.TEXT_ENCODERS),
                     tooltip="A T5-XXL file in models/text_encoders, such as t5xxl_fp16.safetensors.",
                 ),
                 io.Boolean.Input(
@@ -102,7 +102,7 @@ class LoadEchoVideoVAE(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "vae_name",
-                    options=folders.listed(folders.VAE),
+                    options=folders.list_files(folders.VAE),
                     tooltip="The CogVideoX VAE in models/vae.",
                 )
             ],

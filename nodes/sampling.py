@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..echovideo_model.limits import GUIDANCES, MAX_SEED, TRAIN_STEPS, Guidance, Sampler
-from .host.sampling import ReferenceNoise, sampler_of, sigmas_of, with_guidance
+from .host.sampling import ReferenceNoise, make_sampler, make_sigmas, with_guidance
 from .schema import schema
 
 SAMPLERS: dict[str, Sampler] = {"reference DPM": "dpm", "DDIM": "ddim"}
@@ -41,7 +41,7 @@ class EchoVideoSampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, sampler: str) -> io.NodeOutput:
-        return io.NodeOutput(sampler_of(SAMPLERS[sampler]))
+        return io.NodeOutput(make_sampler(SAMPLERS[sampler]))
 
 
 class EchoVideoScheduler(io.ComfyNode):
@@ -80,7 +80,7 @@ class EchoVideoScheduler(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, steps: int, denoise: float) -> io.NodeOutput:
-        return io.NodeOutput(sigmas_of(model, steps, denoise))
+        return io.NodeOutput(make_sigmas(model, steps, denoise))
 
 
 class EchoVideoNoise(io.ComfyNode):

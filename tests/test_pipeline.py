@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import T5EncoderModel, T5Tokenizer
 
 from echovideo_model import pipeline as pipeline_module
-from echovideo_model.devices import find_device, lent
+from echovideo_model.devices import find_device, on_device
 from echovideo_model.errors import Cancelled, InvalidRequest, ModelFileMissing, WrongModelFile
 from echovideo_model.face.align import face_latent_pixels
 from echovideo_model.identity import Identity
@@ -449,7 +449,7 @@ def test_a_lent_network_has_its_own_parameters_back_afterwards(fails: bool) -> N
     network = Tied()
     before = [(name, parameter, parameter.data_ptr()) for name, parameter in network.named_parameters()]
     try:
-        with lent(network, torch.device("meta")) as elsewhere:
+        with on_device(network, torch.device("meta")) as elsewhere:
             assert {parameter.device.type for parameter in elsewhere.parameters()} == {"meta"}
             if fails:
                 raise Cancelled("stopped")
@@ -474,7 +474,7 @@ def test_a_network_that_moves_by_its_parameters_data_has_it_back_afterwards(
         raise RuntimeError("out of memory on the way")
 
     monkeypatch.setattr(network, "to", halfway)
-    with pytest.raises(RuntimeError, match="on the way"), lent(network, torch.device("meta")):
+    with pytest.raises(RuntimeError, match="on the way"), on_device(network, torch.device("meta")):
         pass
     assert network.one.weight is weight
     assert weight.data_ptr() == data
@@ -496,7 +496,7 @@ def lendings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         def __exit__(self, *error: object) -> None:
             seen.append(f"-{type(self.network).__name__}")
 
-    monkeypatch.setattr(pipeline_module, "lent", Spy)
+    monkeypatch.setattr(pipeline_module, "on_device", Spy)
     return seen
 
 

@@ -73,7 +73,7 @@ def face_choice(args: argparse.Namespace) -> FaceChoice:
     return FaceChoice(args.face_order.replace("-", " "), args.face_index, padding=args.padding)
 
 
-def storage_of(name: str | None) -> Any:
+def parse_dtype(name: str | None) -> Any:
     """The dtype that a name such as bf16 stands for; None for None. Raises InvalidRequest."""
     from ..weights.loading import STORAGE
 

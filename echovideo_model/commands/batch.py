@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from . import say, say_json
-from .arguments import add_json, add_models, models_folder, storage_of
+from .arguments import add_json, add_models, models_folder, parse_dtype
 
 if TYPE_CHECKING:
     from ..batch.job import Job
@@ -62,7 +62,9 @@ def run(args: argparse.Namespace) -> int:
     plan = plan_jobs(jobs, args.output, args.retry)
     failed = 0
     if plan.pending:
-        pipeline = Pipeline(models_folder(args), args.device, storage_of(args.weight_dtype), args.transformer)
+        pipeline = Pipeline(
+            models_folder(args), args.device, parse_dtype(args.weight_dtype), args.transformer
+        )
         pipeline.check(faces=any(job.photos for job in plan.pending))
         with tqdm(total=len(plan.pending), desc="videos", unit="video", disable=None) as bar:
 

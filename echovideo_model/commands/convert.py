@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import say
-from .arguments import Bars, storage_of
+from .arguments import Bars, parse_dtype
 
 
 def register(subparsers: Any) -> None:
@@ -23,7 +23,7 @@ def register(subparsers: Any) -> None:
         "--layout", choices=("file", "folder"), help="default: a file if TARGET ends in .safetensors"
     )
     parser.add_argument(
-        "--weights",
+        "--weight-dtype",
         metavar="DTYPE",
         help="bf16, fp16, fp32 or fp8_e4m3fn, which keeps norms, biases, embeddings and IITF in bf16",
     )
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
             args.source,
             args.target,
             layout,
-            storage_of(args.weights),
+            parse_dtype(args.weight_dtype),
             lambda done, total: bars("converting", done, total),
         )
     say(str(written))

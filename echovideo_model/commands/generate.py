@@ -19,7 +19,7 @@ from .arguments import (
     check_outputs,
     face_choice,
     models_folder,
-    storage_of,
+    parse_dtype,
 )
 from .output import Target, facts, write
 
@@ -137,7 +137,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         "--transformer", type=Path, metavar="PATH", help="another file or folder for the transformer"
     )
     group.add_argument(
-        "--weights",
+        "--weight-dtype",
         metavar="DTYPE",
         help="keep the transformer as bf16, fp16, fp32 or fp8_e4m3fn, which suits GPUs of 12 GB (default: as it is)",
     )
@@ -160,15 +160,19 @@ def run(args: argparse.Namespace) -> int:
 
     requests = [_request(args, prompt) for prompt in args.prompt]
     sheets = not args.no_contact_sheet
-    targets = _targets(args.output, len(requests), sheets) if args.output else _free(len(requests), sheets)
+    targets = (
+        _name_targets(args.output, len(requests), sheets)
+        if args.output
+        else _find_free(len(requests), sheets)
+    )
     frame_rate(args.fps)
     check_outputs((path for target in targets for path in target.paths), args.photos)
     made = []
     with Bars() as bars:
         pipeline = Pipeline(
-            models_folder(args), args.device, storage_of(args.weights), args.transformer, bars
+            models_folder(args), args.device, parse_dtype(args.weight_dtype), args.transformer, bars
         )
-        identity, photo = _person(args, pipeline)
+        identity, photo = _identify_person(args, pipeline)
         results = pipeline.generate_all(identity, requests)
         for result, target in zip(results, targets, strict=True):
             write(result, identity, photo, args.photos[0], target, args.fps, bars)
@@ -198,7 +202,7 @@ def _request(args: argparse.Namespace, prompt: str) -> Request:
     )
 
 
-def _targets(output: Path, count: int, sheets: bool) -> list[Target]:
+def _name_targets(output: Path, count: int, sheets: bool) -> list[Target]:
     if output.suffix.lower() != ".mp4":
         raise InvalidRequest(f"the output {output} must end in .mp4")
     numbers = range(1, count + 1)
@@ -206,18 +210,18 @@ def _targets(output: Path, count: int, sheets: bool) -> list[Target]:
     return [Target(video, video.with_suffix(".png") if sheets else None) for video in videos]
 
 
-def _free(count: int, sheets: bool) -> list[Target]:
+def _find_free(count: int, sheets: bool) -> list[Target]:
     """The first of output/video.mp4, output/video_2.mp4, ... that replaces nothing."""
     number, name = 1, "video.mp4"
     while True:
-        targets = _targets(Path("output", name), count, sheets)
+        targets = _name_targets(Path("output", name), count, sheets)
         if not any(os.path.lexists(path) for target in targets for path in target.paths):
             return targets
         number += 1
         name = f"video_{number}.mp4"
 
 
-def _person(args: argparse.Namespace, pipeline: Pipeline) -> tuple[Identity, np.ndarray | None]:
+def _identify_person(args: argparse.Namespace, pipeline: Pipeline) -> tuple[Identity, np.ndarray | None]:
     """Who it is, and the first photo as pixels where there is one; the models are checked first."""
     from ..face.choice import LARGEST
     from ..face.photo import load_photo

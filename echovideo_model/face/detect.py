@@ -165,7 +165,7 @@ class FaceDetector:
         largest = max(chain(*looks), key=lambda face: face.area, default=None)
         if largest is None or not all(any(map(largest.is_same, look)) for look in looks):
             looks += [self._look(view, size, degrees) for size in DETECTOR_SIZES[2:]]
-        return _merged(looks)
+        return _merge(looks)
 
     def _search_harder(self, photo: np.ndarray) -> list[_Seen]:
         """The faces of the first other view of the photo that shows any."""
@@ -175,7 +175,7 @@ class FaceDetector:
         for degrees in TURNS:
             looks = [self._look(turned(whole(photo), degrees), size, degrees) for size in DETECTOR_SIZES[:2]]
             if faces := [
-                face for face in _merged(looks) if face.confidence >= CLEAR
+                face for face in _merge(looks) if face.confidence >= CLEAR
             ]:  # or a cup of coffee is one
                 return faces
         return []
@@ -219,7 +219,7 @@ class FaceDetector:
         )
 
 
-def _merged(looks: Sequence[Sequence[_Seen]]) -> list[_Seen]:
+def _merge(looks: Sequence[Sequence[_Seen]]) -> list[_Seen]:
     """Every face once: as the first look saw it, else as the most confident other did, with the highest confidence."""
     first, *others = looks
     faces = list(first)

@@ -38,7 +38,7 @@ DAMAGE = (
 )
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _MAX_MENDED = 256 * 2**20  # bytes of a file that is read whole to be mended
-_MOST_MISSING = 0.01  # of a JPEG's pixels; more than a corner is missed
+_MAX_MISSING = 0.01  # of a JPEG's pixels; more than a corner is missed
 
 _HEIF = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _RAW = {  # a camera's raw files that begin otherwise than as TIFF
@@ -77,7 +77,7 @@ def read_picture(
     try:
         head = _read(source, 32)
         try:
-            return _decoded(source, head, name, formats, max_pixels)
+            return _decode_pixels(source, head, name, formats, max_pixels)
         except DAMAGE as error:
             for mended in _mended(source, name, formats, max_pixels):
                 return mended
@@ -94,7 +94,7 @@ def read_picture(
         raise NotAPicture(f"{name} is not an image that can be read ({_first_line(error)})") from error
 
 
-def _decoded(
+def _decode_pixels(
     source: Path | bytes, head: bytes, name: str, formats: list[str] | None, most: int
 ) -> Image.Image:
     with _opened(source, head, name, formats) as picture:
@@ -136,17 +136,17 @@ def _mended(source: Path | bytes, name: str, formats: list[str] | None, most: in
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         for keep_sound in (True, False):
             with suppress(*DAMAGE):
-                yield _decoded(_without_metadata(data, keep_sound), b"", name, formats, most)
+                yield _decode_pixels(_without_metadata(data, keep_sound), b"", name, formats, most)
     elif data.startswith(b"\xff\xd8"):
         with suppress(*DAMAGE):
             noise = np.random.default_rng(0).integers(0, 255, 2**16, np.uint8).tobytes()
             ends = (b"\xff\xd9", noise + b"\xff\xd9")
             data = data.rstrip(b"\xff")  # half a marker
-            picture, other = (_decoded(data + end, b"", name, formats, most) for end in ends)
+            picture, other = (_decode_pixels(data + end, b"", name, formats, most) for end in ends)
             # what the file does not hold depends on what follows it
             apart = np.abs(np.asarray(picture).astype(int) - np.asarray(other)) > 3
             missing = float(apart.reshape(*picture.size[::-1], -1).any(2).mean())
-            if missing <= _MOST_MISSING:
+            if missing <= _MAX_MISSING:
                 if missing:
                     logger.warning("%s is cut off: %.2g %% of its pixels are missing", name, 100 * missing)
                 yield picture

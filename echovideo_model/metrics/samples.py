@@ -75,14 +75,14 @@ def read_samples(results: Sequence[Path], photo: Path | None = None) -> list[Sam
     samples = [
         sample
         for path in results
-        for sample in (_rows(path, photo) if path.suffix.lower() == ".jsonl" else [_described(path, photo)])
+        for sample in (_rows(path, photo) if path.suffix.lower() == ".jsonl" else [_describe(path, photo)])
     ]
     if not samples:
         raise InvalidRequest("there is nothing to measure: give videos, or a table (.jsonl) with rows")
     return samples
 
 
-def _described(video: Path, photo: Path | None) -> Sample:
+def _describe(video: Path, photo: Path | None) -> Sample:
     """What one of our videos says of itself; of another's there is only the picture."""
     try:
         metadata = describe(video).metadata

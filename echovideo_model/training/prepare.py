@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ..devices import lent
+from ..devices import on_device
 from ..errors import EchoVideoError, InvalidRequest, NoFaceFound
 from ..face.align import face_latent_pixels
 from ..face.detect import cosine_similarity
@@ -68,7 +68,7 @@ class Encoder:
     def text(self, caption: str) -> dict[str, Tensor]:
         """text [1, n, width], or token_ids [1, n]."""
         if self._tokenizer is None:
-            with lent(self.pipeline.text_encoder.network, self.pipeline.device):
+            with on_device(self.pipeline.text_encoder.network, self.pipeline.device):
                 return {"text": self.pipeline.text_encoder.encode([caption]).cpu()}
         ids = self._tokenizer(
             [caption], padding="max_length", max_length=self.token_ids, truncation=True, return_tensors="pt"
@@ -95,7 +95,7 @@ class Encoder:
     def _posterior(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """pixels [1, 3, F, H, W] in -1..1 -> mean and deviation [1, 16, t, h, w]."""
         pipeline = self.pipeline
-        with lent(pipeline.vae, pipeline.device):
+        with on_device(pipeline.vae, pipeline.device):
             mean, log_variance = pipeline.vae.encode(pixels.to(pipeline.device, pipeline.vae_dtype))
         return mean.float().cpu(), (0.5 * log_variance.float()).exp().cpu()
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..devices import lent
+from ..devices import on_device
 from ..errors import InvalidRequest
 from ..picture import GREY, INK, MARGIN, PAPER, TEXT_SIZE, TITLE_SIZE, line_height, save_picture, wrap, write
 from ..samplers import sample
@@ -78,7 +78,7 @@ class Sampler:
 
     def _decode(self, latents: Tensor) -> Tensor:
         """latents [1, 16, t, h, w] -> uint8 frames [F, H, W, 3]."""
-        with lent(self.vae, self.device):
+        with on_device(self.vae, self.device):
             dtype = next(self.vae.parameters()).dtype
             video = self.vae.decode((latents / LATENT_SCALE).to(self.device, dtype))
         return video[0].float().add(1).mul(127.5).clamp(0, 255).round().byte().permute(1, 2, 3, 0).cpu()

@@ -55,7 +55,7 @@ _SHARDS = {
 IF_A_SHARD = "if it is one shard of several, name their folder or index, else choose another file"
 
 
-def family_of(names: Collection[str]) -> str:
+def find_family(names: Collection[str]) -> str:
     """The family's name, "LoRA", or "unknown"."""
     if any(".lora_" in name or name.endswith(".alpha") for name in names):
         return "LoRA"
@@ -67,7 +67,7 @@ def family_of(names: Collection[str]) -> str:
 
 def describe_family(names: Collection[str]) -> str:
     """What these parameters are of, as the end of a sentence: "X is ..."."""
-    family = family_of(names)
+    family = find_family(names)
     if family != "unknown":
         return f"{'an' if family[0] in 'Ei' else 'a'} {family}"
     found = (what for what, sign in _SHARDS.items() if any(re.match(sign, name) for name in names))
@@ -86,7 +86,7 @@ def open_released(path: str | Path) -> TensorFile:
 def open_family(path: str | Path, family: str) -> TensorFile:
     """`open_released`; raises WrongModelFile, saying what it is instead, unless it is of that family."""
     opened = open_released(path)
-    if family_of(opened.entries) != family:
+    if find_family(opened.entries) != family:
         examples = ", ".join(list(opened.entries)[:2]) or "nothing"
         what = describe_family(opened.entries)
         remedy = (

@@ -23,7 +23,7 @@ from .family import (
     VAE,
     describe_family,
     differences,
-    family_of,
+    find_family,
     open_family,
     open_released,
     require_same,
@@ -77,7 +77,7 @@ def inspect(path: str | Path) -> Inspection:
     Raises ModelFileMissing and WrongModelFile; the latter also when the parameters that give the sizes are gone.
     """
     opened = open_released(path)
-    family = family_of(opened.entries)
+    family = find_family(opened.entries)
     dtypes: dict[str, int] = {}
     for entry in opened.entries.values():
         key = str(entry.dtype).removeprefix("torch.")
@@ -194,7 +194,7 @@ def convert(
     """
     source, target = Path(source), Path(target)
     opened = open_released(source)
-    family = family_of(opened.entries)
+    family = find_family(opened.entries)
     if family not in (TRANSFORMER, VAE):
         raise WrongModelFile(
             f"{source} is {describe_family(opened.entries)}: only the EchoVideo transformer and the VAE are converted"

@@ -106,7 +106,7 @@ def load_clip(path: Path, raw_prompt: bool = False, disable_dynamic: bool = Fals
     tokens = read_tokens(metadata, path)
     if hasattr(comfy.utils, "convert_old_quants"):
         state, metadata = comfy.utils.convert_old_quants(state, model_prefix="", metadata=metadata)
-    state = encoder_of(state)
+    state = keep_encoder(state)
     check_marks(state, metadata)
     options: dict[str, Any] = {"t5xxl_model_config": t5_sizes(state, path)}
     for name, value in t5_xxl_detect(state).items():  # each host has its own names for what it found
@@ -148,7 +148,7 @@ def read_tokens(metadata: dict[str, str] | None, path: Path) -> int:
     return int(said)
 
 
-def encoder_of(state: dict[str, Any]) -> dict[str, Any]:
+def keep_encoder(state: dict[str, Any]) -> dict[str, Any]:
     """The encoder's tensors of a T5 that may be whole, with its embedding under the one name that the host reads."""
     kept = {name: tensor for name, tensor in state.items() if not name.startswith(("decoder.", "lm_head."))}
     if "encoder.embed_tokens.weight" in kept:  # the same matrix by its other name

@@ -67,12 +67,12 @@ def condition(
         mean, spread = (part * strengths.face_latent for part in face_latent)
         latent = {FACE_LATENT: mean, FACE_SPREAD: spread}
     return (
-        during(positive, start, end, somebody | latent, nobody),
-        during(negative, start, end, nobody | latent, nobody),
+        limit_to(positive, start, end, somebody | latent, nobody),
+        limit_to(negative, start, end, nobody | latent, nobody),
     )
 
 
-def during(
+def limit_to(
     conditioning: Conditioning,
     start: float,
     end: float,
@@ -103,7 +103,7 @@ def encode_face_latent(vae: Any, identity: Identity, height: int, width: int) ->
     image = (pixels.permute(1, 2, 0)[None] + 1) / 2  # the host's VAEs take [F, H, W, 3] in 0..1
     network = vae.first_stage_model
     if isinstance(network, HostAutoencoder):
-        with network.giving_spread():
+        with network.give_spread():
             mean, spread = vae.encode(image).chunk(2, dim=1)
     elif type(network).__name__ == HOST_AUTOENCODER:  # from the host's own loader
         mean = vae.encode(image)

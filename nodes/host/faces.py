@@ -181,8 +181,8 @@ class FaceSearch:
         return recall(self.pictures, key, KEPT_PICTURES, lambda: draw(found.photo, face, parse))
 
     def parser(self, name: str) -> FaceParser:
-        if name not in folders.listed(folders.FACE_PARSERS):
-            raise folders.absent([(folders.FACE_PARSERS, name or "parsing_bisenet.pth")])
+        if name not in folders.list_files(folders.FACE_PARSERS):
+            raise folders.explain_missing([(folders.FACE_PARSERS, name or "parsing_bisenet.pth")])
         path = folders.resolve(folders.FACE_PARSERS, name)
         key = (path, path.stat().st_mtime_ns)
         return recall(self.parsers, key, 1, lambda: FaceParser.load(path))

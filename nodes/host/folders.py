@@ -33,7 +33,7 @@ def register() -> None:
     )
 
 
-def listed(folder: str) -> list[str]:
+def list_files(folder: str) -> list[str]:
     """What a node offers from `folder`: every file, and of a file in several parts the first part alone."""
     names = folder_paths.get_filename_list(folder)
     return [name for name in names if not (part := SHARD.search(name)) or int(part[1]) == 1]
@@ -43,11 +43,11 @@ def resolve(folder: str, name: str) -> Path:
     """The file that a node's choice means. Raises ModelFileMissing with every place searched."""
     path = folder_paths.get_full_path(folder, name)
     if path is None:
-        raise absent([(folder, name)])
+        raise explain_missing([(folder, name)])
     return Path(path)
 
 
-def absent(files: Sequence[tuple[str, str]]) -> ModelFileMissing:
+def explain_missing(files: Sequence[tuple[str, str]]) -> ModelFileMissing:
     """The one error about files (folder, name) that are not there: for each one every place searched, and the
     command that gets what is published."""
     searched = [(name, ", ".join(folder_paths.get_folder_paths(folder))) for folder, name in files]
@@ -68,7 +68,7 @@ def check(chosen: dict[str, str | None]) -> bool | str:
         for folder, name in chosen.items()
         if name is not None and folder_paths.get_full_path(folder, name) is None
     ]
-    return str(absent(missing)) if missing else True
+    return str(explain_missing(missing)) if missing else True
 
 
 def install() -> str:

@@ -19,7 +19,7 @@ import comfy.utils
 from ...echovideo_model.transformer import TransformerSizes
 from .lora import keep_settings, remember_layers, translate
 from .model import EchoVideoConfig
-from .vae import is_cogvideox, vae_of
+from .vae import is_cogvideox, make_vae
 
 MARK = "echovideo_wrapped"
 VAE_PREFIX = EchoVideoConfig.vae_key_prefix[0]
@@ -31,11 +31,11 @@ def register() -> None:
     models = comfy.supported_models.models
     models[:] = [known for known in models if known.__name__ != EchoVideoConfig.__name__]
     models.insert(0, EchoVideoConfig)
-    wrap(comfy.model_detection, "detect_unet_config", detecting)
+    wrap(comfy.model_detection, "detect_unet_config", detect_echovideo)
     wrap(comfy.lora, "model_lora_keys_unet", remember_layers)
     wrap(comfy.lora, "load_lora", translate)
     wrap(comfy.utils, "load_torch_file", keep_settings)
-    wrap(comfy.sd, "load_state_dict_guess_config", loading_vae)
+    wrap(comfy.sd, "load_state_dict_guess_config", load_own_vae)
 
 
 def wrap(module: Any, name: str, wrapper: Callable[[Any], Any]) -> None:
@@ -50,7 +50,7 @@ def is_echovideo(state_dict: dict[str, Any], prefix: str) -> bool:
     return all(prefix + name in state_dict for name in SIGNATURE)
 
 
-def detecting(original: Any) -> Any:
+def detect_echovideo(original: Any) -> Any:
     def detect_unet_config(state_dict: dict[str, Any], key_prefix: str, *args: Any, **kwargs: Any) -> Any:
         if is_echovideo(state_dict, key_prefix):
             names = (name for name in state_dict if name.startswith(key_prefix))
@@ -61,7 +61,7 @@ def detecting(original: Any) -> Any:
     return detect_unet_config
 
 
-def loading_vae(original: Any) -> Any:
+def load_own_vae(original: Any) -> Any:
     def load_state_dict_guess_config(
         sd: dict[str, Any], output_vae: bool = True, *args: Any, **kwargs: Any
     ) -> Any:
@@ -74,6 +74,6 @@ def loading_vae(original: Any) -> Any:
             return original(sd, output_vae, *args, **kwargs)
         state = {own: sd.pop(name) for name, own in names.items()}
         model, clip, _, clip_vision = original(sd, False, *args, **kwargs)
-        return model, clip, vae_of(state), clip_vision
+        return model, clip, make_vae(state), clip_vision
 
     return load_state_dict_guess_config

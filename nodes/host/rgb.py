@@ -27,12 +27,12 @@ def learn_colours(vae: Any) -> None:
     which VAE will decode. Only previews look at them, and show the colours of the VAE loaded last; there is but one
     CogVideoX VAE, and what is decoded, by this one or by another, does not change.
     """
-    factors, bias = fitted_colours(vae)
+    factors, bias = fit_colours(vae)
     EchoVideoLatent.latent_rgb_factors = factors.tolist()
     EchoVideoLatent.latent_rgb_factors_bias = bias.tolist()
 
 
-def fitted_colours(vae: Any) -> tuple[Tensor, Tensor]:
+def fit_colours(vae: Any) -> tuple[Tensor, Tensor]:
     """Factors [16, 3] and bias [3] from latents as the sampler has them (scaled by 0.7) to colours in -1..1."""
     with torch.inference_mode():
         generator = torch.Generator().manual_seed(0)

@@ -28,7 +28,7 @@ from ...echovideo_model.schedule import (
 from .model import FACE_LATENT
 
 
-def sigmas_of(model: Any, steps: int, denoise: float = 1.0) -> Tensor:
+def make_sigmas(model: Any, steps: int, denoise: float = 1.0) -> Tensor:
     """SIGMAS [steps + 1] of the trailing timesteps, ending in 0; of `denoise` below 1, the last part of more steps."""
     if denoise <= 0:
         return torch.zeros(0)
@@ -45,7 +45,7 @@ def sigmas_of(model: Any, steps: int, denoise: float = 1.0) -> Tensor:
     )  # the table's own entries: the model sees whole timesteps
 
 
-def sampler_of(kind: Sampler) -> Any:
+def make_sampler(kind: Sampler) -> Any:
     """SAMPLER: the reference's stochastic DPM, or DDIM. Follows any SIGMAS; exact on those of sigmas_of."""
     return comfy.samplers.KSAMPLER(sample_in_host, {"kind": kind})
 

@@ -34,7 +34,7 @@ class HostAutoencoder(CogVideoXVAE):
     with_spread = False
 
     @contextmanager
-    def giving_spread(self) -> Iterator[None]:
+    def give_spread(self) -> Iterator[None]:
         """Inside the block, `encode` also gives the posterior's deviation, as 16 further channels."""
         self.with_spread = True
         try:
@@ -78,7 +78,7 @@ class EchoVideoVAE(comfy.sd.VAE):
     """Made from no weights at all, so that each host fills in every attribute it knows, then given ours."""
 
     def __init__(self, state: dict[str, Tensor], groups: int | None = None) -> None:
-        with unsaid("No VAE weights detected"):
+        with suppress_log("No VAE weights detected"):
             super().__init__(sd={})
         self.latent_channels = 16
         self.latent_dim = 3
@@ -120,7 +120,7 @@ class EchoVideoVAE(comfy.sd.VAE):
 
 
 @contextmanager
-def unsaid(words: str) -> Iterator[None]:
+def suppress_log(words: str) -> Iterator[None]:
     """Keeps a message that holds these words out of the log; here it would be wrong."""
     logger = logging.getLogger()
 
@@ -150,7 +150,7 @@ def is_cogvideox(names: Collection[str]) -> bool:
     return "encoder.down_blocks.0.resnets.0.conv1.conv.weight" in names
 
 
-def vae_of(state: dict[str, Tensor], groups: int | None = None) -> EchoVideoVAE:
+def make_vae(state: dict[str, Tensor], groups: int | None = None) -> EchoVideoVAE:
     """The VAE with these weights; from now on the sampling preview is in its colours.
 
     groups: of its norms, where a configuration says so. Raises WrongModelFile when they cannot be known.
@@ -169,4 +169,4 @@ def load_vae(path: Path) -> EchoVideoVAE:
             f"{path.name} is not the CogVideoX VAE (it holds {next(iter(state), 'nothing')}): choose the one of "
             "zai-org/CogVideoX-5b, diffusion_pytorch_model.safetensors in vae/"
         )
-    return vae_of(state, read_config(path, metadata or {}).get(GROUPS))
+    return make_vae(state, read_config(path, metadata or {}).get(GROUPS))

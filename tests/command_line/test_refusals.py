@@ -38,7 +38,7 @@ refusals: list[tuple[type[errors.EchoVideoError] | None, str, tuple[object, ...]
     (InvalidRequest, "guidance 'more'", (*make, "--guidance", "more")),
     (InvalidRequest, "sampler 'euler'", (*make, "--sampler", "euler")),
     (InvalidRequest, "0.0 frames per second", (*make, "--fps", 0)),
-    (InvalidRequest, "'fp4': choose fp32, fp16, bf16", (*make, "--weights", "fp4")),
+    (InvalidRequest, "'fp4': choose fp32, fp16, bf16", (*make, "--weight-dtype", "fp4")),
     (InvalidRequest, "no device \"garbage\" .* choose .*cpu", (*make, "--device", "garbage")),
     (InvalidRequest, "must end in .mp4", (*make, "--output", "video.avi")),
     (InvalidRequest, "part of the path is a file", (*make, "--output", "text.jpg/video.mp4")),

@@ -116,7 +116,9 @@ def test_weights_can_be_converted_inspected_and_used(
     echovideo: Run, models: Path, face: Path, workplace: Path
 ) -> None:
     source = models / "transformer"
-    assert echovideo("convert", source, "one.safetensors", "--weights", "bf16").out == "one.safetensors\n"
+    assert (
+        echovideo("convert", source, "one.safetensors", "--weight-dtype", "bf16").out == "one.safetensors\n"
+    )
     found = json.loads(echovideo("inspect", "one.safetensors", "--json").out)
     assert (found["family"], found["complete"]) == ("EchoVideo transformer", True)
     assert found["dtypes"] == {"bfloat16": found["parameters"]}
