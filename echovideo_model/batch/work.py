@@ -78,7 +78,7 @@ def make_jobs(jobs: Sequence[Job], folder: Path, pipeline: Pipeline, on_job: OnJ
     return failed
 
 
-class JobFailed(EchoVideoError):
+class JobFailed(Exception):
     """A job that cannot be made: its photo shows no face, say. The others go on."""
 
 
@@ -153,7 +153,7 @@ def read_failures(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def add_failure(folder: Path, job: Job, error: EchoVideoError) -> None:
+def add_failure(folder: Path, job: Job, error: JobFailed) -> None:
     cause = error.__cause__ or error
     row = {
         "id": job.id,

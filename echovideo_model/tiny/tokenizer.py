@@ -11,6 +11,8 @@ import json
 import struct
 from collections.abc import Iterator
 
+from ..limits import TEXT_TOKENS
+
 PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"
 SENTINELS = 100  # T5's <extra_id_0> .. <extra_id_99>, numbered downwards after the vocabulary
 SPACE = "\u2581"  # stands in front of a word
