@@ -64,10 +64,11 @@ class FaceEncoders:
         Raises ModelFileMissing, WrongModelFile or DependencyMissing.
         """
         faces = Path(folder) / "face_encoder"
-        safe = faces / "parsing_bisenet.safetensors"
+        safe, released = faces / "parsing_bisenet.safetensors", faces / "parsing_bisenet.pth"
+        parsers = filter(Path.is_file, (safe, released, *sorted(faces.glob("*.safetensors"))))
         return cls(
             detector=FaceDetector(faces),
-            parser=FaceParser.load(safe if safe.is_file() else safe.with_suffix(".pth")),
+            parser=FaceParser.load(next(parsers, released)),
             siglip=SiglipEncoder.load(Path(folder) / "clip_visual_encoder"),
         )
 

@@ -4,6 +4,7 @@ attended to, as in the reference."""
 from __future__ import annotations
 
 import logging
+import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,8 +23,10 @@ from .weights.reading import Entry, OnBytes, TensorFile
 from .weights.released import DOWNLOAD
 
 EMBEDDING = ("shared.weight", "encoder.embed_tokens.weight")  # one matrix, under either name or under both
-# Of a whole T5, and the tokenizer that some files bring.
-_OTHER_PARTS = ("decoder.", "lm_head.", "spiece_model")
+SPIECE_MODEL = "spiece_model"  # the tokenizer that some files bring
+_OTHER_PARTS = ("decoder.", "lm_head.", SPIECE_MODEL)  # of a whole T5
+TOKENS_KEY = "echovideo.text_tokens"
+"""In the metadata of a text encoder's file: how many tokens the transformers that it was trained with read."""
 logger = logging.getLogger(__name__)
 
 
@@ -98,25 +101,48 @@ class TextEncoder:
         return self.tokenizer.decode(ids[: self.tokens - 1]), self.tokenizer.decode(ids[self.tokens - 1 :])
 
 
-def check_known(prompt: str, ids_of: Callable[[str], list[int]], unknown: int) -> None:
-    """Logs the characters of a prompt that T5 reads as `unknown`, the same for all of them; Chinese, say, or emoji.
+def for_comfyui(tokenizer: Path, tokens: int) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata to write beside a text encoder's weights, so that ComfyUI, which has no tokenizer folder,
+    reads prompts as the library does: spiece.model as bytes (uint8 [n], where hosts look for it), and how many
+    `tokens` the transformer reads."""
+    model = torch.frombuffer(bytearray((tokenizer / "spiece.model").read_bytes()), dtype=torch.uint8)
+    return {SPIECE_MODEL: model}, {TOKENS_KEY: str(tokens)}
 
-    `ids_of` gives the token ids of a text. Raises InvalidRequest where no letter or digit is left: such prompts would
-    all give the same video.
+
+def check_known(prompt: str, ids_of: Callable[[str], list[int]], unknown: int) -> None:
+    """Logs what of a prompt the tokenizer reads as `unknown`, the same for all of it: characters (Chinese, say, or
+    emoji), or whole words where the vocabulary has no letters to spell them with, as nano's.
+
+    `ids_of` gives the token ids of a text. Raises InvalidRequest where no letter, digit or word is left: such prompts
+    would all give the same video.
     """
     text = unicodedata.normalize("NFKC", prompt)  # as T5's tokenizer does
-    seen = [
-        one for one in dict.fromkeys(text) if unicodedata.category(one)[0] in "LNPS"
-    ]  # not marks and controls
+    spells = unknown not in ids_of("e")
+    if spells:  # not marks and controls
+        seen = [one for one in dict.fromkeys(text) if unicodedata.category(one)[0] in "LNPS"]
+    else:
+        seen = list(dict.fromkeys(re.findall(r"\w+|[^\w\s]", text)))
     lost = [one for one in seen if unknown in ids_of(one)]
     if not lost:
         return
-    if not any(one.isalnum() and one not in lost for one in text):
+    if not any(one.isalnum() and one not in lost for one in seen):
+        if spells:
+            raise InvalidRequest(
+                f'T5 knows none of the characters in the prompt "{shorten(prompt, 60)}": write it in English '
+                "(T5 also knows German, French and Romanian)"
+            )
         raise InvalidRequest(
-            f'T5 knows none of the characters in the prompt "{shorten(prompt, 60)}": write it in English '
-            "(T5 also knows German, French and Romanian)"
+            f'this text encoder knows none of the words in the prompt "{shorten(prompt, 60)}": use words of the '
+            "captions that it was trained on"
         )
-    logger.warning("T5 does not know %s: the prompt is read without these characters", " ".join(lost))
+    logger.warning(
+        "%s does not know %s: the prompt is read without these %s",
+        *(
+            ("T5", " ".join(lost), "characters")
+            if spells
+            else ("this text encoder", ", ".join(lost), "words")
+        ),
+    )
 
 
 def _default_dtype(opened: TensorFile) -> torch.dtype:

@@ -19,9 +19,9 @@ from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from echovideo_model.errors import EchoVideoError, InvalidRequest, ModelFileMissing, WrongModelFile
 from echovideo_model.limits import TEXT_TOKENS
-from echovideo_model.text import TextEncoder, _t5_sizes
+from echovideo_model.text import TextEncoder, _t5_sizes, check_known
 from echovideo_model.tiny import networks
-from echovideo_model.tiny.tokenizer import WORDS, tokenizer_files
+from echovideo_model.tiny.tokenizer import NORMAL, SPACE, WORDS, tokenizer_files
 from echovideo_model.weights.family import shapes_of
 
 State = dict[str, Tensor]
@@ -138,6 +138,24 @@ def test_characters_that_are_not_known_are_named(
     caplog.clear()
     encoder.encode(["a man waves, e\u0301lan\u200b!"])
     assert not caplog.text
+
+
+def test_a_vocabulary_without_letters_is_asked_for_whole_words(caplog: pytest.LogCaptureFixture) -> None:
+    pieces = [(text, -5.0, NORMAL) for text in (SPACE, ",", SPACE + "a", SPACE + "man", SPACE + "waves")]
+    tokenizer = sentencepiece.SentencePieceProcessor(
+        model_proto=dict(tokenizer_files(pieces))["spiece.model"], add_eos=True
+    )
+
+    def check(prompt: str) -> None:
+        check_known(prompt, tokenizer.encode, tokenizer.unk_id())
+
+    check("a man waves, a man")
+    check("")
+    assert not caplog.text
+    check("a tall man, who waves")
+    assert "does not know tall, who: the prompt is read without these words" in caplog.text
+    with pytest.raises(InvalidRequest, match="knows none of the words"):
+        check("everybody laughs")
 
 
 class Recorder:

@@ -267,6 +267,7 @@ def test_one_shard_is_not_taken_for_the_whole(tmp_path: Path) -> None:
         ("vae", ["cogvideox_vae.safetensors"]),
         ("clip_visual_encoder", ["siglip.safetensors"]),
         ("face_encoder", ["a/a/scrfd_10g_bnkps.onnx", "a/a/glintr100.onnx", "parsing_bisenet.safetensors"]),
+        ("face_encoder", ["a/a/scrfd_10g_bnkps.onnx", "a/a/glintr100.onnx", "parser.safetensors"]),
     ],
 )
 def test_other_files_stand_in_for_the_released_ones(tmp_path: Path, group: str, names: list[str]) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..files import replacing
 from ..text import TextEncoder as Encoder
-from ..text import load_tokenizer
+from ..text import for_comfyui, load_tokenizer
 from .examples import generator
 from .recipe import TextEncoder, TextSizes
 
@@ -28,15 +28,22 @@ def make_text_encoder(recipe: TextEncoder, seed: int) -> Any:
     return network.eval().requires_grad_(True)
 
 
-def write_text_encoder(network: Any, recipe: TextEncoder, folder: Path) -> None:
-    """The released folders `text_encoder` and `tokenizer` inside `folder`, which is new."""
-    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+def write_text_encoder(network: Any, recipe: TextEncoder, folder: Path, tokens: int) -> None:
+    """The released folders `text_encoder` and `tokenizer` inside `folder`, which is new.
+
+    tokens: how many the transformer reads. They and the tokenizer also go into the weights' file, for ComfyUI.
+    """
+    state = {
+        name: value.detach().cpu().bfloat16().contiguous() for name, value in network.state_dict().items()
+    }
     del state["encoder.embed_tokens.weight"]  # `shared.weight` again
     shutil.copytree(recipe.tokenizer, folder / "tokenizer")
+    metadata = {"format": "pt"}
+    if (recipe.tokenizer / "spiece.model").is_file():
+        tensors, said = for_comfyui(recipe.tokenizer, tokens)
+        state, metadata = state | tensors, metadata | said
     with replacing(folder / "text_encoder" / "model.safetensors") as temporary:
-        temporary.write_bytes(
-            save({name: value.bfloat16() for name, value in state.items()}, {"format": "pt"})
-        )
+        temporary.write_bytes(save(state, metadata))
     with replacing(folder / "text_encoder" / "config.json") as temporary:
         temporary.write_text(json.dumps(network.config.to_dict(), indent=2) + "\n", "utf-8")
 

@@ -86,7 +86,8 @@ class Trained:
             config = transformer_config(self.network.sizes)
             write_folder(temporary / "transformer", SHARD_STEM, planned, read, config)
             if self.recipe.text_encoder:
-                write_text_encoder(self.text_encoder, self.recipe.text_encoder, temporary)
+                tokens = self.network.sizes.iitf.text_tokens
+                write_text_encoder(self.text_encoder, self.recipe.text_encoder, temporary, tokens)
 
 
 def _make_transformer(recipe: Recipe) -> EchoVideoTransformer:

@@ -22,7 +22,7 @@ _READ = {
     "face_encoder": (
         ("models/antelopev2/scrfd_10g_bnkps.onnx", "**/scrfd_10g_bnkps.onnx"),
         ("models/antelopev2/glintr100.onnx", "**/glintr100.onnx"),
-        ("parsing_bisenet.pth", "parsing_bisenet.safetensors"),
+        ("parsing_bisenet.pth", _WHOLE),
     ),
 }
 
@@ -48,9 +48,9 @@ def require(models: str | Path, group: str) -> Path:
     """Where the files of `group` are: the group's folder in the folder `models`, if it holds all of them.
 
     Weights may lie in shards (with an index of any name, or each named NAME-00001-of-00002.safetensors) or in one
-    .safetensors of any name. The transformer may also be one .safetensors given in place of a models folder, or
-    `transformer.safetensors` in one (which goes before the folder `transformer`): the result is then that file, as it
-    is for one file in `transformer`.
+    .safetensors of any name, as may the face parser. The transformer may also be one .safetensors given in place of a
+    models folder, or `transformer.safetensors` in one (which goes before the folder `transformer`): the result is then
+    that file, as it is for one file in `transformer`.
     Raises ModelFileMissing with the missing files, the folder and the command that gets them; InvalidRequest if
     `transformer` holds several whole ones.
     """

@@ -23,11 +23,10 @@ from comfy.text_encoders.sd3_clip import T5XXLModel, T5XXLTokenizer, t5_xxl_dete
 
 from ...echovideo_model.errors import WrongModelFile
 from ...echovideo_model.limits import TEXT_TOKENS
-from ...echovideo_model.text import check_known, shorten
+from ...echovideo_model.text import TOKENS_KEY, check_known, shorten
 from .folders import load_state
 from .quantised import check_marks, refuse_unread
 
-TOKENS_KEY = "echovideo.text_tokens"
 VOCABULARY = 32_128  # the tokenizer's 32,100 pieces, rounded up to a multiple of 128
 log = logging.getLogger(__name__)
 END = (1, 1.0)  # T5's end of sentence, at weight 1

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -107,6 +108,10 @@ def test_a_text_encoder_is_trained_along_on_token_ids(
 
     read = TextEncoder.load(model / "text_encoder", model / "tokenizer")
     assert read.encode(["A man waves."]).isfinite().all()
+    with safe_open(model / "text_encoder" / "model.safetensors", "pt") as file:  # what a ComfyUI host reads
+        assert file.metadata()["echovideo.text_tokens"] == "6"
+        spiece = file.get_tensor("spiece_model").numpy().tobytes()
+    assert spiece == (tiny_set / "tokenizer" / "spiece.model").read_bytes()
     with pytest.raises(InvalidRequest, match="hold token ids, and this recipe needs text tokens"):
         train(replace(recipe_of(), examples=folder), CPU)
 
