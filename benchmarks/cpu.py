@@ -2,10 +2,12 @@
 
     python -m benchmarks.cpu [--rounds 3] [CASE ...]
 
-Both sides get the same seeded weights and inputs. Time: within one process, ours and theirs take turns, and the
-medians over the rounds are compared. Memory: each side runs once in a fresh process; counted is the highest
-resident size during the run, above the size just before it (network and inputs loaded). The last column is the
-largest difference between the two results, relative to the largest value of theirs.
+Both sides get the same seeded weights and inputs. Time: within one process, ours, theirs and a plain matrix product
+take turns, and the medians over the rounds are compared, in seconds and in processor seconds (`cpu`), which other
+processes disturb less. `floor`: processor seconds of each side as a multiple of what its operations would take at the
+matrix product's own rate; the operations are those of theirs. Memory: each side runs once in a fresh process; counted
+is the highest resident size during the run, above the size just before it (network and inputs loaded). The last column
+is the largest difference between the two results, relative to the largest value of theirs.
 
 A case is a function that returns a Case; CASES at the end names them all.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import math
 import subprocess
 import sys
 import time
@@ -21,9 +24,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from echovideo_model.rotary import rotary_table
 from echovideo_model.tiny.weights import seeded_state
@@ -31,6 +36,10 @@ from echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
 from echovideo_model.vae.autoencoder import CogVideoXVAE, VAESizes
 
 THREADS = 2
+PRODUCT = 4352, 512, 2048  # rows, inner and columns of the matrix product whose rate is the floor's
+CPU_ATTENTION = (
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+)  # the counter knows those of GPUs alone
 Run = Callable[[], Tensor]
 
 
@@ -154,18 +163,37 @@ CASES: dict[str, Callable[[], Case]] = {
 }
 
 
-def measure_time(case: Case, rounds: int) -> tuple[float, float, float]:
-    """Median seconds of ours and of theirs, and the largest difference relative to their largest value."""
-    sides = case.ours(), case.theirs()
-    seconds: tuple[list[float], list[float]] = ([], [])
+def attention_flop(q: torch.Size, k: torch.Size, *_: object, **__: object) -> int:
+    """Of two products, queries [B, heads, N, width] with keys [B, heads, M, width] and their weights with values."""
+    return 4 * math.prod(q) * k[2]
+
+
+class Taken(NamedTuple):
+    """Medians of what one side takes."""
+
+    seconds: float
+    cpu: float  # of all threads together
+
+
+def measure_time(case: Case, rounds: int) -> tuple[Taken, Taken, float, float]:
+    """Ours, theirs, the processor seconds of theirs' operations at the rate of a plain matrix product, and the
+    largest difference between the results relative to their largest value."""
+    a, b = _noise(*PRODUCT[:2]), _noise(*PRODUCT[1:])
+    with FlopCounterMode(display=False, custom_mapping={CPU_ATTENTION: attention_flop}) as counter:
+        theirs = case.theirs()
+        theirs()
+    runs = case.ours(), theirs, lambda: a @ b
+    taken: list[list[Taken]] = [[] for _ in runs]
     for _ in range(rounds):
         results = []
-        for run, taken in zip(sides, seconds, strict=True):
-            start = time.perf_counter()
+        for run, times in zip(runs, taken, strict=True):
+            start = time.perf_counter(), time.process_time()
             results.append(run())
-            taken.append(time.perf_counter() - start)
-    ours, theirs = results
-    return median(seconds[0]), median(seconds[1]), float((ours - theirs).abs().max() / theirs.abs().max())
+            times.append(Taken(time.perf_counter() - start[0], time.process_time() - start[1]))
+    ours, theirs_, product = (Taken(*map(median, zip(*times, strict=True))) for times in taken)
+    floor = product.cpu * counter.get_total_flops() / (2 * math.prod(PRODUCT))
+    difference = (results[0] - results[1]).abs().max() / results[1].abs().max()
+    return ours, theirs_, floor, float(difference)
 
 
 def measure_memory(name: str, side: str) -> float:
@@ -207,17 +235,32 @@ def main() -> None:
 
 
 def print_table(names: list[str], rounds: int) -> None:
-    columns = "{:<12} {:>8} {:>8} {:>6} {:>6}   {:>9} {:>9} {:>6} {:>6}   {:>8}"
-    heads = "ours s", "theirs s", "ratio", "goal", "ours MiB", "theirs MiB", "ratio", "goal", "max diff"
-    print(columns.format("case", *heads))
+    columns = "{:<16} {:>8} {:>8} {:>6} {:>5} {:>6} {:>6} {:>6}   {:>8} {:>10} {:>6} {:>5}   {:>8}"
+    times = "ours s", "theirs s", "ratio", "goal", "cpu", "floor", "theirs"
+    print(columns.format("case", *times, "ours MiB", "theirs MiB", "ratio", "goal", "max diff"))
     for name in names:
         case = CASES[name]()
-        ours, theirs, difference = measure_time(case, rounds)
+        ours, theirs, floor, difference = measure_time(case, rounds)
         our_peak, their_peak = (measure_memory(name, side) for side in ("ours", "theirs"))
-        times = f"{ours:.2f}", f"{theirs:.2f}", f"{ours / theirs:.3f}", f"{case.time_goal:.2f}"
         goal = "-" if case.memory_goal is None else f"{case.memory_goal:.2f}"
-        peaks = f"{our_peak:.0f}", f"{their_peak:.0f}", f"{our_peak / their_peak:.3f}", goal
-        print(columns.format(name, *times, *peaks, f"{difference:.1e}"), flush=True)
+        print(
+            columns.format(
+                name,
+                f"{ours.seconds:.2f}",
+                f"{theirs.seconds:.2f}",
+                f"{ours.seconds / theirs.seconds:.3f}",
+                f"{case.time_goal:.2f}",
+                f"{ours.cpu / theirs.cpu:.3f}",
+                f"{ours.cpu / floor:.2f}",
+                f"{theirs.cpu / floor:.2f}",
+                f"{our_peak:.0f}",
+                f"{their_peak:.0f}",
+                f"{our_peak / their_peak:.3f}",
+                goal,
+                f"{difference:.1e}",
+            ),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -128,8 +128,12 @@ class EchoVideoModel(comfy.model_base.BaseModel):
     def concat_cond(self, **kwargs: Any) -> None:
         return None  # the face latent goes in by its own name
 
+    @torch.no_grad()
     def _context(self, device: torch.device, cross_attn: Tensor | None = None, **kwargs: Any) -> Tensor:
-        """The fused context [1, 226 k, 4096] of k prompts of 226 tokens, each fused with the same face."""
+        """The fused context [1, 226 k, 4096] of k prompts of 226 tokens, each fused with the same face.
+
+        Without gradients, since the host's trainer detaches it, and prompts made for inference cannot carry any.
+        """
         sizes = self.diffusion_model.iitf_sizes
         place = {"device": device, "dtype": self.manual_cast_dtype or self.get_dtype()}
         if place["dtype"].itemsize < 2:

@@ -62,6 +62,20 @@ class ProbeCounts:
         return {"ui": {"counts": [dict(COUNTS)]}}
 
 
+class ProbeLosses:
+    RETURN_TYPES = ()
+    FUNCTION = "show"
+    OUTPUT_NODE = True
+    CATEGORY = "probe"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"loss": ("LOSS_MAP",)}}
+
+    def show(self, loss):
+        return {"ui": {"losses": [loss["loss"]]}}
+
+
 class ProbeConditioning:
     """A prompt of any width, for models whose text encoder would be too large for a test."""
 
@@ -81,4 +95,5 @@ NODE_CLASS_MAPPINGS = {
     "ProbePatches": ProbePatches,
     "ProbeCounts": ProbeCounts,
     "ProbeConditioning": ProbeConditioning,
+    "ProbeLosses": ProbeLosses,
 }
