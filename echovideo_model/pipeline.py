@@ -22,6 +22,7 @@ from .errors import InvalidRequest, ModelFileMissing
 from .face.align import face_latent_pixels
 from .face.choice import LARGEST, FaceChoice
 from .identity import FaceEncoders, Identity, Photo, identify
+from .progress import OnProgress
 from .request import Request
 from .samplers import Noise, OnStep, SeededNoise, sample
 from .schedule import Step, guidance_scale, plan_steps
@@ -33,10 +34,6 @@ from .weights.loading import TRANSFORMER, VAE, inspect, load_transformer, load_v
 
 FACES = ("clip_visual_encoder", "face_encoder")
 VIDEOS = ("text_encoder", "tokenizer", "transformer", "vae")
-
-OnProgress = Callable[[str, int, int], None]
-"""Called with a stage, what is done of it, and its total: the stages are "face", "text", "face latent", "sampling" and
-"decoding", and "loading ..." in bytes. Raising Cancelled (or anything else) in it stops the run there."""
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +67,7 @@ class Pipeline:
 
         device: by default CUDA, else Apple's GPU, else the CPU. storage: what the transformer's weights are kept
         as; the file's own by default, float8_e4m3fn for GPUs of 12 GB. transformer: another file or folder for it.
+        on_progress: sees the stages "loading ..." (in bytes), "face", "text", "face latent", "sampling", "decoding".
         """
         self.models = Path(models) if models is not None else default_folder()
         self.device = find_device(device)
@@ -90,17 +88,17 @@ class Pipeline:
         weights, tokenizer = self._path("text_encoder"), self._path("tokenizer")
         tokens = read_transformer_sizes(self._path("transformer")).iitf.text_tokens
         return TextEncoder.load(
-            weights, tokenizer, on_bytes=self._reporter("loading text encoder"), tokens=tokens
+            weights, tokenizer, on_bytes=self._report_on("loading text encoder", "bytes"), tokens=tokens
         )
 
     @cached_property
     def transformer(self) -> EchoVideoTransformer:
-        on_bytes = self._reporter("loading transformer")
+        on_bytes = self._report_on("loading transformer", "bytes")
         return load_transformer(self._path("transformer"), self.storage, on_bytes=on_bytes)
 
     @cached_property
     def vae(self) -> CogVideoXVAE:
-        return load_vae(self._path("vae"), self.vae_dtype, on_bytes=self._reporter("loading VAE"))
+        return load_vae(self._path("vae"), self.vae_dtype, on_bytes=self._report_on("loading VAE", "bytes"))
 
     def check(self, faces: bool = True) -> None:
         """Raise what can be known before minutes of work: ModelFileMissing, naming all that is missing, and
@@ -114,7 +112,7 @@ class Pipeline:
 
     def identify(self, photos: Photo | Sequence[Photo], choice: FaceChoice = LARGEST) -> Identity:
         """The person in the photo, or in several photos of one person; see identity.identify."""
-        return identify(photos, self.face_encoders, choice, self._reporter("face"))
+        return identify(photos, self.face_encoders, choice, self._report_on("face", "steps"))
 
     def generate(self, identity: Identity, request: Request) -> Result:
         """One video of that person doing what the prompt says; see generate_all."""
@@ -147,10 +145,10 @@ class Pipeline:
         face_latent = None
         if request.face_latent:
             face_latent = self.encode_face(identity, request.height, request.width, noise.face())
-            self._reporter("face latent")(1, 1)
+            self._report_on("face latent", "pictures")(1, 1)
         clock.lap("face latent")
         prompts = text[request.negative_prompt], text[request.prompt]
-        report = self._reporter("sampling")
+        report = self._report_on("sampling", "steps")
 
         def on_step(step: Step, steps: int, x: Tensor, x0: Tensor) -> None:
             report(step.index + 1, steps)
@@ -158,14 +156,14 @@ class Pipeline:
         report(0, request.steps)
         latents = self.denoise(identity, request, prompts, x, face_latent, noise.step, on_step)
         clock.lap("sampling")
-        frames = self.decode(latents, self._reporter("decoding"))
+        frames = self.decode(latents, self._report_on("decoding", "chunks"))
         clock.lap("decoding")
         return Result(request, frames, latents, clock.seconds)
 
     def encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """{prompt: text tokens [1, 226, 4096] on the CPU}, each prompt encoded once."""
         prompts = list(dict.fromkeys(prompts))
-        report = self._reporter("text")
+        report = self._report_on("text", "prompts")
         encoded = {}
         with on_device(self.text_encoder.network, self.device):
             for done, prompt in enumerate(prompts, 1):
@@ -261,10 +259,10 @@ class Pipeline:
                 f"no models for {', '.join(missing)} in {self.models}{how_to_get(self.models, only)}"
             )
 
-    def _reporter(self, stage: str) -> Callable[[int, int], None]:
+    def _report_on(self, stage: str, unit: str) -> Callable[[int, int], None]:
         def report(done: int, total: int) -> None:
             if self.on_progress is not None:
-                self.on_progress(stage, done, total)
+                self.on_progress(stage, done, total, unit)
 
         return report
 
@@ -294,6 +292,3 @@ class _Clock:
     def lap(self, stage: str) -> None:
         now = time.perf_counter()
         self.seconds[stage], self.last = now - self.last, now
-
-
-__all__ = ["OnProgress", "Pipeline", "Request", "Result", "to_frames"]

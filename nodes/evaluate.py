@@ -77,7 +77,7 @@ class EchoVideoEvaluate(io.ComfyNode):
         pixels = [
             to_uint8(frame[..., :3].clamp(0, 1), f"frame {index}") for index, frame in enumerate(frames)
         ]
-        clip = Clip(pixels, FPS, Judges(), on_step=_Progress())
+        clip = Clip(pixels, FPS, Judges(), on_progress=_Progress())
         if identity is None or face_encoders is None:
             clip.no_person = "connect identity and face_encoders to measure faces"
         else:
@@ -98,6 +98,6 @@ class _Progress:
     def __init__(self) -> None:
         self.bar = ProgressBar(1)
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
+    def __call__(self, stage: str, done: int, total: int, unit: str) -> None:
         throw_exception_if_processing_interrupted()
         self.bar.update_absolute(done, total)

@@ -228,7 +228,7 @@ def test_each_video_of_a_batch_is_there_before_the_next_is_begun(
     pipeline: Pipeline, person: Identity
 ) -> None:
     stages: list[str] = []
-    pipeline.on_progress = lambda stage, done, total: stages.append(stage)
+    pipeline.on_progress = lambda stage, done, total, unit: stages.append(stage)
     try:
         results = pipeline.generate_all(person, [SMALL, replace(SMALL, seed=1)])
         next(results)
@@ -295,7 +295,7 @@ def test_a_scale_of_0_is_the_negative_prompt_alone(video: Callable[..., Tensor])
 
 
 def test_progress_tells_every_stage_up_to_its_end(tiny_set: Path) -> None:
-    told: dict[str, list[tuple[int, int]]] = {}
+    told: dict[str, list[tuple[int, int, str]]] = {}
     fresh = Pipeline(
         tiny_set, "cpu", on_progress=lambda stage, *counts: told.setdefault(stage, []).append(counts)
     )
@@ -303,9 +303,12 @@ def test_progress_tells_every_stage_up_to_its_end(tiny_set: Path) -> None:
     loading = {"loading text encoder", "loading transformer", "loading VAE"}
     assert set(told) == {"face", "text", "face latent", "sampling", "decoding"} | loading
     for counts in told.values():
-        assert [done for done, _ in counts] == sorted({done for done, _ in counts})
+        assert [done for done, *_ in counts] == sorted({done for done, *_ in counts})
         assert counts[-1][0] == counts[-1][1]
-    assert told["sampling"] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert told["sampling"] == [(done, 3, "steps") for done in range(4)]
+    assert all(unit == "bytes" for stage in loading for *_, unit in told[stage])
+    (file,) = (tiny_set / "vae").glob("*.safetensors")
+    assert told["loading VAE"][-1][1] == pytest.approx(file.stat().st_size, rel=0.1)  # but for the header
     assert set(result.seconds) == {"text", "face latent", "sampling", "decoding"}
 
 
@@ -313,7 +316,7 @@ def test_progress_tells_every_stage_up_to_its_end(tiny_set: Path) -> None:
 def test_what_is_raised_in_the_callback_stops_the_run_and_leaves_the_pipeline_usable(
     pipeline: Pipeline, person: Identity, run: Result, stage: str
 ) -> None:
-    def stop(at: str, done: int, total: int) -> None:
+    def stop(at: str, done: int, total: int, unit: str) -> None:
         if at == stage and done:
             raise Cancelled(f"stopped at {stage} {done}")
 

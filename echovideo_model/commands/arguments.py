@@ -18,7 +18,7 @@ from ..weights.folders import default_folder
 if TYPE_CHECKING:
     from ..face.choice import FaceChoice
 
-BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}]"
 ORDERS = [order.replace(" ", "-") for order in FACE_ORDERS if order != "closest"]  # to whom, no option says
 
 
@@ -110,14 +110,14 @@ class Bars:
             bar.close()
         self.bars.clear()
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
+    def __call__(self, stage: str, done: int, total: int, unit: str) -> None:
+        """An OnProgress (progress.py)."""
         if total == 1:  # there is no way between nothing and all
             return
         if stage not in self.bars:
-            in_bytes = (
-                {"unit": "B", "unit_scale": True} if stage.startswith(("loading", "converting")) else {}
+            self.bars[stage] = tqdm(
+                total=total, desc=stage, unit=unit, unit_scale=unit == "bytes", disable=None, bar_format=BAR
             )
-            self.bars[stage] = tqdm(total=total, desc=stage, disable=None, bar_format=BAR, **in_bytes)
         bar = self.bars[stage]
         bar.update(done - bar.n)
         if done >= total:

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
             args.target,
             layout,
             parse_dtype(args.weight_dtype),
-            lambda done, total: bars("converting", done, total),
+            lambda done, total: bars("converting", done, total, "bytes"),
         )
     say(str(written))
     return 0

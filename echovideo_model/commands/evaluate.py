@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         rows = []
         for done, sample in enumerate(samples, start=1):
             rows.append(measure(sample, metrics, judges, memory, _load_person, bars))
-            bars("videos", done, len(samples))
+            bars("evaluating", done, len(samples), "videos")
         fid = measure_fid(rows, args.against, judges, memory, bars) if args.against else None
     write_report(args.output, rows, metrics, fid, draw_page(rows, metrics, fid))
     if args.json:

@@ -47,7 +47,9 @@ def write(
     request = result.request
     metadata = result.metadata() | photo_metadata(source, target.video) | {"fps": f"{fps:g}"}
     metadata |= {"note": note} if note else {}
-    write_mp4(target.video, result.frames, fps, metadata, lambda done, total: bars("writing", done, total))
+    write_mp4(
+        target.video, result.frames, fps, metadata, lambda done, total: bars("writing", done, total, "frames")
+    )
     if target.sheet is not None:
         caption = (
             f"seed {request.seed}, {request.steps} steps, {request.sampler}, "

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
             encoder,
             sizes,
             args.frames or LENGTHS,
-            lambda done, total: bars("preparing", done, total),
+            lambda done, total: bars("preparing", done, total, "clips"),
         )
     count = len(report.examples) + len(report.left_out)
     if not report.examples:

@@ -60,7 +60,9 @@ def _clip_score(clip: Clip) -> Measured:
 
 
 def _dynamic_degree(clip: Clip) -> Measured:
-    motion = measure_motion(clip.frames, clip.fps, clip.judges.get("flow"), clip.steps("optical flow"))
+    motion = measure_motion(
+        clip.frames, clip.fps, clip.judges.get("flow"), clip.report_on("optical flow", "pairs")
+    )
     note = (
         f"{sum(pair > motion.threshold for pair in motion.pairs)} of {len(motion.pairs)} pairs of frames move more "
         f"than {motion.threshold:g} pixels, {motion.needed} are needed"
@@ -71,7 +73,7 @@ def _dynamic_degree(clip: Clip) -> Measured:
 
 def _per_frame(judge: str, stage: str) -> Callable[[Clip], Measured]:
     def measure(clip: Clip) -> Measured:
-        scores = clip.judges.get(judge).score(clip.frames, clip.steps(stage))
+        scores = clip.judges.get(judge).score(clip.frames, clip.report_on(stage, "frames"))
         return _mean_of(clip, scores)
 
     return measure

@@ -13,10 +13,11 @@ import torch
 
 from ..errors import EchoVideoError, InvalidRequest
 from ..face.photo import load_photo
+from ..progress import OnProgress, ignore_progress
 from ..video import iter_frames
 from .definitions import VERSION, Metric
 from .frames import spread
-from .measure import Clip, Judges, Measured, OnStep
+from .measure import Clip, Judges, Measured
 from .memory import Memory, key_of
 from .realism import frechet_distance
 from .report import Row
@@ -43,7 +44,7 @@ def measure(
     judges: Judges,
     memory: Memory,
     load_person: LoadPerson,
-    on_step: OnStep = lambda stage, done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Row:
     """The row of a video. Raises nothing that is about the video or a judge: that is a reason in the row."""
     row = Row(sample, fault=sample.fault)
@@ -62,7 +63,7 @@ def measure(
     about = memory.recall(f"about {video}")
     if about is None or len(found) < len(metrics):
         try:
-            clip = _clip(sample, judges, load_person, on_step)
+            clip = _clip(sample, judges, load_person, on_progress)
         except EchoVideoError as error:
             row.fault = str(error)
             return row
@@ -77,10 +78,10 @@ def measure(
     return row
 
 
-def _clip(sample: Sample, judges: Judges, load_person: LoadPerson, on_step: OnStep) -> Clip:
+def _clip(sample: Sample, judges: Judges, load_person: LoadPerson, on_progress: OnProgress) -> Clip:
     """Raises InvalidRequest for a video that cannot be read; a photo that cannot is the clip's `no_person`."""
     frames, fps = read_frames(sample.video)
-    clip = Clip(frames, fps, judges, sample.prompt, on_step=on_step)
+    clip = Clip(frames, fps, judges, sample.prompt, on_progress=on_progress)
     if sample.photo is not None:
         try:
             clip.photo, clip.embedding = load_person(sample.photo)
@@ -102,7 +103,7 @@ def measure_fid(
     against: Path,
     judges: Judges,
     memory: Memory,
-    on_step: OnStep = lambda stage, done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Measured:
     """FID between the videos and what is in a folder: 16 frames of each video, and every picture.
 
@@ -123,7 +124,7 @@ def measure_fid(
         inception = judges.get("fid_inception")
         total = len(ours) + len(others)
         features = [
-            torch.stack([inception(frame) for frame in _pictures_of(paths, start, total, on_step)])
+            torch.stack([inception(frame) for frame in _pictures_of(paths, start, total, on_progress)])
             for paths, start in ((ours, 0), (others, len(ours)))
         ]
         value = frechet_distance(*features)
@@ -136,7 +137,9 @@ def measure_fid(
     return measured
 
 
-def _pictures_of(paths: Sequence[Path], start: int, total: int, on_step: OnStep) -> Iterator[np.ndarray]:
+def _pictures_of(
+    paths: Sequence[Path], start: int, total: int, on_progress: OnProgress
+) -> Iterator[np.ndarray]:
     """16 frames of each video, and each picture."""
     for number, path in enumerate(paths, start=start + 1):
         if path.suffix.lower() in _PICTURES:
@@ -145,4 +148,4 @@ def _pictures_of(paths: Sequence[Path], start: int, total: int, on_step: OnStep)
             count = sum(1 for _ in iter_frames(path))
             wanted = set(spread(count))
             yield from (frame for index, frame in enumerate(iter_frames(path)) if index in wanted)
-        on_step("FID", number, total)
+        on_progress("FID", number, total, "files")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from ..errors import EchoVideoError, InvalidRequest, NoFaceFound
 from ..face.detect import FaceDetector
 from ..face.photo import limit_long_edge
+from ..progress import OnProgress, ignore_progress
 from .frames import Frames, spread
 from .identity import RECOGNISER, Recogniser, Scores, Seen, look, score
 from .judges import find
@@ -36,8 +37,6 @@ from .text import CLIP, ClipScorer
 VERSION = (
     1  # of the rules: to be raised with each change of a number, so that older numbers are not taken over
 )
-
-OnStep = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ class Clip:
     photo: np.ndarray | None = None  # uint8 RGB [H, W, 3]
     embedding: np.ndarray | None = None  # antelopev2's [512], of an identity in the photo's place
     no_person: str = "no photo of the person is known, which this compares with"
-    on_step: OnStep = field(default=lambda stage, done, total: None)
+    on_progress: OnProgress = ignore_progress
 
     @cached_property
     def sampled(self) -> list[int]:
@@ -137,7 +136,7 @@ class Clip:
         for number in self.sampled:
             if number not in found:
                 found[number] = look(self.frames[number], self.judges.get("detector"))
-            self.on_step("faces", len(found), len(set(self.sampled)))
+            self.on_progress("faces", len(found), len(set(self.sampled)), "frames")
         return [found[number] for number in self.sampled]
 
     @cached_property
@@ -163,9 +162,9 @@ class Clip:
         def watched() -> Any:
             for number, frame in enumerate(self.frames, start=1):
                 yield frame
-                self.on_step("similarity", number, len(self.frames))
+                self.on_progress("similarity", number, len(self.frames), "frames")
 
         return score(watched(), np.asarray(reference), detector)
 
-    def steps(self, stage: str) -> Callable[[int, int], None]:
-        return lambda done, total: self.on_step(stage, done, total)
+    def report_on(self, stage: str, unit: str) -> Callable[[int, int], None]:
+        return lambda done, total: self.on_progress(stage, done, total, unit)

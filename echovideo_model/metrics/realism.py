@@ -26,7 +26,7 @@ FID_INCEPTION = "inception-2015-12-05.pt"  # the original FID's, as TorchScript
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MAX_MUSIQ_SIDE = 512
 FID_SIDE = 299
-OnStep = Callable[[int, int], None]
+OnFrame = Callable[[int, int], None]
 
 
 class AestheticScorer:
@@ -44,7 +44,7 @@ class AestheticScorer:
         return cls(network, fill(layer, head, "LAION's aesthetic layer"), device)
 
     @torch.inference_mode()
-    def score(self, frames: Frames, on_frame: OnStep | None = None) -> tuple[float, ...]:
+    def score(self, frames: Frames, on_frame: OnFrame | None = None) -> tuple[float, ...]:
         """AestheticQuality (VBench) of each frame, score / 10; the mean is the video's.
 
         The shorter side to 224 without antialiasing, the middle square of it, the embedding normalised.
@@ -76,7 +76,7 @@ class SubjectConsistency:
         return cls(from_transformers("ViTModel", folder, add_pooling_layer=False), device)
 
     @torch.inference_mode()
-    def score(self, frames: Frames, on_frame: OnStep | None = None) -> tuple[float, ...]:
+    def score(self, frames: Frames, on_frame: OnFrame | None = None) -> tuple[float, ...]:
         """Subject consistency (VBench) of each frame from the second on; the mean is the video's.
 
         The mean of its similarity to the frame before and to the first one, each clamped at 0. The shorter side is 224
@@ -136,7 +136,7 @@ class ImagingQuality:
         return cls(fill(network, path, "MUSIQ"), device)
 
     @torch.inference_mode()
-    def score(self, frames: Frames, on_frame: OnStep | None = None) -> tuple[float, ...]:
+    def score(self, frames: Frames, on_frame: OnFrame | None = None) -> tuple[float, ...]:
         """Imaging quality (VBench) of each frame, MUSIQ / 100; the mean is the video's.
 
         Frames longer than 512 pixels are reduced to that, without antialiasing.

@@ -21,8 +21,8 @@ from echovideo_model.commands.arguments import Bars
 
 report = Bars.__call__
 
-def interrupting(bars, stage, done, total):
-    report(bars, stage, done, total)
+def interrupting(bars, stage, done, total, unit):
+    report(bars, stage, done, total, unit)
     if stage == at and done == 1:
         for _ in range(times):  # a terminal that closes hangs up twice, once by itself and once by its shell
             os.kill(os.getpid(), number)
@@ -68,7 +68,7 @@ def test_ctrl_c_at_a_terminal_stops_the_command_while_its_bar_is_shown(
     process = in_a_process("generate", face, "--prompt", "a", *many, stderr=theirs)
     os.close(theirs)
     seen = b""
-    while not re.search(rb"[1-9]\d*/1000 \[", seen):
+    while not re.search(rb"[1-9]\d*/1000 steps \[", seen):
         seen += os.read(ours, 4096)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
