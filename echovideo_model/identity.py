@@ -22,6 +22,7 @@ from .face.align import FACE_SIZE, align_face
 from .face.choice import LARGEST, FaceChoice, choose_face
 from .face.detect import EMBEDDING_WIDTH, Face, FaceDetector, cosine_similarity, no_face_found
 from .face.parse import FaceParser
+from .face.person import check_mask, faces_inside, person_picture
 from .face.photo import limit_long_edge, load_photo
 from .face.siglip import SiglipEncoder
 from .files import replacing
@@ -80,7 +81,7 @@ class Identity:
     id_embedding: Tensor  # [512]: ArcFace, not normalised
     face_tokens: Tensor  # [196, 768]: SigLIP's view of the face picture
     null_tokens: Tensor  # [196, 768]: SigLIP's view of a black picture, for the negative branch
-    face_picture: np.ndarray  # uint8 RGB [512, 512, 3]: aligned, background black
+    face_picture: np.ndarray  # uint8 RGB [512, 512, 3]: the aligned face, or the whole person; the rest black
 
     def with_strength(self, strength: float, tokens: float | None = None) -> Identity:
         """This identity between nobody (0), itself (1) and an exaggeration (up to 1.5).
@@ -152,25 +153,38 @@ class Identity:
 
 
 class ChosenFace(NamedTuple):
-    """A photo, uint8 RGB [H, W, 3], and the face in it that is meant."""
+    """A photo, uint8 RGB [H, W, 3], the face in it that is meant, and the mask if the whole person is wanted."""
 
     photo: np.ndarray
     face: Face
+    mask: np.ndarray | None = None  # uint8 [H, W]
 
 
-def find_face(photo: Photo, detector: Detector, choice: FaceChoice = LARGEST) -> ChosenFace:
+def find_face(
+    photo: Photo, detector: Detector, choice: FaceChoice = LARGEST, mask: np.ndarray | None = None
+) -> ChosenFace:
     """The face of `photo` that is meant, and the photo as it was searched: limited to 1024 pixels, then padded.
 
+    `mask`, uint8 [H, W], is 255 where the person is; faces outside it do not count.
     Raises InvalidRequest, NoFaceFound or FaceIndexOutOfRange.
     """
     given = load_photo(photo)
-    pixels = limit_long_edge(given)
-    rows, columns = (round(side * choice.padding) for side in pixels.shape[:2])
-    pixels = np.pad(pixels, ((rows, rows), (columns, columns), (0, 0)))
+    if mask is not None:
+        check_mask(mask, given)
+        mask = _as_searched(mask, choice)
+    pixels = _as_searched(given, choice)
     try:
-        return ChosenFace(pixels, choose_face(detector.detect(pixels), choice))
+        faces = detector.detect(pixels)
     except NoFaceFound as error:
         raise no_face_found(given.shape[1], given.shape[0]) from error
+    return ChosenFace(pixels, choose_face(faces if mask is None else faces_inside(faces, mask), choice), mask)
+
+
+def _as_searched(pixels: np.ndarray, choice: FaceChoice) -> np.ndarray:
+    """[H, W, 3] or [H, W], limited to 1024 pixels, then padded with black."""
+    pixels = limit_long_edge(pixels)
+    rows, columns = (round(side * choice.padding) for side in pixels.shape[:2])
+    return np.pad(pixels, ((rows, rows), (columns, columns), (0, 0))[: pixels.ndim])
 
 
 def find_faces(
@@ -178,20 +192,23 @@ def find_faces(
     detector: Detector,
     choice: FaceChoice = LARGEST,
     on_photo: OnPhoto | None = None,
+    masks: Sequence[np.ndarray] | None = None,
 ) -> list[ChosenFace]:
-    """`find_face` in each photo; one without a face does what the choice's on_no_face says.
+    """`find_face` in each photo, with its mask; one without a face does what the choice's on_no_face says.
 
     A chosen face's own warning is logged.
     Raises what find_face raises, with the photo's number, from 1, if there are several; NoFaceFound if all were
-    skipped; InvalidRequest without photos.
+    skipped; InvalidRequest without photos, or for another number of masks.
     """
     if not photos:
         raise InvalidRequest("an identity needs at least one photo, none was given")
+    if masks is not None and len(masks) != len(photos):
+        raise InvalidRequest(f"each photo needs its mask: there are {len(photos)} photos, {len(masks)} masks")
     chosen = []
     for number, photo in enumerate(photos, start=1):
         which = f"photo {number} of {len(photos)}: " if len(photos) > 1 else ""
         try:
-            chosen.append(find_face(photo, detector, choice))
+            chosen.append(find_face(photo, detector, choice, masks[number - 1] if masks else None))
             if warning := chosen[-1].face.warning:
                 logger.warning("%s%s", which, warning)
         except (NoFaceFound, FaceIndexOutOfRange) as error:
@@ -212,7 +229,8 @@ def make_identity(chosen: Sequence[ChosenFace], encoders: FaceEncoders) -> Ident
     """The identity of one person from the faces chosen in one photo or more; of nobody from none.
 
     Embeddings are averaged, and the mean is given their mean length, which averaging shortens and the model reads.
-    Face picture and tokens come from the best photo: the greatest confidence x area of the face's box.
+    Face picture and tokens come from the best photo: the greatest confidence x area of the face's box. Where it has a
+    mask, the face picture shows the whole person (person_picture) instead of the aligned face.
     Nobody is what the negative branch always takes: a zero embedding, and SigLIP's tokens of a black picture.
     """
     if not chosen:
@@ -221,7 +239,10 @@ def make_identity(chosen: Sequence[ChosenFace], encoders: FaceEncoders) -> Ident
         return Identity(torch.zeros(EMBEDDING_WIDTH), null, null, black)
     best = max(chosen, key=lambda one: one.face.confidence * one.face.area)
     _warn_of_strangers(chosen, best)
-    picture = encoders.parser.face_picture(align_face(best.photo, best.face.landmarks))
+    if best.mask is None:
+        picture = encoders.parser.face_picture(align_face(best.photo, best.face.landmarks))
+    else:
+        picture = person_picture(best.photo, best.mask)
     return Identity(
         id_embedding=torch.tensor(_mean_embedding([one.face.embedding for one in chosen])),
         face_tokens=encoders.siglip.tokens(picture),
@@ -235,13 +256,15 @@ def identify(
     encoders: FaceEncoders,
     choice: FaceChoice = LARGEST,
     on_photo: OnPhoto | None = None,
+    masks: Sequence[np.ndarray] | None = None,
 ) -> Identity:
     """The identity of the person in one photo, or in several photos of one person: find_faces, then make_identity.
 
-    Raises what find_faces raises.
+    masks: uint8 [H, W] for each photo, 255 where the person is: the identity is then made of the whole person, and
+    only the embedding of the face. Raises what find_faces raises.
     """
     several = [photos] if isinstance(photos, Photo) else list(photos)
-    identity = make_identity(find_faces(several, encoders.detector, choice, on_photo), encoders)
+    identity = make_identity(find_faces(several, encoders.detector, choice, on_photo, masks), encoders)
     if on_photo:
         on_photo(len(several) + 1, len(several) + 1)
     return identity

@@ -142,7 +142,7 @@ def test_a_face_that_will_hardly_do_is_warned_of_with_its_photo(caplog: pytest.L
 @pytest.mark.parametrize("padding", [0.0, 0.25, 1.0])
 def test_padding_puts_black_around_the_photo(padding: float) -> None:
     detector = SeesThese([[face()]])
-    photo, _ = find_face(level(9), detector, FaceChoice(padding=padding))
+    photo, *_ = find_face(level(9), detector, FaceChoice(padding=padding))
     assert photo.shape == (round(200 * (1 + 2 * padding)),) * 2 + (3,)
     assert photo is detector.photos[0]
     assert (photo == 9).all(2).sum() == 200 * 200
@@ -152,7 +152,7 @@ def test_padding_changes_neither_where_the_face_comes_to_stand_nor_who_it_is(enc
     plain, padded = (
         find_face(drawing(), encoders.detector, FaceChoice(padding=share)) for share in (0.0, 0.25)
     )
-    first, second = (align_face(photo, face.landmarks).astype(int) for photo, face in (plain, padded))
+    first, second = (align_face(photo, face.landmarks).astype(int) for photo, face, _ in (plain, padded))
     assert (
         np.abs(first - second).mean() < 12
     )  # the detector sees other pixels: it places the face a little apart

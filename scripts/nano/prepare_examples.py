@@ -3,13 +3,15 @@
     python scripts/nano/prepare_examples.py OUTPUT --models MODELS --people N [--frames 1] [--held-out] [--part K/N]
 
 One file a person: TAKES clips (or stills) of that person and PHOTOS photos of other moments, which go through the
-detector, alignment, parser, recogniser and image encoder of MODELS as a user's photo would. Files that are there
-already are kept, so the same command goes on where it was stopped; K/N makes the K-th of N parts, for N processes.
+detector, alignment, parser, recogniser and image encoder of MODELS as a user's photo would. Some of these photos make
+a second identity, of the whole person, cut out by the drawing's own mask. Files that are there already are kept, so the
+same command goes on where it was stopped; K/N makes the K-th of N parts, for N processes.
 """
 
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from echovideo_model.errors import NoFaceFound
-from echovideo_model.identity import Identity
+from echovideo_model.identity import ChosenFace, Detector, Identity, find_face, make_identity
 from echovideo_model.nano import Clip, Person
 from echovideo_model.nano.split import FIRST_HELD_OUT
 from echovideo_model.pipeline import Pipeline
@@ -27,6 +29,7 @@ from echovideo_model.training.examples import EMPTY, write_example
 from echovideo_model.training.prepare import Encoder
 
 TAKES, PHOTOS = 4, 1
+WHOLE = 0.4  # of the photos make two identities: one sample in five then shows the whole person
 TOKEN_IDS = 24
 SIZES = (224, 320, 512)  # of a photo
 UNITS = (0.14, 0.3)  # half a face's width, as a share of the photo
@@ -74,17 +77,25 @@ def prepare(person: int, path: Path, encoder: Encoder, arguments: argparse.Names
 
 
 def photograph(person: int, pipeline: Pipeline) -> list[Identity]:
-    """PHOTOS identities of one person; a photo in which no face is found is taken again."""
+    """Identities of one person from PHOTOS photos; a photo in which no face is found is taken again."""
     identities: list[Identity] = []
+    encoders = pipeline.face_encoders
     random, who = np.random.default_rng([person, 0x9407]), Person.from_seed(person)
-    while len(identities) < PHOTOS:
-        size, unit = int(random.choice(SIZES)), float(random.uniform(*UNITS))
-        photo, _ = picture_of(random, who, size, unit, REACH)
-        try:
-            identities.append(pipeline.identify(photo))
-        except NoFaceFound:
-            continue
+    for _ in range(PHOTOS):
+        chosen, mask = take_photo(random, who, encoders.detector)
+        identities.append(make_identity([chosen], encoders))
+        if random.random() < WHOLE:
+            identities.append(make_identity([chosen._replace(mask=mask)], encoders))
     return identities
+
+
+def take_photo(random: np.random.Generator, who: Person, detector: Detector) -> tuple[ChosenFace, np.ndarray]:
+    """The face found in a photo, and the person's mask, uint8 [H, W]."""
+    while True:
+        size, unit = int(random.choice(SIZES)), float(random.uniform(*UNITS))
+        photo, truth = picture_of(random, who, size, unit, REACH)
+        with suppress(NoFaceFound):
+            return find_face(photo, detector), truth.person.astype(np.uint8) * 255
 
 
 def _stack(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
