@@ -27,14 +27,22 @@ part "$models/clip_visual_encoder/model.safetensors" train_siglip.py
 part "$state/judges.pt" judges.py "$state" # only judge; not shipped
 python scripts/nano/measure.py "$models" | tee "$state/measured.txt"
 
-# examples FOLDER ARGUMENTS: of the drawn world, through the networks above and the autoencoder in models/vae
+# The encoder is finished first; what the transformer learns from does not change while the decoder goes on.
+python -W ignore scripts/nano/train_vae.py --state "$state/vae" --steps 4200 --freeze-at 1300
+mkdir -p "$models/vae"
+cp "$state/vae/vae.safetensors" "$models/vae/diffusion_pytorch_model.safetensors"
+
+python -W ignore scripts/nano/photograph.py "$state/people" --models "$models" --people 3000
+python -W ignore scripts/nano/photograph.py "$state/people_held_out" --models "$models" --people 32 --held-out
+
+# examples FOLDER PEOPLE ARGUMENTS: of the drawn world, through the autoencoder in models/vae
 examples() {
-    python -W ignore scripts/nano/prepare_examples.py "$state/$1" --models "$models" "${@:2}"
+    python -W ignore scripts/nano/prepare_examples.py "$state/$1" --people "$state/$2" --models "$models" "${@:3}"
 }
-examples stills --people 8000
-examples stills_held_out --people 32 --held-out
+examples stills people
+examples stills_held_out people_held_out --held-out
 cp recipes/nano_stills.toml recipes/nano_clips.toml "$state"
 python -m echovideo_model train "$state/nano_stills.toml" --device cpu
-examples clips --people 2500 --frames 17
-examples clips_held_out --people 16 --frames 17 --held-out
+examples clips people --count 1500 --frames 17
+examples clips_held_out people_held_out --count 16 --frames 17 --held-out
 python -m echovideo_model train "$state/nano_clips.toml" --device cpu

@@ -62,7 +62,7 @@ class Encoder:
     def take(self, frames: np.ndarray, caption: str) -> dict[str, Tensor]:
         """frames uint8 [F, H, W, 3] -> mean, deviation [1, 16, t, h, w], and the caption as `text` makes it."""
         pixels = torch.from_numpy(frames).permute(3, 0, 1, 2).float().div(127.5).sub(1)  # [3, F, H, W]
-        mean, deviation = self._posterior(pixels[None])
+        mean, deviation = self.posterior(pixels[None])
         return {"mean": mean, "deviation": deviation, **self.text(caption)}
 
     def text(self, caption: str) -> dict[str, Tensor]:
@@ -78,7 +78,7 @@ class Encoder:
     def person(self, identity: Identity, height: int, width: int) -> dict[str, Tensor]:
         """face_mean, face_deviation [1, 16, 1, h, w], face_tokens [1, 196, 768] and id_embedding [1, 512]."""
         pixels = face_latent_pixels(identity.face_picture, height, width)  # [3, H, W]
-        mean, deviation = self._posterior(pixels[None, :, None])
+        mean, deviation = self.posterior(pixels[None, :, None])
         return {
             "face_mean": mean,
             "face_deviation": deviation,
@@ -92,8 +92,8 @@ class Encoder:
         write_empty(folder, next(iter(self.text("").values()))[0], nobody.face_tokens)
 
     @torch.no_grad()
-    def _posterior(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """pixels [1, 3, F, H, W] in -1..1 -> mean and deviation [1, 16, t, h, w]."""
+    def posterior(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """pixels [B, 3, F, H, W] in -1..1 -> mean and deviation [B, 16, t, h, w]."""
         pipeline = self.pipeline
         with on_device(pipeline.vae, pipeline.device):
             mean, log_variance = pipeline.vae.encode(pixels.to(pipeline.device, pipeline.vae_dtype))

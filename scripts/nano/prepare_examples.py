@@ -1,39 +1,33 @@
-"""Prepares examples of the drawn world for training: clips or stills, each person with photos of other moments.
+"""Prepares examples of the drawn world for training: stills or clips of the people that photograph.py has seen.
 
-    python scripts/nano/prepare_examples.py OUTPUT --models MODELS --people N [--frames 1] [--held-out] [--part K/N]
+    python scripts/nano/prepare_examples.py OUTPUT --people PEOPLE --models MODELS [--count N] [--frames 1] [--held-out]
+        [--part K/N]
 
-One file a person: TAKES clips (or stills) of that person and PHOTOS photos of other moments, which go through the
-detector, alignment, parser, recogniser and image encoder of MODELS as a user's photo would. Some of these photos make
-a second identity, of the whole person, cut out by the drawing's own mask. Files that are there already are kept, so the
-same command goes on where it was stopped; K/N makes the K-th of N parts, for N processes.
+One file a person: TAKES clips (or stills) of other moments than the photo's, and the person's identities out of PEOPLE.
+Files that are there already are kept, so the same command goes on where it was stopped; K/N makes the K-th of N parts,
+for N processes.
 """
 
 from __future__ import annotations
 
 import argparse
-from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import torch
-from pictures import picture_of
+from einops import rearrange
+from photograph import Parts
+from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from echovideo_model.errors import NoFaceFound
-from echovideo_model.identity import ChosenFace, Detector, Identity, find_face, make_identity
-from echovideo_model.nano import Clip, Person
+from echovideo_model.nano import Clip
 from echovideo_model.nano.split import FIRST_HELD_OUT
 from echovideo_model.pipeline import Pipeline
-from echovideo_model.training.examples import EMPTY, write_example
+from echovideo_model.training.examples import EMPTY, write_empty, write_example
 from echovideo_model.training.prepare import Encoder
 
-TAKES, PHOTOS = 4, 1
-WHOLE = 0.4  # of the photos make two identities: one sample in five then shows the whole person
+TAKES = 4
 TOKEN_IDS = 24
-SIZES = (224, 320, 512)  # of a photo
-UNITS = (0.14, 0.3)  # half a face's width, as a share of the photo
-REACH = 0.6  # how far the head turns: a photo shows both eyes
 
 
 def main() -> None:
@@ -41,65 +35,44 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("output", type=Path)
+    parser.add_argument("--people", type=Path, required=True, help="the folder that photograph.py has filled")
     parser.add_argument(
         "--models", type=Path, required=True, help="the nano networks, in the released layout"
     )
-    parser.add_argument("--people", type=int, required=True)
+    parser.add_argument("--count", type=int, help="of people (default: all that are there)")
     parser.add_argument("--frames", type=int, default=1, help="of a take: 1 for stills, 17 for clips")
     parser.add_argument("--held-out", action="store_true", help="people and words that training never sees")
-    parser.add_argument("--part", default="1/1", metavar="K/N")
+    parser.add_argument("--part", type=Parts, default=Parts("1/1"), metavar="K/N")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    part, parts = map(int, arguments.part.split("/"))
     encoder = Encoder(Pipeline(arguments.models, device="cpu"), TOKEN_IDS)
-    if part == 1 and not (arguments.output / EMPTY).is_file():
-        encoder.write_empty(arguments.output)
-    for number in tqdm(range(part - 1, arguments.people, parts)):
-        path = arguments.output / f"{number:06}.safetensors"
-        if not path.is_file():
-            prepare(number + arguments.held_out * FIRST_HELD_OUT, path, encoder, arguments)
+    nobody = load_file(arguments.people / EMPTY)["face_tokens"][0]
+    write_empty(arguments.output, encoder.text("")["token_ids"][0], nobody)
+    people = sorted(path for path in arguments.people.glob("*.safetensors") if path.name != EMPTY)
+    for path in tqdm(arguments.part.of(people[: arguments.count]), mininterval=10):
+        example = arguments.output / path.name
+        if not example.is_file():
+            person = int(path.stem) + arguments.held_out * FIRST_HELD_OUT
+            takes, captions = film(person, encoder, arguments.frames, arguments.held_out)
+            write_example(example, {**takes, **encode_person(load_file(path), encoder)}, captions)
 
 
-def prepare(person: int, path: Path, encoder: Encoder, arguments: argparse.Namespace) -> None:
-    takes, captions = [], []
-    for take in range(TAKES):
-        clip = Clip.from_seed(
-            person * TAKES + take,
-            frames=arguments.frames,
-            person=person,
-            held_out_words=arguments.held_out,
-        )
-        takes.append(encoder.take(clip.frames(), clip.sentence))
-        captions.append(clip.sentence)
-    height, width = clip.height, clip.width
-    people = [encoder.person(identity, height, width) for identity in photograph(person, encoder.pipeline)]
-    write_example(path, {**_stack(takes), **_stack(people)}, captions)
+def film(person: int, encoder: Encoder, frames: int, held_out: bool) -> tuple[dict[str, Tensor], list[str]]:
+    """TAKES clips of one person, encoded, and their captions."""
+    clips = [
+        Clip.from_seed(person * TAKES + take, frames=frames, person=person, held_out_words=held_out)
+        for take in range(TAKES)
+    ]
+    takes = [encoder.take(clip.frames(), clip.sentence) for clip in clips]
+    stacked = {name: torch.cat([take[name] for take in takes]) for name in takes[0]}
+    return stacked, [clip.sentence for clip in clips]
 
 
-def photograph(person: int, pipeline: Pipeline) -> list[Identity]:
-    """Identities of one person from PHOTOS photos; a photo in which no face is found is taken again."""
-    identities: list[Identity] = []
-    encoders = pipeline.face_encoders
-    random, who = np.random.default_rng([person, 0x9407]), Person.from_seed(person)
-    for _ in range(PHOTOS):
-        chosen, mask = take_photo(random, who, encoders.detector)
-        identities.append(make_identity([chosen], encoders))
-        if random.random() < WHOLE:
-            identities.append(make_identity([chosen._replace(mask=mask)], encoders))
-    return identities
-
-
-def take_photo(random: np.random.Generator, who: Person, detector: Detector) -> tuple[ChosenFace, np.ndarray]:
-    """The face found in a photo, and the person's mask, uint8 [H, W]."""
-    while True:
-        size, unit = int(random.choice(SIZES)), float(random.uniform(*UNITS))
-        photo, truth = picture_of(random, who, size, unit, REACH)
-        with suppress(NoFaceFound):
-            return find_face(photo, detector), truth.person.astype(np.uint8) * 255
-
-
-def _stack(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+def encode_person(person: dict[str, Tensor], encoder: Encoder) -> dict[str, Tensor]:
+    """What photograph.py has kept of M photos, and the VAE's posterior of their face pictures."""
+    pixels = rearrange(person.pop("face_pixels").float() / 127.5 - 1, "m c h w -> m c 1 h w")
+    mean, deviation = encoder.posterior(pixels)
+    return {**person, "face_mean": mean, "face_deviation": deviation}
 
 
 if __name__ == "__main__":
