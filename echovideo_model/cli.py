@@ -12,10 +12,11 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tqdm import tqdm
 
@@ -41,14 +42,12 @@ COMMANDS = (generate, batch, demo, draw, identity, convert, inspect, score, eval
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `echovideo ARGUMENTS` and return its exit status; argparse exits with 2 by itself."""
+    _open_closed_streams()
     arguments = _parser().parse_args(argv)
     try:
         with _stop_as_by_ctrl_c(), _log_on_stderr():
             status: int = arguments.run(arguments)
             return status
-    except BrokenPipeError:  # whoever read the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
         return _fail("cancelled; nothing half-written was left behind", Cancelled.exit_code)
     except EchoVideoError as error:
@@ -74,8 +73,30 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _open_closed_streams() -> None:
+    """What the shell has closed (>&-) is open to nowhere, so that no file that is opened later takes its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
 class _Parser(argparse.ArgumentParser):
     """One sentence about a wrong argument, as about everything else; the usage is what --help is for."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As ever, but a text may begin with a dash (--prompt -smile) unless it is the name of another option."""
+        names = [name for action in self._actions for name in action.option_strings]
+        texts = [
+            name for action in self._actions if action.metavar == "TEXT" for name in action.option_strings
+        ]
+        joined: list[str] = []
+        for one in sys.argv[1:] if args is None else args:
+            is_name = any(name.startswith(one.partition("=")[0]) for name in names)
+            if joined and joined[-1] in texts and one.startswith("-") and not is_name:
+                joined[-1] += f"={one}"
+            else:
+                joined.append(one)
+        return super().parse_known_args(joined, namespace)
 
     def error(self, message: str) -> NoReturn:
         self.exit(EchoVideoError.exit_code, f"{self.prog}: {message} (see {self.prog} --help)\n")
@@ -86,16 +107,20 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         level = record.levelname.lower()
-        tqdm.write(f"echovideo: {level}: {record.getMessage()}", file=sys.stderr)
+        with suppress(OSError):  # nobody reads it any more
+            tqdm.write(f"echovideo: {level}: {record.getMessage()}", file=sys.stderr)
 
 
 @contextmanager
 def _log_on_stderr() -> Iterator[None]:
-    """The package's own warnings on stderr, for as long as a command runs; other packages' are left alone."""
+    """The package's own warnings on stderr, for as long as a command runs; other packages' are left alone, but for
+    Pillow's about metadata, which stop no picture from being read."""
     logger, handler = logging.getLogger(__package__), _Handler()
     logger.addHandler(handler)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            yield
     finally:
         logger.removeHandler(handler)
 
@@ -135,7 +160,8 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _fail(sentence: str, status: int) -> int:
-    sys.stderr.write(f"echovideo: {' '.join(sentence.split())}\n")
+    with suppress(OSError):
+        sys.stderr.write(f"echovideo: {' '.join(sentence.split())}\n")
     return status
 
 

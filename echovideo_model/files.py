@@ -7,11 +7,14 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from .errors import InvalidRequest
+
+Choice = TypeVar("Choice")
 
 # errno -> (what happened, what to do next)
 _REASONS = {
@@ -56,11 +59,56 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.rename(target, older)
         os.rename(made, target)
     except OSError as error:
-        happened, remedy = _REASONS.get(error.errno or 0, (str(error), "choose another path"))
-        raise _refusal(path, happened, remedy) from error
+        raise _explain(path, error.errno or 0) from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
         shutil.rmtree(older, ignore_errors=True)
+
+
+@contextmanager
+def reserving(choices: Iterable[Choice], paths: Callable[[Choice], Iterable[Path]]) -> Iterator[Choice]:
+    """Yields the first of `choices` of whose `paths` nothing is there yet.
+
+    Empty files keep them meanwhile, so that no other process chooses them, too; those that are empty in the end are
+    removed, and so are the folders that were made for them. Raises InvalidRequest as `replacing` does.
+    """
+    with ExitStack() as held:
+        yield next(choice for choice in choices if _reserve(paths(choice), held))
+
+
+def _reserve(paths: Iterable[Path], held: ExitStack) -> bool:
+    """Makes an empty file at each path, for `held` to remove; False, and none, if something is at one of them."""
+    with ExitStack() as made:
+        for path in paths:
+            made.callback(_remove_folders, _missing_folders(path))
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    path.open("xb").close()
+                except FileExistsError:
+                    return False
+            except OSError as error:
+                raise _explain(path, error.errno or 0) from error
+            made.callback(_remove_empty, path)
+        held.push(made.pop_all())
+    return True
+
+
+def _remove_empty(path: Path) -> None:
+    with suppress(OSError):
+        if path.stat().st_size == 0:
+            path.unlink()
+
+
+def _missing_folders(path: Path) -> list[Path]:
+    """Those that have to be made for a file at `path`, innermost first."""
+    return [folder for folder in path.parents if not os.path.lexists(folder)]
+
+
+def _remove_folders(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):  # not empty: something is there now
+            folder.rmdir()
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
@@ -80,7 +128,7 @@ def _beside(path: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
     target = Path(os.path.realpath(path))
     # Not made from the target's name: a name of the greatest length that is allowed must not become longer.
     temporary = target.parent / f".{secrets.token_hex(6)}{target.suffix}"
-    missing = [folder for folder in target.parents if not os.path.lexists(folder)]  # innermost first
+    missing = _missing_folders(target)
     try:
         _check_place(path, target)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -89,14 +137,11 @@ def _beside(path: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
         code = _errno_of_writing(error, target, temporary)
         if code is None:
             raise
-        happened, remedy = _REASONS.get(code, (os.strerror(code).lower(), "choose another path"))
-        raise _refusal(path, happened, remedy) from error
+        raise _explain(path, code) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        for folder in missing:
-            with suppress(OSError):  # not empty: the file is there now
-                folder.rmdir()
+        _remove_folders(missing)
 
 
 def _check_place(path: str | os.PathLike[str], target: Path) -> None:
@@ -109,6 +154,10 @@ def _check_place(path: str | os.PathLike[str], target: Path) -> None:
         raise _refusal(path, "it is a folder", "give the name of a file in it")
     if not stat.S_ISREG(mode):  # a rename would put a plain file in the place of /dev/null, say
         raise _refusal(path, "it is a device, a pipe or a circle of links", "choose another path")
+
+
+def _explain(path: str | os.PathLike[str], code: int) -> InvalidRequest:
+    return _refusal(path, *_REASONS.get(code, (os.strerror(code).lower(), "choose another path")))
 
 
 def _refusal(path: str | os.PathLike[str], happened: str, remedy: str) -> InvalidRequest:
@@ -124,3 +173,12 @@ def _errno_of_writing(error: OSError, target: Path, temporary: Path) -> int | No
         return error.errno if error.errno in _REASONS else None
     named = Path(os.fsdecode(error.filename))
     return error.errno if named in (target, temporary, *target.parents) else None
+
+
+def expand_user(path: str) -> Path:
+    """`path`, with "~" at its beginning as the user's folder: what shells do not do in --output=~/x.mp4 or in quotes.
+    The folder of a user who does not exist is a name like any other."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

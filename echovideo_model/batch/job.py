@@ -17,6 +17,7 @@ from typing import Any
 
 from ..errors import InvalidRequest
 from ..face.choice import FaceChoice
+from ..files import expand_user
 from ..limits import FPS
 from ..request import Request
 
@@ -153,7 +154,7 @@ def _read_person(row: dict[str, Any], files: _Files) -> tuple[tuple[Path, ...], 
 def _read_output(name: Any, id: str) -> str:
     if name is None:
         return f"{id[:16]}.mp4"
-    path = PurePosixPath(name) if isinstance(name, str) else None
+    path = PurePosixPath(name) if isinstance(name, str) and name[:1] != "~" else None
     if path is None or path.suffix != ".mp4" or path.is_absolute() or ".." in path.parts or "\\" in name:
         raise InvalidRequest(f"output is a name below the output folder that ends in .mp4, not {name!r}")
     return str(path)
@@ -172,7 +173,7 @@ class _Files:
 
     def find(self, name: str) -> Path:
         """A file that a line names. Raises InvalidRequest where there is none."""
-        path = self.folder / name
+        path = self.folder / expand_user(name)
         if path not in self.hashes:
             if not path.is_file():
                 raise InvalidRequest(f"{path} was not found")

@@ -6,15 +6,30 @@ What a user asked to read goes to stdout through `say` and `say_json`; progress 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
+from ..errors import InvalidRequest
+
 
 def say(text: str) -> None:
-    """One line (or several) to stdout, at once; what its encoding lacks is escaped."""
+    """One line (or several) to stdout, at once; what its encoding lacks is escaped.
+
+    Whoever stops reading (`| head`) stops nothing: the work goes on, and what is said later goes nowhere. Raises
+    InvalidRequest where stdout cannot be written to.
+    """
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in its buffer, too
+        if not isinstance(error, BrokenPipeError):
+            raise InvalidRequest(
+                f"standard output cannot be written to ({error.strerror}), and the files that were made are kept: "
+                "send it elsewhere"
+            ) from error
 
 
 def say_json(obj: Any) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from glob import escape, glob
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from ..errors import InvalidRequest
+from ..files import expand_user
 from ..limits import FACE_ORDERS
 from ..weights.folders import default_folder
 
@@ -22,10 +24,24 @@ BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit} [{elapsed}<{
 ORDERS = [order.replace(" ", "-") for order in FACE_ORDERS if order != "closest"]  # to whom, no option says
 
 
+def match_files(paths: Sequence[Path]) -> list[Path]:
+    """`paths`, and for each pattern such as photos/*.jpg, which shells leave alone in quotes and Windows always, the
+    files that match it, in order. Raises InvalidRequest for a pattern that matches none."""
+    found: list[Path] = []
+    for path in paths:
+        if os.path.lexists(path) or escape(str(path)) == str(path):
+            found.append(path)
+        elif matches := sorted(glob(str(path), recursive=True)):
+            found += map(Path, matches)
+        else:
+            raise InvalidRequest(f'no file matches "{path}": check the path')
+    return found
+
+
 def add_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models",
-        type=Path,
+        type=expand_user,
         metavar="FOLDER",
         help="the models folder (default: $ECHOVIDEO_MODELS, else echovideo/models in your cache folder)",
     )
@@ -33,8 +49,8 @@ def add_models(parser: argparse.ArgumentParser) -> None:
 
 def models_folder(args: argparse.Namespace) -> Path:
     """The folder that --models names, or the default one."""
-    folder: Path = args.models or default_folder()
-    return folder.expanduser()
+    folder: Path | None = args.models
+    return folder or default_folder()
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

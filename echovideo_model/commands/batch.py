@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from ..files import expand_user
 from . import say, say_json
 from .arguments import add_json, add_models, models_folder, parse_dtype
 
@@ -28,15 +30,15 @@ def register(subparsers: Any) -> None:
         "same command again makes what is missing. Exits with 0 only if every video is there.",
     )
     parser.add_argument(
-        "table", nargs="?", type=Path, metavar="JOBS", help="JSON lines, or CSV with the same columns"
+        "table", nargs="?", type=expand_user, metavar="JOBS", help="JSON lines, or CSV with the same columns"
     )
-    parser.add_argument("--output", type=Path, default=Path("output", "batch"), metavar="FOLDER",
+    parser.add_argument("--output", type=expand_user, default=Path("output", "batch"), metavar="FOLDER",
                         help="where the videos go (default: %(default)s)")  # fmt: skip
     parser.add_argument("--example", action="store_true", help="print a line of a table and stop")
     parser.add_argument("--retry", action="store_true", help="also make what failed before")
     parser.add_argument("--device", help="cuda, mps or cpu (default: the first one available)")
     parser.add_argument(
-        "--transformer", type=Path, metavar="PATH", help="another file or folder for the transformer"
+        "--transformer", type=expand_user, metavar="PATH", help="another file or folder for the transformer"
     )
     parser.add_argument("--weight-dtype", metavar="DTYPE", help="as for `echovideo generate`")
     add_models(parser)
@@ -70,7 +72,8 @@ def run(args: argparse.Namespace) -> int:
 
             def report(job: Job, result: str) -> None:
                 if result != "made":
-                    tqdm.write(f"echovideo: {result}", file=sys.stderr)
+                    with suppress(OSError):  # nobody reads it any more
+                        tqdm.write(f"echovideo: {result}", file=sys.stderr)
                 bar.update()
 
             failed = make_jobs(plan.pending, args.output, pipeline, report)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
+from ..files import expand_user
 from . import say
 from .arguments import Bars, parse_dtype
 
@@ -17,8 +17,10 @@ def register(subparsers: Any) -> None:
         help="turn a folder of shards into one file or back, or cast the weights",
         description="Works on the EchoVideo transformer and the CogVideoX VAE, with the memory of one tensor.",
     )
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="a file, an index .json or a folder")
-    parser.add_argument("target", type=Path, metavar="TARGET", help="FILE.safetensors, or a folder")
+    parser.add_argument(
+        "source", type=expand_user, metavar="SOURCE", help="a file, an index .json or a folder"
+    )
+    parser.add_argument("target", type=expand_user, metavar="TARGET", help="FILE.safetensors, or a folder")
     parser.add_argument(
         "--layout", choices=("file", "folder"), help="default: a file if TARGET ends in .safetensors"
     )

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..files import expand_user
 from ..limits import FPS
 from . import say
 from .arguments import Bars, check_outputs
@@ -29,7 +30,7 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=expand_user,
         default=Path("output/demo"),
         metavar="FOLDER",
         help="where the files go (default: %(default)s)",

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..files import expand_user
 from . import say
 from .arguments import check_outputs
 
@@ -27,7 +28,7 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=expand_user,
         default=Path("output/portrait.png"),
         metavar="FILE",
         help="where the picture goes, 512 x 640 pixels (default: %(default)s)",

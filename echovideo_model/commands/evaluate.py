@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import expand_user
 from . import say, say_json
-from .arguments import Bars, add_json, add_models, check_outputs, models_folder
+from .arguments import Bars, add_json, add_models, check_outputs, match_files, models_folder
 
 if TYPE_CHECKING:
     from ..metrics.evaluation import Person
@@ -23,12 +24,15 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "results",
         nargs="+",
-        type=Path,
+        type=expand_user,
         metavar="RESULT",
         help="videos that `generate` made, or a table (.jsonl) of objects with video, photo and prompt",
     )
     parser.add_argument(
-        "--against", type=Path, metavar="FOLDER", help="real videos or pictures, for FID between the two sets"
+        "--against",
+        type=expand_user,
+        metavar="FOLDER",
+        help="real videos or pictures, for FID between the two sets",
     )
     parser.add_argument(
         "--metrics",
@@ -37,11 +41,11 @@ def register(subparsers: Any) -> None:
         help="only these (default: all; docs/evaluation.md names them)",
     )
     parser.add_argument(
-        "--photo", type=Path, metavar="PHOTO", help="of the person in every video that names none"
+        "--photo", type=expand_user, metavar="PHOTO", help="of the person in every video that names none"
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=expand_user,
         default=Path("output", "evaluation"),
         metavar="FOLDER",
         help="for the report, and for what was measured before, which is not measured again "
@@ -65,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     from ..metrics.samples import read_samples
 
     metrics = choose_metrics(args.metrics)
-    samples = read_samples(args.results, args.photo)
+    samples = read_samples(match_files(args.results), args.photo)
     reports = [args.output / f"report.{kind}" for kind in ("json", "csv", "html")]
     check_outputs(reports, [sample.video for sample in samples])
     args.output.mkdir(parents=True, exist_ok=True)

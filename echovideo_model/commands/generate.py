@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequest
+from ..files import expand_user, reserving
 from ..limits import FPS, MAX_GUIDANCE_SCALE, MAX_STRENGTH, SIDE_STEP, TRAIN_STEPS, TRAINED_SIZES
 from ..request import Request
 from . import say, say_json
@@ -18,6 +21,7 @@ from .arguments import (
     add_models,
     check_outputs,
     face_choice,
+    match_files,
     models_folder,
     parse_dtype,
 )
@@ -40,7 +44,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "photos",
         nargs="+",
-        type=Path,
+        type=expand_user,
         metavar="PHOTO",
         help="one photo or several of the same person, or one identity (.safetensors)",
     )
@@ -53,7 +57,7 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=expand_user,
         metavar="FILE.mp4",
         help="the video, replacing what is there (default: the first free name of output/video.mp4, "
         "output/video_2.mp4, output/video_3.mp4, ...); with several prompts FILE-1.mp4, FILE-2.mp4, ...",
@@ -134,7 +138,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("where and how it runs")
     group.add_argument("--device", help="cuda, mps or cpu (default: the first of them that is there)")
     group.add_argument(
-        "--transformer", type=Path, metavar="PATH", help="another file or folder for the transformer"
+        "--transformer", type=expand_user, metavar="PATH", help="another file or folder for the transformer"
     )
     group.add_argument(
         "--weight-dtype",
@@ -158,23 +162,17 @@ def run(args: argparse.Namespace) -> int:
     from ..pipeline import Pipeline
     from ..video import frame_rate
 
+    args.photos = match_files(args.photos)
     requests = [_request(args, prompt) for prompt in args.prompt]
-    sheets = not args.no_contact_sheet
-    targets = (
-        _name_targets(args.output, len(requests), sheets)
-        if args.output
-        else _find_free(len(requests), sheets)
-    )
     frame_rate(args.fps)
-    check_outputs((path for target in targets for path in target.paths), args.photos)
-    made = []
-    with Bars() as bars:
+    with _choose_targets(args, len(requests)) as targets, Bars() as bars:
+        check_outputs(_paths(targets), args.photos)
         pipeline = Pipeline(
             models_folder(args), args.device, parse_dtype(args.weight_dtype), args.transformer, bars
         )
         identity, photo = _identify_person(args, pipeline)
-        results = pipeline.generate_all(identity, requests)
-        for result, target in zip(results, targets, strict=True):
+        made = []
+        for result, target in zip(pipeline.generate_all(identity, requests), targets, strict=True):
             write(result, identity, photo, args.photos[0], target, args.fps, bars)
             made.append(facts(result, target, args.fps))
             if not args.json:
@@ -210,15 +208,22 @@ def _name_targets(output: Path, count: int, sheets: bool) -> list[Target]:
     return [Target(video, video.with_suffix(".png") if sheets else None) for video in videos]
 
 
-def _find_free(count: int, sheets: bool) -> list[Target]:
-    """The first of output/video.mp4, output/video_2.mp4, ... that replaces nothing."""
-    number, name = 1, "video.mp4"
-    while True:
-        targets = _name_targets(Path("output", name), count, sheets)
-        if not any(os.path.lexists(path) for target in targets for path in target.paths):
-            return targets
-        number += 1
-        name = f"video_{number}.mp4"
+@contextmanager
+def _choose_targets(args: argparse.Namespace, count: int) -> Iterator[list[Target]]:
+    """--output, else the first of output/video.mp4, output/video_2.mp4, ... that replaces nothing and that no other
+    run has chosen."""
+    sheets = not args.no_contact_sheet
+    if args.output:
+        yield _name_targets(args.output, count, sheets)
+        return
+    names = ("video.mp4" if number == 1 else f"video_{number}.mp4" for number in itertools.count(1))
+    choices = (_name_targets(Path("output", name), count, sheets) for name in names)
+    with reserving(choices, _paths) as targets:
+        yield targets
+
+
+def _paths(targets: Sequence[Target]) -> list[Path]:
+    return [path for target in targets for path in target.paths]
 
 
 def _identify_person(args: argparse.Namespace, pipeline: Pipeline) -> tuple[Identity, np.ndarray | None]:

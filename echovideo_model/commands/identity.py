@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidRequest
+from ..files import expand_user
 from . import say, say_json
 from .arguments import (
     Bars,
@@ -15,6 +15,7 @@ from .arguments import (
     add_models,
     check_outputs,
     face_choice,
+    match_files,
     models_folder,
 )
 
@@ -27,13 +28,20 @@ def register(subparsers: Any) -> None:
         description="Find the face in PHOTO, or in several photos of one person, and keep what the model needs of it.",
     )
     parser.add_argument(
-        "photos", nargs="+", type=Path, metavar="PHOTO", help="one photo or several of the same person"
+        "photos", nargs="+", type=expand_user, metavar="PHOTO", help="one photo or several of the same person"
     )
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="FILE.safetensors", help="the identity to be written"
+        "--output",
+        type=expand_user,
+        required=True,
+        metavar="FILE.safetensors",
+        help="the identity to be written",
     )
     parser.add_argument(
-        "--face-picture", type=Path, metavar="FILE.png", help="also write what the model sees of the face"
+        "--face-picture",
+        type=expand_user,
+        metavar="FILE.png",
+        help="also write what the model sees of the face",
     )
     add_face_choice(parser)
     add_models(parser)
@@ -49,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from ..picture import check_picture_path, save_picture
     from ..pipeline import Pipeline
 
+    args.photos = match_files(args.photos)
     if args.output.suffix.lower() != ".safetensors":
         raise InvalidRequest(f"the output {args.output} must end in .safetensors")
     check_outputs([args.output, *([args.face_picture] if args.face_picture else [])], args.photos)

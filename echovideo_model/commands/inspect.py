@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import expand_user
 from . import say, say_json
 from .arguments import add_json
 
@@ -22,7 +22,7 @@ def register(subparsers: Any) -> None:
         description="Family, sizes, dtypes, number of parameters, and what is missing or unexpected.",
     )
     parser.add_argument(
-        "path", type=Path, metavar="PATH", help="a file, an index .json or a folder of weights"
+        "path", type=expand_user, metavar="PATH", help="a file, an index .json or a folder of weights"
     )
     add_json(parser)
     parser.set_defaults(run=run)

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import Cancelled, InvalidRequest, ModelFileMissing
+from ..files import expand_user
 from ..weights import checking, comfyui, download, released
 from ..weights.comfyui import NAME as EXTRA_PATHS
 from ..weights.comfyui import extra_folders, find_elsewhere
@@ -34,7 +35,7 @@ def register(subparsers: Any) -> None:
         add_json(parser)
     installing.add_argument(
         "--comfyui",
-        type=Path,
+        type=expand_user,
         required=True,
         metavar="PATH",
         help="ComfyUI's folder (its extra_model_paths.yaml is read), or its base directory",
@@ -137,14 +138,13 @@ def _install(models: Path, args: argparse.Namespace) -> int:
 
 def _host_models(comfyui: Path) -> Path:
     """The models folder of a ComfyUI, or of the base directory that it was started with. Raises InvalidRequest."""
-    folder = comfyui.expanduser()
-    if not (folder / "models").is_dir():
-        missing = "models/" if (folder / "main.py").is_file() else "main.py and models/"
+    if not (comfyui / "models").is_dir():
+        missing = "models/" if (comfyui / "main.py").is_file() else "main.py and models/"
         raise InvalidRequest(
-            f'"{folder}" is not a ComfyUI folder, it lacks {missing}: name the one that contains main.py '
+            f'"{comfyui}" is not a ComfyUI folder, it lacks {missing}: name the one that contains main.py '
             "and models/, or the base directory that contains models/"
         )
-    return folder / "models"
+    return comfyui / "models"
 
 
 def _get(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidRequest
+from ..files import expand_user
 from ..limits import TRAINED_SIZES
 from . import say
 from .arguments import Bars, add_models, models_folder
@@ -20,9 +20,13 @@ def register(subparsers: Any) -> None:
         description="Encode every video in CLIPS, with its caption in a .txt of the same name, for `echovideo train`. "
         "The face is taken from another moment of the video than the one that is shown. What is done already is kept.",
     )
-    parser.add_argument("clips", type=Path, metavar="CLIPS", help="the folder of videos and captions")
+    parser.add_argument("clips", type=expand_user, metavar="CLIPS", help="the folder of videos and captions")
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="FOLDER", help="where the examples go, one file a video"
+        "--output",
+        type=expand_user,
+        required=True,
+        metavar="FOLDER",
+        help="where the examples go, one file a video",
     )
     parser.add_argument(
         "--size",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import expand_user
 from . import say, say_json
 from .arguments import add_json, add_models, check_outputs, models_folder
 
@@ -23,12 +24,15 @@ def register(subparsers: Any) -> None:
         help="compare each frame's face with a photo or an identity",
         description="Cosine similarity of ArcFace embeddings: the largest face of each frame against the reference.",
     )
-    parser.add_argument("video", type=Path, metavar="VIDEO", help="any video that FFmpeg reads")
+    parser.add_argument("video", type=expand_user, metavar="VIDEO", help="any video that FFmpeg reads")
     parser.add_argument(
-        "reference", type=Path, metavar="REFERENCE", help="a photo, or an identity (.safetensors)"
+        "reference", type=expand_user, metavar="REFERENCE", help="a photo, or an identity (.safetensors)"
     )
     parser.add_argument(
-        "--plot", type=Path, metavar="PICTURE", help="draw the similarity of each frame (.png, .jpg or .webp)"
+        "--plot",
+        type=expand_user,
+        metavar="PICTURE",
+        help="draw the similarity of each frame (.png, .jpg or .webp)",
     )
     add_models(parser)
     add_json(parser)

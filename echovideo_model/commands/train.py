@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import expand_user
 from . import say
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def register(subparsers: Any) -> None:
         description="Take the steps of RECIPE.toml. To go on with a run that was stopped, give the same command "
         "again. For N devices: torchrun --nproc-per-node N -m echovideo_model train RECIPE.toml",
     )
-    parser.add_argument("recipe", type=Path, metavar="RECIPE.toml", help="see docs/training.md")
+    parser.add_argument("recipe", type=expand_user, metavar="RECIPE.toml", help="see docs/training.md")
     parser.add_argument("--device", help="cuda, mps or cpu (default: the first of them that is there)")
     parser.add_argument(
         "--memory",

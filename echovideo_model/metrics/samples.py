@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidRequest
+from ..files import expand_user
 from ..video import describe, iter_frames
 
 MAX_VIDEO_BYTES = 2**32  # of decoded frames: 10,000 of 480 x 304, 3,500 of 480 x 848
@@ -119,12 +120,12 @@ def _row(table: Path, number: int, line: str, photo: Path | None) -> Sample:
         return Sample(table, fault=f"{where} is no JSON ({error})")
     if not isinstance(row, dict) or not isinstance(row.get("video"), str):
         return Sample(table, fault=f'{where} is no object with a "video"')
-    video = table.parent / row["video"]
+    video = table.parent / expand_user(row["video"])
     if strange := [name for name in row if name not in _COLUMNS]:
         return Sample(video, fault=f'{where} has "{strange[0]}": the columns are {", ".join(_COLUMNS)}')
     if wrong := [name for name in _COLUMNS if not isinstance(row.get(name) or "", str)]:
         return Sample(video, fault=f'{where}: "{wrong[0]}" is no text')
-    own = table.parent / row["photo"] if row.get("photo") else photo
+    own = table.parent / expand_user(row["photo"]) if row.get("photo") else photo
     return Sample(video, own, row.get("prompt") or "")
 
 

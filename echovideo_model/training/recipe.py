@@ -12,6 +12,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from ..errors import InvalidRequest
+from ..files import expand_user
 from ..transformer import TransformerSizes
 
 Table = TypeVar("Table")
@@ -260,7 +261,7 @@ def _convert(kind: Any, value: Any, name: str, folder: Path) -> Any:
     if is_dataclass(kind):
         return _build(kind, value, name, folder)  # type: ignore[type-var, arg-type]
     if kind is Path:
-        return folder / Path(_expect(str, value, name)).expanduser()
+        return folder / expand_user(_expect(str, value, name))
     if kind is float:
         number = float(_expect((int, float), value, name))
         if not math.isfinite(number):

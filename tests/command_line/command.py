@@ -26,12 +26,19 @@ class Outcome(NamedTuple):
 Run = Callable[..., Outcome]
 
 
-def in_a_process(*arguments: object, code: str = "", stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
-    """The command, or other `code`, in a process of its own."""
+def in_a_process(
+    *arguments: object,
+    code: str = "",
+    shell: str = "",
+    stdout: int = subprocess.PIPE,
+    stderr: int = subprocess.PIPE,
+) -> subprocess.Popen[str]:
+    """The command, or other `code`, in a process of its own; `shell` is what a shell does before."""
     start = ["-c", code] if code else ["-m", "echovideo_model"]
+    before = ["sh", "-c", f'{shell} "$@"', "sh"] if shell else []
     return subprocess.Popen(
-        [sys.executable, *start, *map(str, arguments)],
-        stdout=subprocess.PIPE,
+        [*before, sys.executable, *start, *map(str, arguments)],
+        stdout=stdout,
         stderr=stderr,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(cli.__file__).parents[1])},
