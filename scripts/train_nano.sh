@@ -28,7 +28,7 @@ part "$state/judges.pt" judges.py "$state" # only judge; not shipped
 python scripts/nano/measure.py "$models" | tee "$state/measured.txt"
 
 # The encoder is finished first; what the transformer learns from does not change while the decoder goes on.
-python -W ignore scripts/nano/train_vae.py --state "$state/vae" --steps 4200 --freeze-at 1300
+python -W ignore scripts/nano/train_vae.py --state "$state/vae" --steps 4200 --freeze-at 1000
 mkdir -p "$models/vae"
 cp "$state/vae/vae.safetensors" "$models/vae/diffusion_pytorch_model.safetensors"
 
