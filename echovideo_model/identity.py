@@ -6,25 +6,25 @@ import base64
 import io
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .errors import FaceIndexOutOfRange, InvalidRequest, NoFaceFound, WrongModelFile
 from .face.align import FACE_SIZE, align_face
 from .face.choice import LARGEST, FaceChoice, choose_face
-from .face.detect import EMBEDDING_WIDTH, Face, FaceDetector, cosine_similarity, no_face_found
-from .face.parse import FaceParser
+from .face.detect import EMBEDDING_WIDTH, Face, cosine_similarity, no_face_found
+from .face.encoders import Detector, FaceEncoders
 from .face.person import check_mask, faces_inside, person_picture
 from .face.photo import limit_long_edge, load_photo
-from .face.siglip import SiglipEncoder
+from .facts import ENCODERS_KEY
 from .files import replacing
 from .limits import MAX_STRENGTH
 
@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 STRANGERS = 0.2  # ArcFace embeddings of two people are rarely more similar, of one person rarely less
 _THUMBNAIL_SIZE = 256
+_WHOLE_PERSON = "echovideo.whole_person"
 _SHAPES = {
     "id_embedding": (512,),
     "face_tokens": (196, 768),
@@ -44,36 +45,6 @@ OnPhoto = Callable[[int, int], None]
 """Called with how many photos were searched and how many there are; the encoding at the end counts as one more."""
 
 
-class Detector(Protocol):
-    """What finds faces: a FaceDetector, or something around one."""
-
-    def detect(self, photo: np.ndarray) -> list[Face]: ...
-
-
-@dataclass
-class FaceEncoders:
-    """The three networks that turn a photo into an identity."""
-
-    detector: Detector
-    parser: FaceParser
-    siglip: SiglipEncoder
-
-    @classmethod
-    def load(cls, folder: str | Path) -> FaceEncoders:
-        """From the released folder: clip_visual_encoder/, and face_encoder/ with BiSeNet and antelopev2 in it.
-
-        Raises ModelFileMissing, WrongModelFile or DependencyMissing.
-        """
-        faces = Path(folder) / "face_encoder"
-        safe, released = faces / "parsing_bisenet.safetensors", faces / "parsing_bisenet.pth"
-        parsers = filter(Path.is_file, (safe, released, *sorted(faces.glob("*.safetensors"))))
-        return cls(
-            detector=FaceDetector(faces),
-            parser=FaceParser.load(next(parsers, released)),
-            siglip=SiglipEncoder.load(Path(folder) / "clip_visual_encoder"),
-        )
-
-
 @dataclass(frozen=True, eq=False)
 class Identity:
     """What the model knows a person by. Tensors are float32 on the CPU."""
@@ -82,6 +53,8 @@ class Identity:
     face_tokens: Tensor  # [196, 768]: SigLIP's view of the face picture
     null_tokens: Tensor  # [196, 768]: SigLIP's view of a black picture, for the negative branch
     face_picture: np.ndarray  # uint8 RGB [512, 512, 3]: the aligned face, or the whole person; the rest black
+    encoders: str = ""  # the name of the face encoders that made it; "" is the released ones
+    whole_person: bool = False
 
     def with_strength(self, strength: float, tokens: float | None = None) -> Identity:
         """This identity between nobody (0), itself (1) and an exaggeration (up to 1.5).
@@ -109,7 +82,7 @@ class Identity:
         `title` is the person's name in file browsers, by default the file's. Raises InvalidRequest if nothing can
         be written there.
         """
-        tensors = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        tensors = {name: getattr(self, name) for name in _SHAPES}
         tensors["face_picture"] = torch.tensor(self.face_picture)
         metadata = {
             "format": "pt",
@@ -118,19 +91,26 @@ class Identity:
             "modelspec.title": title or Path(path).stem,
             "modelspec.architecture": "echovideo/identity",
             "modelspec.thumbnail": _thumbnail(self.face_picture),
+            ENCODERS_KEY: self.encoders,
+            _WHOLE_PERSON: str(self.whole_person),
         }
         with replacing(path) as temporary:
             temporary.write_bytes(save(tensors, metadata))  # save_file would keep other users from reading it
 
     @classmethod
     def load(cls, path: str | Path) -> Identity:
-        """What `save` wrote. Raises InvalidRequest for a missing file, WrongModelFile for anything else."""
+        """What `save` wrote; where the file names no face encoders, as older ones do not, the released ones made it.
+
+        Raises InvalidRequest for a missing file, WrongModelFile for anything else.
+        """
         if not Path(path).is_file():
             raise InvalidRequest(
                 f"there is no identity file at {path}: `echovideo identity` makes one from a photo"
             )
         try:
             tensors = load_file(path)
+            with safe_open(path, "pt") as opened:
+                said = opened.metadata() or {}
         except (SafetensorError, OSError) as error:
             reason = str(error).partition("\n")[0]
             raise WrongModelFile(f"{path} is not an identity, or it is truncated ({reason})") from error
@@ -149,7 +129,8 @@ class Identity:
                     f"{path} is damaged: {name} holds NaN or infinity; make the identity again"
                 )
         embedding, tokens, null, picture = (tensors[name].clone() for name in _SHAPES)
-        return cls(embedding, tokens, null, picture.numpy())
+        encoders, whole_person = said.get(ENCODERS_KEY, ""), said.get(_WHOLE_PERSON) == str(True)
+        return cls(embedding, tokens, null, picture.numpy(), encoders, whole_person)
 
 
 class ChosenFace(NamedTuple):
@@ -236,7 +217,7 @@ def make_identity(chosen: Sequence[ChosenFace], encoders: FaceEncoders) -> Ident
     if not chosen:
         black = np.zeros((FACE_SIZE, FACE_SIZE, 3), np.uint8)
         null = encoders.siglip.null_tokens(black)
-        return Identity(torch.zeros(EMBEDDING_WIDTH), null, null, black)
+        return Identity(torch.zeros(EMBEDDING_WIDTH), null, null, black, encoders.name)
     best = max(chosen, key=lambda one: one.face.confidence * one.face.area)
     _warn_of_strangers(chosen, best)
     if best.mask is None:
@@ -248,6 +229,8 @@ def make_identity(chosen: Sequence[ChosenFace], encoders: FaceEncoders) -> Ident
         face_tokens=encoders.siglip.tokens(picture),
         null_tokens=encoders.siglip.null_tokens(picture),
         face_picture=picture,
+        encoders=encoders.name,
+        whole_person=best.mask is not None,
     )
 
 

@@ -21,6 +21,7 @@ from .devices import find_device, on_device
 from .errors import InvalidRequest, ModelFileMissing
 from .face.align import face_latent_pixels
 from .face.choice import LARGEST, FaceChoice
+from .facts import ModelFacts, check_identity_fits, read_facts
 from .identity import FaceEncoders, Identity, Photo, identify
 from .progress import OnProgress
 from .request import Request
@@ -79,6 +80,11 @@ class Pipeline:
         self.vae_dtype = torch.float16 if on_gpu else torch.float32  # as the reference decodes
 
     @cached_property
+    def facts(self) -> ModelFacts:
+        """What the transformer was trained on."""
+        return read_facts(self._path("transformer"))
+
+    @cached_property
     def face_encoders(self) -> FaceEncoders:
         self._require(FACES)
         return FaceEncoders.load(self.models)
@@ -123,9 +129,16 @@ class Pipeline:
         """The videos one after another, each as soon as it is done; prompts are encoded together, first.
 
         The same request and seed give the same video on any device, up to rounding: all randomness is drawn on
-        the CPU, per video, in the reference's order. Raises InvalidRequest when a step yields NaN.
+        the CPU, per video, in the reference's order. Raises InvalidRequest when a step yields NaN, and before any work
+        for an identity that other face encoders made.
         """
-        for warning in dict.fromkeys(warning for request in requests for warning in request.warnings()):
+        check_identity_fits(identity, self.facts)
+        warnings = [warning for request in requests for warning in request.warnings(self.facts)]
+        if identity.whole_person and not self.facts.whole_person:
+            warnings.append(
+                "the model was trained on faces alone: an identity of the whole person is an experiment"
+            )
+        for warning in dict.fromkeys(warnings):
             logger.warning(warning)
         clock = _Clock()
         text = self.encode_prompts([text for r in requests for text in (r.negative_prompt, r.prompt)])
@@ -137,6 +150,7 @@ class Pipeline:
     @torch.no_grad()
     def make(self, identity: Identity, request: Request, text: dict[str, Tensor]) -> Result:
         """One video from prompts that `encode_prompts` has encoded before; see generate_all."""
+        check_identity_fits(identity, self.facts)
         return self._make(identity, request, text, _Clock())
 
     def _make(self, identity: Identity, request: Request, text: dict[str, Tensor], clock: _Clock) -> Result:

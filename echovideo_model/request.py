@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from .errors import InvalidRequest
+from .facts import RELEASED, ModelFacts
 from .limits import (
     FRAME_STEP,
     GUIDANCES,
@@ -20,8 +21,6 @@ from .limits import (
     SAMPLERS,
     SIDE_STEP,
     TRAIN_STEPS,
-    TRAINED_FRAMES,
-    TRAINED_SIZES,
     Guidance,
     Sampler,
 )
@@ -36,13 +35,13 @@ class Request:
 
     prompt: str
     negative_prompt: str = ""
-    height: int = 480
-    width: int = 848
-    frames: int = TRAINED_FRAMES
+    height: int = RELEASED.size[0]
+    width: int = RELEASED.size[1]
+    frames: int = RELEASED.frames
     steps: int = 50
     seed: int = 42
-    guidance_scale: float = 6.0
-    guidance: Guidance = "reference"
+    guidance_scale: float = RELEASED.guidance_scale
+    guidance: Guidance = RELEASED.guidance
     sampler: Sampler = "dpm"
     strength: float = 1.0
     face_latent: bool = True
@@ -80,16 +79,16 @@ class Request:
         """[1, 16, t, h, w] of its latents."""
         return latent_shape(self.frames, self.height, self.width)
 
-    def warnings(self) -> list[str]:
+    def warnings(self, facts: ModelFacts = RELEASED) -> list[str]:
         """What is possible but was not trained."""
         found = []
-        if (self.height, self.width) not in TRAINED_SIZES:
-            sizes = ", ".join(f"{width}x{height}" for height, width in TRAINED_SIZES)
+        if (self.height, self.width) not in facts.sizes:
+            sizes = ", ".join(f"{width}x{height}" for height, width in facts.sizes)
             found.append(
                 f"{self.width}x{self.height} is not one of the sizes the model was trained on ({sizes})"
             )
-        if self.frames != TRAINED_FRAMES:
-            found.append(f"the model was trained on {TRAINED_FRAMES} frames, not {self.frames}")
+        if self.frames != facts.frames:
+            found.append(f"the model was trained on {facts.frames} frames, not {self.frames}")
         return found
 
     def metadata(self) -> dict[str, str]:

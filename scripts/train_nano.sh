@@ -4,7 +4,7 @@
 #   bash scripts/train_nano.sh STATE
 #
 # STATE gets what training needs to go on (parts/, vae/, stills/, clips/, run_stills/, run_clips/) and the finished files
-# in the released layout (models/).
+# in the released layout (models/), which are packed at the end to where the package looks for them.
 # Stopped anywhere, the same command goes on where it was; what is finished is not done again.
 set -euo pipefail
 state=${1:?usage: bash scripts/train_nano.sh STATE}
@@ -46,3 +46,6 @@ python -m echovideo_model train "$state/nano_stills.toml" --device cpu
 examples clips people --count 1500 --frames 17
 examples clips_held_out people_held_out --count 16 --frames 17 --held-out
 python -m echovideo_model train "$state/nano_clips.toml" --device cpu
+rm -rf "$models/transformer" "$models/text_encoder"
+cp -r "$state/run_clips/model/transformer" "$state/run_clips/model/text_encoder" "$models"
+python scripts/nano/pack.py "$models"

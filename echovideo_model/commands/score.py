@@ -71,10 +71,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _embedding(reference: Path, detector: FaceDetector) -> np.ndarray:
     """ArcFace, [512] float32: read from an identity, or of the largest face of a photo."""
+    from ..face.encoders import require_same_set
     from ..identity import Identity, find_faces
 
     if reference.suffix.lower() == ".safetensors":
-        return Identity.load(reference).id_embedding.numpy()
+        identity = Identity.load(reference)
+        require_same_set(detector.made_by, identity.encoders)
+        return identity.id_embedding.numpy()
     return find_faces([reference], detector)[0].face.embedding
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ModelFileMissing, NoFaceFound, WrongModelFile
+from ..facts import ENCODERS_KEY
 from ..weights.headers import recognise
 from . import DOWNLOAD, import_optional
 from .views import View, overlap, padded, square_around, turned, whole
@@ -128,6 +129,9 @@ class FaceDetector:
                 f"{self.folder} holds no model for {' and '.join(sorted(absent))}; {DOWNLOAD}"
             )
         self._finder, self._recogniser = app.models["detection"], app.models["recognition"]
+        said = self._recogniser.session.get_modelmeta().custom_metadata_map
+        self.made_by = str(said.get(ENCODERS_KEY, ""))
+        """The name that the recogniser's file gives the set of face encoders."""
 
     def detect(self, photo: np.ndarray) -> list[Face]:
         """The faces of `photo` (uint8 RGB [H, W, 3]), largest first, each once however many detector sizes see it.

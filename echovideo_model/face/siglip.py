@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..errors import WrongModelFile
+from ..facts import ENCODERS_KEY
 from ..weights.family import SIGLIP, Shapes, open_family
 from ..weights.loading import load
 from ..weights.reading import TensorFile
@@ -37,10 +38,14 @@ def siglip_pixels(face_picture: np.ndarray, size: int = 224) -> Tensor:
 class SiglipEncoder:
     """transformers' SigLIP image encoder, in float32."""
 
-    def __init__(self, network: nn.Module, size: int = 224) -> None:
-        """`network` maps pixel_values [B, 3, size, size] to an output with last_hidden_state [B, 196, 768]."""
+    def __init__(self, network: nn.Module, size: int = 224, made_by: str = "") -> None:
+        """`network` maps pixel_values [B, 3, size, size] to an output with last_hidden_state [B, 196, 768].
+
+        made_by: the name that its file gives the set of face encoders (facts.ENCODERS_KEY).
+        """
         self.network = network.eval()
         self.size = size
+        self.made_by = made_by
 
     @classmethod
     def load(cls, path: str | Path) -> SiglipEncoder:
@@ -63,7 +68,7 @@ class SiglipEncoder:
         positions = torch.arange(TOKENS[0])[None]  # [1, 196], which no file holds
         network.get_submodule(f"{prefix}embeddings").position_ids = positions
         size = isqrt(TOKENS[0]) * opened.shapes["embeddings.patch_embedding.weight"][-1]
-        return cls(network.to(torch.float32), size)
+        return cls(network.to(torch.float32), size, opened.metadata.get(ENCODERS_KEY, ""))
 
     @torch.no_grad()
     def tokens(self, face_picture: np.ndarray) -> Tensor:
