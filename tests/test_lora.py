@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from echovideo_model.errors import WrongModelFile
-from echovideo_model.weights.lora import MAGNITUDE, LoraSettings, translate_lora
+from echovideo_model.weights.adapters import MAGNITUDE
+from echovideo_model.weights.lora import LoraSettings, translate_lora
 
 PATH, OTHER = "transformer_blocks.0.attn1.to_q", "transformer_blocks.1.attn1.to_out.0"
 SHAPES = {
@@ -36,6 +37,10 @@ def test_every_spelling_of_a_pair_reads_the_same() -> None:
             "base_model.model.",
             "module.",
             "base_model.model.transformer.",
+            "base_model.model._orig_mod.",
+            "_fsdp_wrapped_module.",
+            "pipe.dit.",
+            "net.",
         )
         for down, up in (
             (".lora_A.weight", ".lora_B.weight"),
@@ -46,11 +51,22 @@ def test_every_spelling_of_a_pair_reads_the_same() -> None:
             (".lora.down.weight", ".lora.up.weight"),
             ("_lora.down.weight", "_lora.up.weight"),
             (".lora_linear_layer.down.weight", ".lora_linear_layer.up.weight"),
+            (".lora_layer.down.weight", ".lora_layer.up.weight"),
+            (".lora_a.weight", ".lora_b.weight"),
         )
     ]
     spellings += [
         (f"{prefix}{FLAT}.lora_down.weight", f"{prefix}{FLAT}.lora_up.weight")
-        for prefix in ("lora_unet_", "lora_unet__", "lycoris_", "lora_transformer_")
+        for prefix in (
+            "",
+            "lora_",
+            "lora_unet_",
+            "lora_unet__",
+            "lora_unet_transformer_",
+            "lora_dit_",
+            "lycoris_",
+            "lora_transformer_",
+        )
     ]
     spellings.append(
         (
@@ -102,6 +118,21 @@ def pair(prefix: str = "transformer.", rank: int = 2, **extra: Tensor) -> dict[s
         ({f"{PATH}.lokr_w1": torch.zeros(2, 2), f"{PATH}.lokr_w2": torch.zeros(4, 4)}, "8 x 8"),
         ({f"{PATH}.hada_w1_a": torch.zeros(8, 2)}, "lacks hada_w1_b"),
         ({f"{PATH}.oft_blocks": torch.zeros(3, 4, 4)}, "12 x 6"),
+        ({f"{PATH}.hada_w2_b": torch.zeros(2, 6)}, "lacks hada_w1_a"),
+        ({f"{PATH}.lokr_w2": torch.zeros(4, 3)}, "lacks lokr_w1"),
+        ({f"{PATH}.lokr_t2": torch.zeros(4, 3)}, "lacks lokr_w2_a"),
+        ({f"{PATH}.b1.weight": torch.zeros(4, 3)}, "lacks a1.weight"),
+        ({f"{PATH}.alpha": torch.ones(())}, "nothing that changes it"),
+        ({f"{PATH}.dora_scale": torch.ones(8, 1)}, "nothing that changes it"),
+        (pair(diff=torch.ones(8, 6)), "both lora_down.weight and diff"),
+        (pair(dora_scale=torch.ones(6, 1)), "dora_scale of shape"),
+        (pair(dora_scale=torch.ones(8)), "dora_scale of shape"),
+        (pair(lora_magnitude_vector=torch.ones(6)), "6 numbers for the 8 rows"),
+        (pair(rank=0), "another size"),
+        (pair(alpha=torch.ones(2)), "make no adapter"),
+        ({f"{PATH}.lora_A.weight": torch.zeros(6), f"{PATH}.lora_B.weight": torch.zeros(8)}, "make no adapter"),
+        ({f"{PATH}.oft_blocks": torch.zeros(3)}, "make no adapter"),
+        ({"blocks.3.transformer_blocks.0.attn1.to_q.lora_A.weight": DOWN}, "none of the 1 layers"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_by_name(state: dict[str, Tensor], words: str) -> None:
@@ -135,6 +166,11 @@ def test_a_16_channel_patch_embedding_acts_on_the_video_alone() -> None:
         ({"transformer.lora_alpha": 2, "transformer.r": 4}, {}, 0.5),
         ({"lora_alpha": 8, "r": 4, "use_rslora": True}, {"use_rslora": True}, 4.0),
         ({"lora_alpha": 8, "r": 4, "alpha_pattern": {"to_q": 1}}, {"alpha_pattern": {"to_q": 1}}, 0.25),
+        (
+            {"lora_alpha": 8, "r": 4, "alpha_pattern": {"transformer.transformer_blocks.0.attn1.to_q": 1}},
+            {"alpha_pattern": {"to_q": 1}},
+            0.25,
+        ),
     ],
 )
 def test_the_files_own_alpha_is_the_one_that_peft_uses(

@@ -18,18 +18,16 @@ import torch
 from torch import Tensor
 
 from ..errors import WrongModelFile
-
-MAGNITUDE = "peft_magnitude"
-"""[out]: PEFT's DoRA, W' = magnitude * (W + scale B A) / |W + scale B A|, norms over each row."""
+from .adapters import MAGNITUDE, Shape, check_fit, require_whole
 
 _NAME = r"(?:\.(?!weight$|bias$)[^.]+)?"  # of PEFT's adapter: "default", or the user's own
 _PARTS = (
     (
-        rf"(?:\.lora_A|\.lora_down|\.lora\.down|_lora\.down|\.lora_linear_layer\.down){_NAME}(?:\.weight)?",
+        rf"(?:\.lora_A|\.lora_down|[._]lora\.down|\.lora(?:_linear)?_layer\.down){_NAME}(?:\.weight)?|\.lora_a\.weight",
         "lora_down.weight",
     ),
     (
-        rf"(?:\.lora_B|\.lora_up|\.lora\.up|_lora\.up|\.lora_linear_layer\.up){_NAME}(?:\.weight)?",
+        rf"(?:\.lora_B|\.lora_up|[._]lora\.up|\.lora(?:_linear)?_layer\.up){_NAME}(?:\.weight)?|\.lora_b\.weight",
         "lora_up.weight",
     ),
     (rf"\.lora_B{_NAME}\.bias", "lora_up.bias"),
@@ -38,22 +36,24 @@ _PARTS = (
     (r"\.(hada_(?:w1_a|w1_b|w2_a|w2_b|t1|t2)|lokr_(?:w1|w1_a|w1_b|w2|w2_a|w2_b|t2))", r"\1"),
     (r"\.(oft_blocks|rescale|[ab][12]\.weight)", r"\1"),
 )
-_PATTERNS = tuple((re.compile(f"{pattern}$"), part) for pattern, part in _PARTS)
-_PREFIX = re.compile(r"^(?:(?:base_model|model|transformer|diffusion_model|module|unet)\.)+")
-_FLAT_PREFIX = re.compile(r"^(?:lora_unet__?|lycoris_|lora_transformer_)")
-_TEXT_ENCODER = re.compile(r"^(?:base_model\.model\.)?(?:lora_)?(?:te\d?_|te\d?\.|text_encoder)")
-_COMPANIONS = {  # of each part that changes a weight, those without which it cannot be read
-    "lora_down.weight": ("lora_up.weight",),
-    "lora_up.weight": ("lora_down.weight",),
-    "lora_mid.weight": ("lora_down.weight",),
-    "lora_up.bias": ("lora_up.weight",),
-    MAGNITUDE: ("lora_up.weight",),
-    "hada_w1_a": ("hada_w1_b", "hada_w2_a", "hada_w2_b"),
-    "hada_t1": ("hada_t2",),
-    "a1.weight": ("a2.weight", "b1.weight", "b2.weight"),
+_PATTERNS = tuple((re.compile(f"(?:{pattern})$"), part) for pattern, part in _PARTS)
+# Of what a layer's path may begin with, by any trainer, the words between dots and underscores.
+_BEFORE = {
+    "",
+    "base",
+    "model",
+    "transformer",
+    "diffusion",
+    "module",
+    "unet",
+    "lora",
+    "lycoris",
+    "dit",
+    "net",
+    "pipe",
 }
-
-Shape = tuple[int, ...]
+_WRAPPED = re.compile(r"\b_(?:orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)\.|(?<=\.)processor\.")
+_TEXT_ENCODER = re.compile(r"^(?:base_model\.model\.)?(?:lora_)?(?:te\d?_|te\d?\.|text_encoder)")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,10 @@ class LoraSettings:
                 text = beside.read_text("utf-8")
             said = {key.removeprefix("transformer."): value for key, value in json.loads(text).items()}
             alpha = said.get("lora_alpha")
-            patterns = {key: float(value) for key, value in (said.get("alpha_pattern") or {}).items()}
+            patterns = {
+                key.removeprefix("transformer."): float(value)
+                for key, value in (said.get("alpha_pattern") or {}).items()
+            }
             return cls(None if alpha is None else float(alpha), bool(said.get("use_rslora")), patterns)
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise WrongModelFile(
@@ -114,9 +117,15 @@ def translate_lora(
     """
     found = _sort_by_layer(state, shapes, name)
     for path, parts in found.items():
-        _complete(path, parts, settings, name)
-        _fit_channels(parts, shapes[f"{path}.weight"])
-        _check(path, parts, shapes, name)
+        try:
+            _complete(path, parts, settings, name)
+            _fit_channels(parts, shapes[f"{path}.weight"])
+            check_fit(path, parts, shapes, name)
+        except (IndexError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+            held = ", ".join(f"{part} {list(tensor.shape)}" for part, tensor in parts.items())
+            raise WrongModelFile(
+                f"{name} holds {held} for {path}, which make no adapter: download it again"
+            ) from error
     return found
 
 
@@ -128,7 +137,7 @@ def is_text_encoder(key: str) -> bool:
 def _sort_by_layer(
     state: Mapping[str, Tensor], shapes: Mapping[str, Shape], name: str
 ) -> dict[str, dict[str, Tensor]]:
-    paths = {key.removesuffix(".weight") for key in shapes if key.endswith(".weight")}
+    paths = (key.removesuffix(".weight") for key in shapes if key.endswith(".weight"))
     flat = {path.replace(".", "_"): path for path in paths}
     found: dict[str, dict[str, Tensor]] = {}
     spelled: dict[tuple[str, str], str] = {}
@@ -142,7 +151,7 @@ def _sort_by_layer(
             continue
         layer, part = split
         layers.add(layer)
-        path = _find_path(layer, paths, flat)
+        path = _find_path(layer, flat)
         if path is None:
             strange.append(layer)
             continue
@@ -184,24 +193,21 @@ def _split(key: str) -> tuple[str, str] | None:
     return None
 
 
-def _find_path(layer: str, paths: set[str], flat: Mapping[str, str]) -> str | None:
-    """The network's name of a layer that a trainer spelled its own way."""
-    plain = _PREFIX.sub("", layer).replace(".processor.", ".")
-    for path in (plain, f"{plain}.0"):  # older diffusers calls to_out.0 to_out
-        if path in paths:
-            return path
-    squeezed = _FLAT_PREFIX.sub("", layer).replace(".", "_")
-    return flat.get(squeezed) or flat.get(f"{squeezed}_0")
+def _find_path(layer: str, flat: Mapping[str, str]) -> str | None:
+    """The network's name of a layer that a trainer spelled its own way, with dots or underscores."""
+    words = _WRAPPED.sub("", layer).replace(".", "_").split("_")
+    while words:
+        plain = "_".join(words)
+        if found := flat.get(plain) or flat.get(f"{plain}_0"):  # older diffusers calls to_out.0 to_out
+            return found
+        if words.pop(0) not in _BEFORE:
+            return None
+    return None
 
 
 def _complete(path: str, parts: dict[str, Tensor], settings: LoraSettings, name: str) -> None:
     """Gives a layer its alpha, and turns the bias of PEFT's lora_B into the change of the layer's bias that it is."""
-    for part in parts:
-        for companion in _COMPANIONS.get(part, ()):
-            if companion not in parts:
-                raise WrongModelFile(
-                    f"{name} lacks {companion} of {path}, which {part} needs: download it again"
-                )
+    require_whole(path, parts, name)
     down = parts.get("lora_down.weight")
     if down is not None and "alpha" not in parts:
         alpha = settings.alpha_of(path, len(down))
@@ -221,59 +227,3 @@ def _fit_channels(parts: dict[str, Tensor], shape: Shape) -> None:
         filled = down.new_zeros(len(down), *shape[1:])  # [rank, channels in, k, k]
         filled[:, : down.shape[1]] = down
         parts["lora_down.weight"] = filled
-
-
-def _check(path: str, parts: Mapping[str, Tensor], shapes: Mapping[str, Shape], name: str) -> None:
-    for part, tensor in parts.items():
-        if not tensor.float().isfinite().all():
-            raise WrongModelFile(
-                f"{name} holds NaN or infinity in {path}.{part}: it is damaged or badly trained"
-            )
-    shape = shapes[f"{path}.weight"]
-    made = _shape_made(parts, shape)
-    if made is not None and made != (shape[0], math.prod(shape[1:])):
-        raise WrongModelFile(
-            f"{name} changes {path} by a matrix of {made[0]} x {made[1]}, where EchoVideo's is {shape[0]} x "
-            f"{math.prod(shape[1:])}: it was trained for a model of another size"
-        )
-    for part, of in {
-        "diff": "weight",
-        "set_weight": "weight",
-        "w_norm": "weight",
-        "diff_b": "bias",
-        "b_norm": "bias",
-    }.items():
-        if part in parts and tuple(parts[part].shape) != tuple(shapes.get(f"{path}.{of}", ())):
-            raise WrongModelFile(
-                f"{name} holds {path}.{part} of shape {list(parts[part].shape)}, EchoVideo's {of} has "
-                f"{list(shapes.get(f'{path}.{of}', ()))}: it was trained for another model"
-            )
-
-
-def _shape_made(parts: Mapping[str, Tensor], shape: Shape) -> tuple[int, int] | None:
-    """(rows, columns) of the change that these parts multiply out to; None where they are of no such form."""
-
-    def pair(one: str, other: str) -> tuple[int, int]:
-        left, right = parts[one], parts[other]
-        if left.shape[1] != len(right):
-            return len(left), -1  # the ranks differ: it fits nothing
-        return len(left), math.prod(right.shape[1:])
-
-    if "lora_down.weight" in parts:
-        if "lora_mid.weight" in parts:
-            return len(parts["lora_up.weight"]), parts["lora_down.weight"].shape[1] * math.prod(shape[2:])
-        return pair("lora_up.weight", "lora_down.weight")
-    if "hada_w1_a" in parts and "hada_t1" not in parts:
-        return pair("hada_w1_a", "hada_w1_b")
-    if "oft_blocks" in parts:
-        blocks = parts["oft_blocks"].shape
-        return blocks[-3] * blocks[-2], math.prod(shape[1:])
-    if any(part.startswith("lokr_") for part in parts) and "lokr_t2" not in parts:
-        sides = [
-            tuple(parts[f"lokr_w{n}"].shape)
-            if f"lokr_w{n}" in parts
-            else pair(f"lokr_w{n}_a", f"lokr_w{n}_b")
-            for n in (1, 2)
-        ]
-        return sides[0][0] * sides[1][0], math.prod(sides[0][1:]) * math.prod(sides[1][1:])
-    return None

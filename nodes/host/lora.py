@@ -19,7 +19,8 @@ from comfy.weight_adapter.lora import LoRAAdapter
 from safetensors import safe_open
 from torch import Tensor
 
-from ...echovideo_model.weights.lora import MAGNITUDE, LoraSettings, is_text_encoder, translate_lora
+from ...echovideo_model.weights.adapters import MAGNITUDE
+from ...echovideo_model.weights.lora import LoraSettings, is_text_encoder, translate_lora
 from .model import EchoVideoModel, released_shapes
 
 PREFIX = "diffusion_model."
