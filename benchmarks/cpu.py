@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from echovideo_model.iitf import IITFSizes
 from echovideo_model.rotary import rotary_table
 from echovideo_model.tiny.weights import seeded_state
 from echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
@@ -37,9 +38,8 @@ from echovideo_model.vae.autoencoder import CogVideoXVAE, VAESizes
 
 THREADS = 2
 PRODUCT = 4352, 512, 2048  # rows, inner and columns of the matrix product whose rate is the floor's
-CPU_ATTENTION = (
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-)  # the counter knows those of GPUs alone
+# PyTorch's counter knows the attentions of GPUs alone.
+CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 Run = Callable[[], Tensor]
 
 
@@ -54,7 +54,7 @@ class Case:
 
 
 def transformer() -> Case:
-    """One forward of 4 blocks of 8 heads x 64 on latents of 5 x 30 x 53, batch 2, 226 context tokens."""
+    """One forward of 4 blocks of 8 heads x 64 on latents of 5 x 30 x 53, batch 2, context of the released size."""
     return _transformer(30, 53)
 
 
@@ -66,7 +66,7 @@ def transformer_480p() -> Case:
 def _transformer(height: int, width: int) -> Case:
     latents, context, timesteps = (
         _noise(2, 32, 5, height, width),
-        _noise(2, 226, 4096),
+        _noise(2, IITFSizes.text_tokens, IITFSizes.text_width),
         torch.tensor([999, 500]),
     )
 
@@ -133,17 +133,7 @@ def _our_vae() -> CogVideoXVAE:
 def _their_vae() -> nn.Module:
     from diffusers import AutoencoderKLCogVideoX
 
-    return _seeded(AutoencoderKLCogVideoX(**_RELEASED_VAE))
-
-
-_RELEASED_VAE = {
-    "block_out_channels": (128, 256, 256, 512),
-    "down_block_types": ("CogVideoXDownBlock3D",) * 4,
-    "up_block_types": ("CogVideoXUpBlock3D",) * 4,
-    "layers_per_block": 3,
-    "latent_channels": 16,
-    "norm_num_groups": 32,
-}
+    return _seeded(AutoencoderKLCogVideoX.from_config(VAESizes().config()))
 
 
 def _seeded(network: nn.Module) -> nn.Module:

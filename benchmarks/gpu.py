@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from echovideo_model.rotary import rotary_table
 from echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
 
-BATCH, TEXT = 2, 226
+BATCH = 2
 
 
 def seconds_of(run: Callable[[], object], rounds: int, device: torch.device) -> float:
@@ -109,13 +109,14 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     args = parser.parse_args()
     device, sizes = torch.device(args.device), replace(TransformerSizes(), blocks=args.blocks)
+    text = sizes.iitf
     if device.type == "cuda" and not torch.cuda.is_available():
         parser.error("there is no CUDA GPU here; --device cpu --blocks 1 --frames 1 tries the script")
     grid = ((args.frames - 1) // 4 + 1, args.height // 8, args.width // 8)
     x = torch.randn(BATCH, 32, *grid, device=device, dtype=torch.bfloat16)
-    context = torch.randn(BATCH, TEXT, 4096, device=device, dtype=torch.bfloat16)
+    context = torch.randn(BATCH, text.text_tokens, text.text_width, device=device, dtype=torch.bfloat16)
     t = torch.full((BATCH,), 500, device=device)
-    operations = work(sizes, TEXT + grid[0] * grid[1] * grid[2] // 4)
+    operations = work(sizes, text.text_tokens + grid[0] * grid[1] * grid[2] // 4)
     most = ceiling(device, args.rounds)
     print(
         f"{torch.cuda.get_device_name() if device.type == 'cuda' else 'CPU'}, bf16 ceiling {most / 1e12:.0f} TFLOP/s"

@@ -8,16 +8,15 @@ from __future__ import annotations
 from typing import Literal
 
 FPS = 16.0  # frames per second of the clips that it was trained on
+MIN_FPS, MAX_FPS = 1, 240  # of a video file
 TRAINED_SIZES = ((480, 640), (480, 848), (480, 480), (848, 480), (640, 480))  # height x width, in pixels
 TRAINED_FRAMES = 49
 TEXT_TOKENS = 226  # of the released transformer, padding included; any other says its own in text_proj
 
-MIN_SIDE, MAX_SIDE, SIDE_STEP = (
-    16,
-    4096,
-    16,
-)  # pixels: the VAE makes 8 of them one, the transformer 2 of those
-MAX_FRAMES, FRAME_STEP = 1025, 4  # frames are 4n + 1: after the first one, the VAE makes 4 of them one
+# Pixels; the VAE makes 8 of them one, the transformer 2 of those.
+MIN_SIDE, MAX_SIDE, SIDE_STEP = 16, 4096, 16
+# Frames are 4n + 1: after the first one, the VAE makes 4 of them one.
+MAX_FRAMES, FRAME_STEP = 1025, 4
 TRAIN_STEPS = 1000  # noise levels in training, and so the most steps of a run
 MAX_GUIDANCE_SCALE = 100.0
 MAX_STRENGTH = 1.5  # of an identity: 0 is nobody, 1 the person

@@ -58,7 +58,7 @@ class TextEncoder:
         opened = open_family(weights, T5).without(_OTHER_PARTS)
         opened = replace(opened, entries=_with_one_embedding(opened.entries))
         with torch.device("meta"):
-            network = T5EncoderModel(T5Config(**_t5_sizes(opened.path, opened.shapes)))
+            network = T5EncoderModel(T5Config(**read_t5_sizes(opened.path, opened.shapes)))
         expected = shapes_of(network)
         expected.pop(EMBEDDING[1])
         require_same(opened, expected)
@@ -157,8 +157,8 @@ def _with_one_embedding(entries: Mapping[str, Entry]) -> dict[str, Entry]:
     return renamed | ({first: entries[first]} if first in entries else {})
 
 
-def _t5_sizes(path: Path, shapes: Shapes) -> dict[str, Any]:
-    """T5Config's arguments, read off the shapes."""
+def read_t5_sizes(path: Path, shapes: Shapes) -> dict[str, Any]:
+    """T5Config's arguments, read off the shapes of an encoder. Raises WrongModelFile if they are not a whole one's."""
     first = "encoder.block.0.layer."
     try:
         buckets, heads = shapes[f"{first}0.SelfAttention.relative_attention_bias.weight"]

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .errors import DependencyMissing, InvalidRequest
 from .files import replacing
-from .limits import FPS
+from .limits import FPS, MAX_FPS, MIN_FPS
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -149,8 +149,8 @@ def _size(frames: Tensor | np.ndarray) -> tuple[int, int, int]:
 
 def frame_rate(fps: float) -> Fraction:
     """`fps` as a video file keeps it. Raises InvalidRequest outside 1..240."""
-    if not (math.isfinite(fps) and 1 <= fps <= 240):
-        raise InvalidRequest(f"{fps} frames per second: give 1 to 240")
+    if not (math.isfinite(fps) and MIN_FPS <= fps <= MAX_FPS):
+        raise InvalidRequest(f"{fps} frames per second: give {MIN_FPS} to {MAX_FPS}")
     return Fraction(fps).limit_denominator(1001)  # 30000/1001 and the like stay exact
 
 

@@ -19,7 +19,7 @@ from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from echovideo_model.errors import EchoVideoError, InvalidRequest, ModelFileMissing, WrongModelFile
 from echovideo_model.limits import TEXT_TOKENS
-from echovideo_model.text import TextEncoder, _t5_sizes, check_known
+from echovideo_model.text import TextEncoder, check_known, read_t5_sizes
 from echovideo_model.tiny import networks
 from echovideo_model.tiny.tokenizer import NORMAL, SPACE, WORDS, tokenizer_files
 from echovideo_model.weights.family import shapes_of
@@ -271,7 +271,7 @@ def test_sizes_of_the_released_encoder_are_read_off_its_shapes() -> None:
     )
     with torch.device("meta"):
         shapes = shapes_of(T5EncoderModel(released))
-        network = T5EncoderModel(T5Config(**_t5_sizes(Path("released"), shapes)))
+        network = T5EncoderModel(T5Config(**read_t5_sizes(Path("released"), shapes)))
     assert network.config.to_dict() == released.to_dict()
     assert shapes_of(network) == shapes
 

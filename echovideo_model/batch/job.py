@@ -18,7 +18,7 @@ from typing import Any
 from ..errors import InvalidRequest
 from ..face.choice import FaceChoice
 from ..files import expand_user
-from ..limits import FPS
+from ..limits import FPS, MAX_FPS, MIN_FPS
 from ..request import Request
 
 EXAMPLE = {"photos": ["me.jpg"], "prompt": "A man waves.", "seed": 1, "output": "waving.mp4"}
@@ -123,8 +123,8 @@ def _read_job(line: int, row: dict[str, Any], files: _Files) -> Job:
             row.get("face_order", "largest"), row.get("face_index", 0), padding=row.get("padding", 0.0)
         )
         fps = row.get("fps", FPS)
-        if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 1 <= fps <= 240:
-            raise InvalidRequest(f"fps must be 1 to 240, not {fps!r}")
+        if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not MIN_FPS <= fps <= MAX_FPS:
+            raise InvalidRequest(f"fps must be {MIN_FPS} to {MAX_FPS}, not {fps!r}")
         hashes = [files.hashes[path] for path in ((identity,) if identity else photos)]
         person = _digest([bool(identity), hashes, choice.order, choice.index, choice.padding])
         id = _digest([person, asdict(request), float(fps)])

@@ -33,7 +33,7 @@ from .examples import EMPTY, pack_example, read_captions, write_empty
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 LENGTHS = (TRAINED_FRAMES, 33, 17)
-MIN_FPS = 12  # below it, a clip at 16 frames per second would stand still too often
+MIN_CLIP_FPS = 12  # below it, a clip at 16 frames per second would stand still too often
 GAP = 8  # frames, half a second, between the shown moment and those whose faces are taken
 IDENTITIES = 3  # at most, of one clip
 
@@ -197,8 +197,8 @@ def _is_done(example: Path, caption: str) -> bool:
 def _choose_moments(video: Path, lengths: Sequence[int]) -> tuple[list[int], list[int]]:
     """Numbers of the frames that are shown, at 16 a second from the start, and of those that give the face."""
     info = describe(video)
-    if info.fps < MIN_FPS:
-        raise InvalidRequest(f"it has {info.fps:g} frames per second: at least {MIN_FPS} are needed")
+    if info.fps < MIN_CLIP_FPS:
+        raise InvalidRequest(f"it has {info.fps:g} frames per second: at least {MIN_CLIP_FPS} are needed")
     total = info.frames or sum(1 for _ in iter_frames(video))
     stride = max(1.0, info.fps / FPS)
     count = int((total - 1) / stride) + 1  # frames at 16 a second

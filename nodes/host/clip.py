@@ -23,7 +23,7 @@ from comfy.text_encoders.sd3_clip import T5XXLModel, T5XXLTokenizer, t5_xxl_dete
 
 from ...echovideo_model.errors import WrongModelFile
 from ...echovideo_model.limits import TEXT_TOKENS
-from ...echovideo_model.text import TOKENS_KEY, check_known, shorten
+from ...echovideo_model.text import TOKENS_KEY, check_known, read_t5_sizes, shorten
 from .folders import load_state
 from .quantised import check_marks, refuse_unread
 
@@ -107,7 +107,7 @@ def load_clip(path: Path, raw_prompt: bool = False, disable_dynamic: bool = Fals
         state, metadata = comfy.utils.convert_old_quants(state, model_prefix="", metadata=metadata)
     state = keep_encoder(state)
     check_marks(state, metadata)
-    options: dict[str, Any] = {"t5xxl_model_config": t5_sizes(state, path)}
+    options: dict[str, Any] = {"t5xxl_model_config": read_sizes(state, path)}
     for name, value in t5_xxl_detect(state).items():  # each host has its own names for what it found
         options[
             {"dtype_t5": "dtype", "t5_quantization_metadata": "t5xxl_quantization_metadata"}.get(name, name)
@@ -155,29 +155,18 @@ def keep_encoder(state: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def t5_sizes(state: dict[str, Any], path: Path) -> dict[str, int]:
-    """T5's configuration read off its weights, so that the released encoder and the tests' tiny one load alike."""
-    first = "encoder.block.0.layer."
+def read_sizes(state: dict[str, Any], path: Path) -> dict[str, Any]:
+    """T5's configuration read off its weights, so that the released encoder and smaller ones load alike."""
+    other = f"{path.name} is not a T5-XXL encoder: choose t5xxl_fp16.safetensors or the like"
     try:
-        vocabulary, width = state["shared.weight"].shape
-        inner = state[first + "0.SelfAttention.q.weight"].shape[0]
-        buckets, heads = state[first + "0.SelfAttention.relative_attention_bias.weight"].shape
-        feed_forward = state[first + "1.DenseReluDense.wi_0.weight"].shape[0]
-    except KeyError as missing:
+        sizes = read_t5_sizes(path, {name: tuple(tensor.shape) for name, tensor in state.items()})
+    except WrongModelFile as error:
+        raise WrongModelFile(other) from error
+    if sizes["feed_forward_proj"] != "gated-gelu":  # T5 of the first version
+        raise WrongModelFile(other)
+    if sizes["vocab_size"] != VOCABULARY:
         raise WrongModelFile(
-            f"{path.name} is not a T5-XXL encoder ({missing} is missing): choose t5xxl_fp16.safetensors or the like"
-        ) from None
-    if vocabulary != VOCABULARY:
-        raise WrongModelFile(
-            f"{path.name} is a T5 with a vocabulary of {vocabulary:,} pieces, not T5-XXL with {VOCABULARY:,} (umt5 has "
-            "256,384): choose t5xxl_fp16.safetensors or the like"
+            f"{path.name} is a T5 with a vocabulary of {sizes['vocab_size']:,} pieces, not T5-XXL with {VOCABULARY:,} "
+            "(umt5 has 256,384): choose t5xxl_fp16.safetensors or the like"
         )
-    return {
-        "vocab_size": vocabulary,
-        "d_model": width,
-        "d_kv": inner // heads,
-        "d_ff": feed_forward,
-        "num_heads": heads,
-        "num_layers": 1 + max(int(name.split(".")[2]) for name in state if name.startswith("encoder.block.")),
-        "relative_attention_num_buckets": buckets,
-    }
+    return sizes
