@@ -71,14 +71,14 @@ def _transformer(height: int, width: int) -> Case:
     )
 
     def ours() -> Run:
-        network = _seeded(EchoVideoTransformer(replace(TransformerSizes(), blocks=4, heads=8)))
+        network = _seed(EchoVideoTransformer(replace(TransformerSizes(), blocks=4, heads=8)))
         noisy, face = latents[:, :16], latents[:, 16:, :1]
         return lambda: network(noisy, timesteps, context, face)
 
     def theirs() -> Run:
         from diffusers import CogVideoXTransformer3DModel
 
-        network = _seeded(
+        network = _seed(
             CogVideoXTransformer3DModel(
                 num_attention_heads=8,
                 in_channels=32,
@@ -127,16 +127,16 @@ def vae_encode() -> Case:
 
 
 def _our_vae() -> CogVideoXVAE:
-    return _seeded(CogVideoXVAE(VAESizes()))
+    return _seed(CogVideoXVAE(VAESizes()))
 
 
 def _their_vae() -> nn.Module:
     from diffusers import AutoencoderKLCogVideoX
 
-    return _seeded(AutoencoderKLCogVideoX.from_config(VAESizes().config()))
+    return _seed(AutoencoderKLCogVideoX.from_config(VAESizes().config()))
 
 
-def _seeded(network: nn.Module) -> nn.Module:
+def _seed(network: nn.Module) -> nn.Module:
     network.load_state_dict(seeded_state(network))
     return network.eval()
 

@@ -102,10 +102,10 @@ def check_scheduler(golden: Golden, meta: Meta) -> Iterator[Row]:
         yield absolute(f"timesteps_{steps}", timesteps(steps), golden[f"timesteps_{steps}"], 0)
         for sampler in SAMPLERS:
             if f"{sampler}_{steps}_final" in golden:
-                yield from _trajectory(golden, sampler, steps, seed)
+                yield from _check_trajectory(golden, sampler, steps, seed)
 
 
-def _trajectory(golden: Golden, sampler: Any, steps: int, seed: int) -> Iterator[Row]:
+def _check_trajectory(golden: Golden, sampler: Any, steps: int, seed: int) -> Iterator[Row]:
     generator = torch.Generator().manual_seed(seed + 1000)
     x = golden["x_init"]
     rows = []
@@ -193,9 +193,9 @@ def check_preprocess(golden: Golden, meta: Meta) -> Iterator[Row]:
     yield levels("aligned_512", align_face(image, golden["landmarks"].numpy()), golden["aligned_512"])
     for name, theirs in golden.items():
         if name.startswith("long_edge_") and np.array_equal(test_photo(*image.shape[:2]), image):
-            yield _long_edge(name, int(name.rsplit("_", 1)[1]), theirs)
+            yield _check_long_edge(name, int(name.rsplit("_", 1)[1]), theirs)
         elif name.startswith("padded_"):
-            yield levels(name, pad_to_aspect(image, _ratio(name.removeprefix("padded_"))), theirs)
+            yield levels(name, pad_to_aspect(image, _parse_ratio(name.removeprefix("padded_"))), theirs)
         elif name.startswith("vae_input_"):
             height, width = map(int, name.removeprefix("vae_input_").split("x"))
             yield absolute(name, face_latent_pixels(aligned, height, width), theirs, 2e-3)
@@ -209,7 +209,7 @@ def test_photo(height: int, width: int) -> np.ndarray:
     return (128 + 100 * waves).astype(np.uint8)
 
 
-def _long_edge(name: str, longest: int, theirs: Tensor) -> Row:
+def _check_long_edge(name: str, longest: int, theirs: Tensor) -> Row:
     """The file does not hold the larger photo that went in: of the usual sizes, the one that fits best is taken."""
     height, width = theirs.shape[:2]
     rows = []
@@ -221,7 +221,7 @@ def _long_edge(name: str, longest: int, theirs: Tensor) -> Row:
     return min(rows, key=lambda row: row.relative)
 
 
-def _ratio(text: str) -> float:
+def _parse_ratio(text: str) -> float:
     """Width / height; the names hold four digits of it, which are those of a trained size as a rule."""
     return next((w / h for h, w in TRAINED_SIZES if f"{w / h:.4f}" == text), float(text))
 

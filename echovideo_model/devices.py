@@ -17,18 +17,18 @@ def find_device(name: torch.device | str | None = None) -> torch.device:
     Raises InvalidRequest for one that is not here, naming those that are.
     """
     if name is None:
-        return torch.device(_present()[0])
+        return torch.device(_list_devices()[0])
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, ImportError) as error:  # what PyTorch raises, by kind of device
         raise InvalidRequest(
-            f'no device "{name}" can be used here: choose {" or ".join(_present())}'
+            f'no device "{name}" can be used here: choose {" or ".join(_list_devices())}'
         ) from error
     return device
 
 
-def _present() -> list[str]:
+def _list_devices() -> list[str]:
     """What there is to choose from, the best first."""
     count = torch.cuda.device_count()
     gpus = ["cuda"] if count == 1 else [f"cuda:{index}" for index in range(count)]

@@ -20,7 +20,7 @@ from torch import Tensor
 from .errors import FaceIndexOutOfRange, InvalidRequest, NoFaceFound, WrongModelFile
 from .face.align import FACE_SIZE, align_face
 from .face.choice import LARGEST, FaceChoice, choose_face
-from .face.detect import EMBEDDING_WIDTH, Face, cosine_similarity, no_face_found
+from .face.detect import EMBEDDING_WIDTH, Face, cosine_similarity, explain_no_face
 from .face.encoders import Detector, FaceEncoders
 from .face.person import check_mask, faces_inside, person_picture
 from .face.photo import limit_long_edge, load_photo
@@ -157,7 +157,7 @@ def find_face(
     try:
         faces = detector.detect(pixels)
     except NoFaceFound as error:
-        raise no_face_found(given.shape[1], given.shape[0]) from error
+        raise explain_no_face(given.shape[1], given.shape[0]) from error
     return ChosenFace(pixels, choose_face(faces if mask is None else faces_inside(faces, mask), choice), mask)
 
 

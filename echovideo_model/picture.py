@@ -132,7 +132,7 @@ def _fit(picture: Image.Image, width: int, height: int) -> Image.Image:
     return picture.resize(size, Image.Resampling.LANCZOS)
 
 
-def _typeset(text: str, size: int) -> tuple[_Font, str]:
+def _choose_font(text: str, size: int) -> tuple[_Font, str]:
     """A font for `text`, and the text as far as the font can write it.
 
     Pillow's own font has little but ASCII; for anything else the first of the system's fonts that is there.
@@ -148,13 +148,13 @@ def _typeset(text: str, size: int) -> tuple[_Font, str]:
 
 
 def width_of(text: str, size: int) -> float:
-    font, text = _typeset(text, size)
+    font, text = _choose_font(text, size)
     return font.getlength(text)
 
 
 def wrap(text: str, size: int, width: float, most: int) -> list[str]:
     """`text` in at most `most` lines of at most `width` pixels, cut between words; "..." if something is left."""
-    font, text = _typeset(" ".join(text.split()), size)
+    font, text = _choose_font(" ".join(text.split()), size)
     lines: list[str] = []
     while text and len(lines) < most:
         fits = bisect_right(range(len(text) + 1), width, key=lambda n: font.getlength(text[:n])) - 1
@@ -178,7 +178,7 @@ def write(
 ) -> None:
     """Lines of text below each other; the point `anchor` (shares of their width and height) of each lies `at`."""
     for number, line in enumerate(lines):
-        font, text = _typeset(line, size)
+        font, text = _choose_font(line, size)
         x = at[0] - anchor[0] * font.getlength(text)
         y = at[1] - anchor[1] * line_height(size) + number * line_height(size)
         draw.text((round(x), round(y)), text, colour, font)

@@ -80,7 +80,7 @@ def noised(x0: Tensor, noise: Tensor, a: Tensor | float) -> Tensor:
 
     x0 and noise [B, ...] in float32; a is one number, or one of each clip [B].
     """
-    a = _per_clip(a, x0)
+    a = _broadcast(a, x0)
     return a**0.5 * x0 + (1 - a) ** 0.5 * noise
 
 
@@ -89,16 +89,16 @@ def velocity(x0: Tensor, noise: Tensor, a: Tensor | float) -> Tensor:
 
     Arguments as for `noised`.
     """
-    a = _per_clip(a, x0)
+    a = _broadcast(a, x0)
     return a**0.5 * noise - (1 - a) ** 0.5 * x0
 
 
 def denoised(x: Tensor, v: Tensor, a: Tensor | float) -> Tensor:
     """x0 = sqrt(a) x - sqrt(1 - a) v: the clip that x and the predicted v speak of. Arguments as for `noised`."""
-    a = _per_clip(a, x)
+    a = _broadcast(a, x)
     return a**0.5 * x - (1 - a) ** 0.5 * v
 
 
-def _per_clip(a: Tensor | float, like: Tensor) -> Tensor | float:
+def _broadcast(a: Tensor | float, like: Tensor) -> Tensor | float:
     """One number as it is; [B] as [B, 1, ...], so that it is multiplied with all of its clip."""
     return a.view(-1, *[1] * (like.ndim - 1)).to(like) if isinstance(a, Tensor) and a.ndim else a

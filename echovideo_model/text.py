@@ -56,7 +56,7 @@ class TextEncoder:
         from transformers import T5Config, T5EncoderModel
 
         opened = open_family(weights, T5).without(_OTHER_PARTS)
-        opened = replace(opened, entries=_with_one_embedding(opened.entries))
+        opened = replace(opened, entries=_merge_embeddings(opened.entries))
         with torch.device("meta"):
             network = T5EncoderModel(T5Config(**read_t5_sizes(opened.path, opened.shapes)))
         expected = shapes_of(network)
@@ -150,7 +150,7 @@ def _default_dtype(opened: TensorFile) -> torch.dtype:
     return torch.float32 if wide else torch.bfloat16
 
 
-def _with_one_embedding(entries: Mapping[str, Entry]) -> dict[str, Entry]:
+def _merge_embeddings(entries: Mapping[str, Entry]) -> dict[str, Entry]:
     """The word embedding under its first name alone."""
     first, second = EMBEDDING
     renamed = {first if name == second else name: entry for name, entry in entries.items()}

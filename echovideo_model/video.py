@@ -65,13 +65,13 @@ def write_mp4(
         replacing(path) as temporary,
         # faststart moves the index to the front, so that browsers play before the whole file is there
         av.open(
-            str(temporary), "w", format="mp4", options={"movflags": "faststart"}, **_lenient(av)
+            str(temporary), "w", format="mp4", options={"movflags": "faststart"}, **_metadata_options(av)
         ) as container,
     ):
         container.metadata.update(_tags(metadata or {}))
         stream = _h264_stream(av, container, rate, height, width)
         for index in range(total):
-            container.mux(stream.encode(_encodable(av, frames[index], index, rate)))
+            container.mux(stream.encode(_to_yuv(av, frames[index], index, rate)))
             if on_frame is not None:
                 on_frame(index + 1, total)
         container.mux(stream.encode(None))
@@ -86,20 +86,20 @@ def iter_frames(path: str | os.PathLike[str]) -> Iterator[np.ndarray]:
     Raises InvalidRequest, at the first frame, for a file that is not a video, and later where it is damaged.
     A file that ends early without an error is logged as a warning.
     """
-    with _opened(path) as (container, stream):
+    with _open(path) as (container, stream):
         to_rgb, count = _rgb_converter(stream), 0
         for frame in container.decode(stream):
             count += 1
             yield _turn(to_rgb(frame), frame)
         if count == 0:
-            raise _unreadable(path, "no frame can be decoded")
+            raise _refuse(path, "no frame can be decoded")
         if count < stream.frames:
             logger.warning("%s: %d of %d frames could be read; is it whole?", path, count, stream.frames)
 
 
 def describe(path: str | os.PathLike[str]) -> VideoInfo:
     """Frame count, frame rate and metadata, without decoding. Raises InvalidRequest if it is not a video."""
-    with _opened(path) as (container, stream):
+    with _open(path) as (container, stream):
         rate = stream.average_rate or stream.guessed_rate or Fraction(0)
         return VideoInfo(stream.frames, float(rate), _metadata(container.metadata))
 
@@ -170,7 +170,7 @@ def _h264_stream(av: ModuleType, container: Any, rate: Fraction, height: int, wi
     return stream
 
 
-def _encodable(av: ModuleType, frame: Tensor | np.ndarray, index: int, rate: Fraction) -> Any:
+def _to_yuv(av: ModuleType, frame: Tensor | np.ndarray, index: int, rate: Fraction) -> Any:
     # Every colour argument is given: the defaults differ between versions, and none of them is BT.709.
     picture = av.VideoFrame.from_ndarray(to_uint8(frame, f"frame {index}"), format="rgb24").reformat(
         format="yuv420p",
@@ -200,31 +200,31 @@ def _metadata(tags: Mapping[str, str]) -> dict[str, str]:
     return {key: str(value) for key, value in ours.items()} if isinstance(ours, dict) else dict(tags)
 
 
-def _lenient(av: Any) -> dict[str, str]:
+def _metadata_options(av: Any) -> dict[str, str]:
     """What keeps PyAV from failing on metadata that are no UTF-8. Since its release 19 it does not, and the option
     is gone."""
     return {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[InputContainer, VideoStream]]:
+def _open(path: str | os.PathLike[str]) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The open container and its first video stream; what cannot be opened or decoded is InvalidRequest."""
     av = _import_av()
     try:
-        with av.open(os.fspath(path), **_lenient(av)) as container:
+        with av.open(os.fspath(path), **_metadata_options(av)) as container:
             kind = container.format.name  # FFmpeg takes a text for a terminal's picture, a photo for a video
             if not container.streams.video or kind in ("tty", "image2") or kind.endswith("_pipe"):
-                raise _unreadable(path, f"the file is of the kind {kind}")
+                raise _refuse(path, f"the file is of the kind {kind}")
             stream = container.streams.video[0]
             if stream.codec_context is None or stream.codec_context.format is None:
-                raise _unreadable(path, "its pictures are damaged or of an unknown format")
+                raise _refuse(path, "its pictures are damaged or of an unknown format")
             stream.thread_type = "AUTO"
             yield container, stream
     except av.error.FFmpegError as error:
-        raise _unreadable(path, error.strerror.lower()) from error
+        raise _refuse(path, error.strerror.lower()) from error
 
 
-def _unreadable(path: str | os.PathLike[str], reason: str) -> InvalidRequest:
+def _refuse(path: str | os.PathLike[str], reason: str) -> InvalidRequest:
     return InvalidRequest(f'cannot read "{os.fspath(path)}" as a video: {reason}; give a whole video file')
 
 

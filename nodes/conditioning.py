@@ -34,7 +34,7 @@ def side_input(name: str, default: int, tooltip: str) -> io.Int.Input:
     return io.Int.Input(name, default=default, min=MIN_SIDE, max=MAX_SIDE, step=SIDE_STEP, tooltip=tooltip)
 
 
-def nearest_length(frames: float) -> int:
+def round_length(frames: float) -> int:
     """The nearest number of frames that the VAE can make: 4n + 1."""
     return FRAME_STEP * max(0, round((frames - 1) / FRAME_STEP)) + 1
 
@@ -140,7 +140,7 @@ class EchoVideoConditioning(io.ComfyNode):
         strengths = Strengths(id_strength, face_strength, face_latent_strength)
         both = condition(positive, negative, identity, face_latent, strengths, start_percent, end_percent)
         device = comfy.model_management.intermediate_device()
-        shape = latent_shape(nearest_length(length), height, width, batch_size)
+        shape = latent_shape(round_length(length), height, width, batch_size)
         return io.NodeOutput(*both, {"samples": torch.zeros(shape, device=device)})
 
 
@@ -195,5 +195,5 @@ class EchoVideoVideoSize(io.ComfyNode):
     ) -> io.NodeOutput:
         width, height = SIZES.get(size, (round_down(free_width), round_down(free_height)))
         wanted = frames if measure == "frames" else seconds * FPS
-        length = nearest_length(wanted)
+        length = round_length(wanted)
         return io.NodeOutput(width, height, length, FPS, length / FPS)

@@ -234,5 +234,5 @@ def test_what_cannot_be_scored_is_one_sentence_and_leaves_nothing(
 
 
 def test_the_command_lists_frames_in_ranges() -> None:
-    assert command._ranges([0]) == "0"
-    assert command._ranges([1, 2, 3, 7, 9, 10]) == "1-3, 7, 9-10"
+    assert command._format_ranges([0]) == "0"
+    assert command._format_ranges([1, 2, 3, 7, 9, 10]) == "1-3, 7, 9-10"

@@ -82,7 +82,7 @@ def add_face_choice(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def face_choice(args: argparse.Namespace) -> FaceChoice:
+def parse_face_choice(args: argparse.Namespace) -> FaceChoice:
     """What was chosen; LARGEST if nothing was."""
     from ..face.choice import FaceChoice
 

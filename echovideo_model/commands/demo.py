@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     check_outputs([*target.paths, person])
     say(f"{NOISE}. What this shows is that every part works.")
     photo = load_photo(PORTRAITS[0])
-    with Bars() as bars, _as_befits_tiny_networks():
+    with Bars() as bars, _spare_tiny_networks():
         pipeline = Pipeline(build(cache_folder() / "tiny"), device="cpu", on_progress=bars)
         identity = pipeline.identify(photo)
         identity.save(person)
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _as_befits_tiny_networks() -> Iterator[None]:
+def _spare_tiny_networks() -> Iterator[None]:
     """On one thread, because several gain nothing on such small work and on a busy machine wait for each other; and
     without the warning that the released model was trained on other sizes, because nothing was trained here."""
     import torch

@@ -20,12 +20,12 @@ from .arguments import (
     add_json,
     add_models,
     check_outputs,
-    face_choice,
     match_files,
     models_folder,
     parse_dtype,
+    parse_face_choice,
 )
-from .output import Target, facts, write
+from .output import Target, list_facts, write
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,7 +79,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--size",
-        type=_size,
+        type=_parse_size,
         default=(Request.width, Request.height),
         metavar="WxH",
         help=f"pixels, multiples of {SIDE_STEP} (default: {Request.width}x{Request.height}; trained: {trained})",
@@ -149,7 +149,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-def _size(text: str) -> tuple[int, int]:
+def _parse_size(text: str) -> tuple[int, int]:
     try:
         width, height = (int(part) for part in text.lower().split("x"))
     except ValueError:
@@ -163,7 +163,7 @@ def run(args: argparse.Namespace) -> int:
     from ..video import frame_rate
 
     args.photos = match_files(args.photos)
-    requests = [_request(args, prompt) for prompt in args.prompt]
+    requests = [_make_request(args, prompt) for prompt in args.prompt]
     frame_rate(args.fps)
     with _choose_targets(args, len(requests)) as targets, Bars() as bars:
         check_outputs(_paths(targets), args.photos)
@@ -174,7 +174,7 @@ def run(args: argparse.Namespace) -> int:
         made = []
         for result, target in zip(pipeline.generate_all(identity, requests), targets, strict=True):
             write(result, identity, photo, args.photos[0], target, args.fps, bars)
-            made.append(facts(result, target, args.fps))
+            made.append(list_facts(result, target, args.fps))
             if not args.json:
                 say("\n".join(map(str, target.paths)))
     if args.json:
@@ -182,7 +182,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _request(args: argparse.Namespace, prompt: str) -> Request:
+def _make_request(args: argparse.Namespace, prompt: str) -> Request:
     width, height = args.size
     return Request(
         prompt=prompt,
@@ -236,12 +236,12 @@ def _identify_person(args: argparse.Namespace, pipeline: Pipeline) -> tuple[Iden
     pipeline.check(faces=not identities)
     if not identities:
         photos = [load_photo(path) for path in args.photos]
-        return pipeline.identify(photos, face_choice(args)), photos[0]
+        return pipeline.identify(photos, parse_face_choice(args)), photos[0]
     if len(args.photos) > 1:
         raise InvalidRequest(
             f"{identities[0]} is an identity, which stands alone: give it by itself, or photos alone"
         )
-    if face_choice(args) != LARGEST:
+    if parse_face_choice(args) != LARGEST:
         raise InvalidRequest(
             f"{identities[0]} is an identity, in which there is no face to choose: leave out --face-... and --padding"
         )

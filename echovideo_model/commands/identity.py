@@ -14,9 +14,9 @@ from .arguments import (
     add_json,
     add_models,
     check_outputs,
-    face_choice,
     match_files,
     models_folder,
+    parse_face_choice,
 )
 
 
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         check_picture_path(args.face_picture)
     photos = [load_photo(path) for path in args.photos]
     with Bars() as bars:
-        identity = Pipeline(models_folder(args), on_progress=bars).identify(photos, face_choice(args))
+        identity = Pipeline(models_folder(args), on_progress=bars).identify(photos, parse_face_choice(args))
     identity.save(args.output)
     if args.face_picture:
         save_picture(Image.fromarray(identity.face_picture), args.face_picture)

@@ -36,11 +36,11 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         say_json(asdict(found) | {"complete": found.complete})
     else:
-        say("\n".join(_lines(found)))
+        say("\n".join(_format_lines(found)))
     return 0
 
 
-def _lines(found: Inspection) -> list[str]:
+def _format_lines(found: Inspection) -> list[str]:
     rows = [
         ("family", found.family),
         ("parameters", f"{found.parameters:,} in {found.bytes:,} bytes"),

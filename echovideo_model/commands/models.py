@@ -68,17 +68,17 @@ def _list(folder: Path, args: argparse.Namespace) -> int:
     states = {check.file: "there" if check.status == "unchecked" else check.status for check in checks}
     if args.json:
         say_json(
-            {"folder": str(folder), "files": [_facts(file) | {"state": states[file]} for file in states]}
+            {"folder": str(folder), "files": [_list_facts(file) | {"state": states[file]} for file in states]}
         )
         return 0
     say(f"Models folder: {folder}")
     for group, about in released.GROUPS.items():
         files = [file for file in states if file.group == group]
-        say(f"\n{group}: {about}, {_total(files)}")
+        say(f"\n{group}: {about}, {_sum_sizes(files)}")
         for file in files:
-            say(f"  {states[file]:<10}  {_amount(file.size):>9}  {file.path}")
+            say(f"  {states[file]:<10}  {_format_size(file.size):>9}  {file.path}")
         for repository, licence in dict.fromkeys((file.repository, file.licence) for file in files):
-            say(f"  from {repository}; {_named(licence)}")
+            say(f"  from {repository}; {_describe_licence(licence)}")
     say(f"\nThe groups {' and '.join(released.OPTIONAL)} are downloaded only when --only names them.")
     return 0
 
@@ -88,7 +88,9 @@ def _verify(folder: Path, args: argparse.Namespace) -> int:
     counts = Counter(check.status for check in checks)
     right = counts["ok"] + counts["unchecked"] == len(checks)
     if args.json:
-        found = [_facts(check.file) | {"status": check.status, "detail": check.detail} for check in checks]
+        found = [
+            _list_facts(check.file) | {"status": check.status, "detail": check.detail} for check in checks
+        ]
         say_json({"folder": str(folder), "right": right, "files": found})
     else:
         say(f"Models folder: {folder}")
@@ -156,7 +158,7 @@ def _get(
     try:
         offers = download.plan(folder, files, endpoint=args.endpoint)
         if offers:
-            size = _total([replace(offer.file, size=offer.size) for offer in offers])
+            size = _sum_sizes([replace(offer.file, size=offer.size) for offer in offers])
             say(f"{len(offers)} of {len(files)} files are to be fetched into {folder}, {size}")
             download.fetch(folder, offers)
     except KeyboardInterrupt as error:
@@ -168,7 +170,7 @@ def _ask_for_consent(files: Iterable[ModelFile]) -> None:
     licences = dict.fromkeys(file.licence for file in files if file.licence.forbids_commercial_use)
     if not licences:
         return
-    named = [_named(licence) for licence in licences]
+    named = [_describe_licence(licence) for licence in licences]
     if not sys.stdin.isatty():
         raise InvalidRequest(
             f"licences that forbid commercial use need your consent, give it with --accept-licenses: {'; '.join(named)}"
@@ -178,7 +180,7 @@ def _ask_for_consent(files: Iterable[ModelFile]) -> None:
         raise Cancelled("the licences were not accepted; nothing was downloaded")
 
 
-def _facts(file: ModelFile) -> dict[str, Any]:
+def _list_facts(file: ModelFile) -> dict[str, Any]:
     """A row of the table for JSON."""
     return {
         "group": file.group,
@@ -194,19 +196,19 @@ def _facts(file: ModelFile) -> dict[str, Any]:
     }
 
 
-def _named(licence: Licence) -> str:
+def _describe_licence(licence: Licence) -> str:
     return f"{licence.name}: {licence.url}"
 
 
-def _total(files: Sequence[ModelFile]) -> str:
+def _sum_sizes(files: Sequence[ModelFile]) -> str:
     known = [file.size for file in files if file.size is not None]
     if not known:
         return "sizes unknown"
     unknown = len(files) - len(known)
-    return _amount(sum(known)) + (f" and {unknown} of unknown size" if unknown else "")
+    return _format_size(sum(known)) + (f" and {unknown} of unknown size" if unknown else "")
 
 
-def _amount(size: int | None) -> str:
+def _format_size(size: int | None) -> str:
     """A number of bytes in the decimal units that the Hub shows."""
     if size is None:
         return "unknown"

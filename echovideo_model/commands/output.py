@@ -59,7 +59,7 @@ def write(
         save_picture(sheet, target.sheet)
 
 
-def facts(result: Result, target: Target, fps: float) -> dict[str, Any]:
+def list_facts(result: Result, target: Target, fps: float) -> dict[str, Any]:
     """What a program wants to know of a finished video."""
     return {
         "video": str(target.video),

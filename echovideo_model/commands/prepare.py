@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from ..pipeline import Pipeline
     from ..training.prepare import LENGTHS, Encoder, prepare
 
-    sizes = [_size(text) for text in args.size] if args.size else TRAINED_SIZES
+    sizes = [_parse_size(text) for text in args.size] if args.size else TRAINED_SIZES
     if not args.clips.is_dir():
         raise InvalidRequest(f"there is no folder {args.clips}: name the one that holds the clips")
     with Bars() as bars:
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _size(text: str) -> tuple[int, int]:
+def _parse_size(text: str) -> tuple[int, int]:
     """HEIGHT, WIDTH of WIDTHxHEIGHT."""
     try:
         width, height = (int(part) for part in text.lower().split("x"))

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         check_picture_path(args.plot)
     info = describe(args.video)
     detector = FaceDetector(models_folder(args))
-    reference = _embedding(args.reference, detector)
+    reference = _read_embedding(args.reference, detector)
     frames = tqdm(iter_frames(args.video), "score", info.frames or None, unit="frame", disable=None)
     scores = score(frames, reference, detector)
     if args.plot:
@@ -65,11 +65,11 @@ def run(args: argparse.Namespace) -> int:
         return 0
     say(f"{args.video}, {len(scores.per_frame)} frames, compared with {args.reference}: {scores}")
     if scores.frames_without_face and scores.mean is not None:
-        say(f"frames without a face: {_ranges(scores.frames_without_face)}")
+        say(f"frames without a face: {_format_ranges(scores.frames_without_face)}")
     return 0
 
 
-def _embedding(reference: Path, detector: FaceDetector) -> np.ndarray:
+def _read_embedding(reference: Path, detector: FaceDetector) -> np.ndarray:
     """ArcFace, [512] float32: read from an identity, or of the largest face of a photo."""
     from ..face.encoders import require_same_set
     from ..identity import Identity, find_faces
@@ -81,7 +81,7 @@ def _embedding(reference: Path, detector: FaceDetector) -> np.ndarray:
     return find_faces([reference], detector)[0].face.embedding
 
 
-def _ranges(numbers: Sequence[int]) -> str:
+def _format_ranges(numbers: Sequence[int]) -> str:
     """1, 2, 3, 7 -> "1-3, 7"."""
     runs: list[list[int]] = []
     for number in numbers:

@@ -18,7 +18,7 @@ from ..errors import ModelFileMissing, NoFaceFound, WrongModelFile
 from ..facts import ENCODERS_KEY
 from ..weights.headers import recognise
 from . import DOWNLOAD, import_optional
-from .views import View, overlap, padded, square_around, turned, whole
+from .views import View, crop_around, overlap, pad, take_whole, turn
 
 # antelopev2's, which EchoVideo was trained with
 DETECTOR, RECOGNISER = "scrfd_10g_bnkps.onnx", "glintr100.onnx"
@@ -142,22 +142,22 @@ class FaceDetector:
         Raises NoFaceFound with the photo's size and what was tried.
         """
         faces = [
-            face if face.confidence >= CLEAR else self._upright(photo, face)
-            for face in self._search(whole(photo))
+            face if face.confidence >= CLEAR else self._turn_upright(photo, face)
+            for face in self._search(take_whole(photo))
         ]
         if not faces:
             faces = self._search_harder(photo)
         if not faces:
-            raise no_face_found(photo.shape[1], photo.shape[0])
-        return self._largest_first(photo, faces)
+            raise explain_no_face(photo.shape[1], photo.shape[0])
+        return self._sort_by_size(photo, faces)
 
     def detect_at(self, photo: np.ndarray, size: int) -> list[Face]:
         """The faces of `photo` as `detect` gives them, found at one detector size alone; empty if there is none."""
-        return self._largest_first(photo, self._look(whole(photo), size))
+        return self._sort_by_size(photo, self._look(take_whole(photo), size))
 
-    def _largest_first(self, photo: np.ndarray, faces: list[_Seen]) -> list[Face]:
+    def _sort_by_size(self, photo: np.ndarray, faces: list[_Seen]) -> list[Face]:
         faces.sort(key=lambda face: face.area, reverse=True)
-        return [_FoundFace(face, partial(self._embedding, photo, face.landmarks)) for face in faces]
+        return [_FoundFace(face, partial(self._embed, photo, face.landmarks)) for face in faces]
 
     def _search(self, view: View, degrees: int = 0) -> list[_Seen]:
         """What all DETECTOR_SIZES see, each face once.
@@ -174,20 +174,22 @@ class FaceDetector:
     def _search_harder(self, photo: np.ndarray) -> list[_Seen]:
         """The faces of the first other view of the photo that shows any."""
         for share in PADDINGS:
-            if faces := self._look(padded(photo, share), DETECTOR_SIZES[0]):
+            if faces := self._look(pad(photo, share), DETECTOR_SIZES[0]):
                 return faces
         for degrees in TURNS:
-            looks = [self._look(turned(whole(photo), degrees), size, degrees) for size in DETECTOR_SIZES[:2]]
+            looks = [
+                self._look(turn(take_whole(photo), degrees), size, degrees) for size in DETECTOR_SIZES[:2]
+            ]
             if faces := [
                 face for face in _merge(looks) if face.confidence >= CLEAR
             ]:  # or a cup of coffee is one
                 return faces
         return []
 
-    def _upright(self, photo: np.ndarray, face: _Seen) -> _Seen:
+    def _turn_upright(self, photo: np.ndarray, face: _Seen) -> _Seen:
         """`face`, or itself as it is seen when the photo around it is turned, if that is clearly better."""
-        around = square_around(photo, face.box)
-        seen = chain(*(self._look(turned(around, degrees), DETECTOR_SIZES[1], degrees) for degrees in TURNS))
+        around = crop_around(photo, face.box)
+        seen = chain(*(self._look(turn(around, degrees), DETECTOR_SIZES[1], degrees) for degrees in TURNS))
         best = max(filter(face.is_same, seen), key=lambda one: one.confidence, default=face)
         return best if best.confidence >= face.confidence + CLEARLY_BETTER else face
 
@@ -200,23 +202,23 @@ class FaceDetector:
                 bgr, input_size=(size, size)
             )  # [n, 5] with scores, [n, 5, 2]
         if landmarks is None and len(boxes):
-            raise self._not_antelopev2()
+            raise self._refuse_models()
         return [
             _Seen(view.box(box[:4]), view.points(points), float(box[4]), degrees)
             for box, points in zip(boxes, landmarks if len(boxes) else (), strict=True)
         ]
 
-    def _embedding(self, photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    def _embed(self, photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         """ArcFace's, float32 [512]: of the face aligned by its landmarks, black beyond the photo."""
         found = import_optional("insightface.app.common").Face(kps=landmarks)
         with insightface_running(self.folder):
             embedding = self._recogniser.get(np.ascontiguousarray(photo[..., ::-1]), found)
         embedding = np.asarray(embedding, np.float32).reshape(-1)
         if embedding.size != EMBEDDING_WIDTH or not np.isfinite(embedding).all():
-            raise self._not_antelopev2()
+            raise self._refuse_models()
         return embedding
 
-    def _not_antelopev2(self) -> WrongModelFile:
+    def _refuse_models(self) -> WrongModelFile:
         return WrongModelFile(
             f"{self.folder} does not hold antelopev2: it gives no landmarks, or an embedding that is not "
             f"{EMBEDDING_WIDTH} finite numbers; {DOWNLOAD}"
@@ -236,7 +238,7 @@ def _merge(looks: Sequence[Sequence[_Seen]]) -> list[_Seen]:
     return faces
 
 
-def no_face_found(width: int, height: int) -> NoFaceFound:
+def explain_no_face(width: int, height: int) -> NoFaceFound:
     """The error for a photo of this size, in pixels."""
     return NoFaceFound(
         f"no face found in the photo of {width} x {height} pixels, tried at detector sizes "

@@ -79,10 +79,12 @@ def read_picture(
         try:
             return _decode_pixels(source, head, name, formats, max_pixels)
         except DAMAGE as error:
-            for mended in _mended(source, name, formats, max_pixels):
+            for mended in _mend(source, name, formats, max_pixels):
                 return mended
             if isinstance(error, Image.UnidentifiedImageError):
-                raise NotAPicture(f"{name} is not an image that can be read: {_known_as(head)}") from error
+                raise NotAPicture(
+                    f"{name} is not an image that can be read: {_explain_format(head)}"
+                ) from error
             raise InvalidRequest(f"{name} is damaged or truncated ({_first_line(error)})") from error
     except FileNotFoundError as error:
         raise InvalidRequest(f"there is no photo at {name}: check the path") from error
@@ -97,7 +99,7 @@ def read_picture(
 def _decode_pixels(
     source: Path | bytes, head: bytes, name: str, formats: list[str] | None, most: int
 ) -> Image.Image:
-    with _opened(source, head, name, formats) as picture:
+    with _open(source, head, name, formats) as picture:
         check_size(picture.width, picture.height, name, most)
         try:
             picture.load()
@@ -117,7 +119,7 @@ def _decode_pixels(
         return picture
 
 
-def _opened(source: Path | bytes, head: bytes, name: str, formats: list[str] | None) -> Image.Image:
+def _open(source: Path | bytes, head: bytes, name: str, formats: list[str] | None) -> Image.Image:
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
     if head[4:8] != b"ftyp" or head[8:12] not in _HEIF or b"avif" in head[16:]:
         return Image.open(stream, formats=formats)
@@ -130,7 +132,7 @@ def _opened(source: Path | bytes, head: bytes, name: str, formats: list[str] | N
     return HeifImageFile(stream)
 
 
-def _mended(source: Path | bytes, name: str, formats: list[str] | None, most: int) -> Iterator[Image.Image]:
+def _mend(source: Path | bytes, name: str, formats: list[str] | None, most: int) -> Iterator[Image.Image]:
     """The picture, if it can be read once its file's broken parts are left out."""
     data = _read(source, _MAX_MENDED)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -173,7 +175,7 @@ def _is_raw(picture: Image.Image, head: bytes) -> bool:
     return _DNG_VERSION in tags or (reduced and _SUB_IFDS in tags) or head[8:10] == b"CR"
 
 
-def _known_as(head: bytes) -> str:
+def _explain_format(head: bytes) -> str:
     if any(head[at:].startswith(mark) for mark, at in _RAW.items()):
         return f"it is a camera's raw file: {_EXPORT}"
     if head[4:12] == b"ftypavif" or b"avif" in head[16:]:

@@ -35,13 +35,13 @@ def load_photo(source: str | Path | Image.Image | np.ndarray) -> np.ndarray:
     longer side is at most LONGEST_SIDE) and MAX_PIXELS; sizes are checked before any pixel is decoded.
     """
     if isinstance(source, np.ndarray):
-        return _checked_array(source)
+        return _check_array(source)
     if not isinstance(source, Image.Image):
         return decode_photo(Path(source), str(source))
     check_size(source.width, source.height, "the picture")
     try:
         source.load()
-        return _upright(source, "the picture")
+        return _turn_by_exif(source, "the picture")
     except DAMAGE as error:
         raise InvalidRequest(f"the picture is damaged or truncated ({error})") from error
 
@@ -50,10 +50,10 @@ def decode_photo(
     source: Path | bytes, name: str, formats: list[str] | None = None, max_pixels: int = MAX_PIXELS
 ) -> np.ndarray:
     """`load_photo` of a file or its bytes, called `name` in messages; `formats` are Pillow's names, all by default."""
-    return _upright(read_picture(source, name, formats, max_pixels), name)
+    return _turn_by_exif(read_picture(source, name, formats, max_pixels), name)
 
 
-def _upright(picture: Image.Image, name: str) -> np.ndarray:
+def _turn_by_exif(picture: Image.Image, name: str) -> np.ndarray:
     """Turned by its orientation, which is all that is read of its EXIF, and in sRGB."""
     try:
         turn = _UPRIGHT.get(picture.getexif().get(_ORIENTATION, 1))
@@ -76,7 +76,7 @@ def limit_long_edge(photo: np.ndarray, longest: int = LONGEST_SIDE) -> np.ndarra
     return cv2.resize(photo, size, interpolation=cv2.INTER_LANCZOS4)
 
 
-def _checked_array(photo: np.ndarray) -> np.ndarray:
+def _check_array(photo: np.ndarray) -> np.ndarray:
     if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
         raise InvalidRequest(f"a photo is uint8 [height, width, 3], not {photo.dtype} {list(photo.shape)}")
     check_size(photo.shape[1], photo.shape[0], "the photo")

@@ -24,18 +24,18 @@ class View:
         return np.concatenate([corners.min(0), corners.max(0)])
 
 
-def whole(photo: np.ndarray) -> View:
+def take_whole(photo: np.ndarray) -> View:
     return View(photo, np.eye(2, 3))
 
 
-def padded(photo: np.ndarray, share: float) -> View:
+def pad(photo: np.ndarray, share: float) -> View:
     """The photo with black on every side, `share` of its height and width."""
     rows, columns = round(photo.shape[0] * share), round(photo.shape[1] * share)
     pixels = np.pad(photo, ((rows, rows), (columns, columns), (0, 0)))
     return View(pixels, np.array([[1, 0, -columns], [0, 1, -rows]], np.float64))
 
 
-def square_around(photo: np.ndarray, box: np.ndarray) -> View:
+def crop_around(photo: np.ndarray, box: np.ndarray) -> View:
     """The square twice as wide as `box` around its centre, black beyond the photo."""
     half = max(1, round(float(max(box[2] - box[0], box[3] - box[1]))))
     height, width = photo.shape[:2]
@@ -48,7 +48,7 @@ def square_around(photo: np.ndarray, box: np.ndarray) -> View:
     return View(pixels, np.array([[1, 0, left], [0, 1, top]], np.float64))
 
 
-def turned(view: View, degrees: int) -> View:
+def turn(view: View, degrees: int) -> View:
     """The view turned counter-clockwise by 90, 180 or 270 degrees."""
     height, width = view.pixels.shape[:2]
     unturn = {  # x, y of the turned picture to x, y of this one

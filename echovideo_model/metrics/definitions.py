@@ -74,12 +74,12 @@ def _dynamic_degree(clip: Clip) -> Measured:
 def _per_frame(judge: str, stage: str) -> Callable[[Clip], Measured]:
     def measure(clip: Clip) -> Measured:
         scores = clip.judges.get(judge).score(clip.frames, clip.report_on(stage, "frames"))
-        return _mean_of(clip, scores)
+        return _average_frames(clip, scores)
 
     return measure
 
 
-def _mean_of(clip: Clip, scores: Sequence[float]) -> Measured:
+def _average_frames(clip: Clip, scores: Sequence[float]) -> Measured:
     """A curve of every frame, or of every frame but the first."""
     return Measured(
         fmean(scores), "", tuple(scores), tuple(range(len(clip.frames) - len(scores), len(clip.frames)))
@@ -87,7 +87,7 @@ def _mean_of(clip: Clip, scores: Sequence[float]) -> Measured:
 
 
 def _flicker(clip: Clip) -> Measured:
-    return _mean_of(clip, measure_flicker(clip.frames))
+    return _average_frames(clip, measure_flicker(clip.frames))
 
 
 def _face_distance(clip: Clip) -> Measured:

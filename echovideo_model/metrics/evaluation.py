@@ -124,7 +124,7 @@ def measure_fid(
         inception = judges.get("fid_inception")
         total = len(ours) + len(others)
         features = [
-            torch.stack([inception(frame) for frame in _pictures_of(paths, start, total, on_progress)])
+            torch.stack([inception(frame) for frame in _list_pictures(paths, start, total, on_progress)])
             for paths, start in ((ours, 0), (others, len(ours)))
         ]
         value = frechet_distance(*features)
@@ -137,7 +137,7 @@ def measure_fid(
     return measured
 
 
-def _pictures_of(
+def _list_pictures(
     paths: Sequence[Path], start: int, total: int, on_progress: OnProgress
 ) -> Iterator[np.ndarray]:
     """16 frames of each video, and each picture."""

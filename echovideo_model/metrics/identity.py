@@ -90,7 +90,7 @@ def score(
     1024). The largest face is the one meant: choosing the most similar would hide that the lead was recast.
     Raises InvalidRequest for a reference without a direction and for frames with NaN.
     """
-    embedding = _somebody(reference)
+    embedding = _require_somebody(reference)
     return Scores(
         tuple(
             _similarity(limit_long_edge(to_uint8(frame, f"frame {index}")), embedding, detector)
@@ -99,7 +99,7 @@ def score(
     )
 
 
-def _somebody(reference: Tensor | np.ndarray) -> np.ndarray:
+def _require_somebody(reference: Tensor | np.ndarray) -> np.ndarray:
     """float64 [512]. Raises InvalidRequest for an embedding without a direction, such as nobody's."""
     embedding = np.asarray(reference, np.float64).ravel()
     if not np.isfinite(embedding).all() or not embedding.any():
@@ -185,7 +185,7 @@ def face_sim(
     `sightings` are those of frames.spread(n), 16 of n frames. The mean is the video's; the script counts a video
     without any face as 0. Raises InvalidRequest for a reference without a direction.
     """
-    person = _somebody(reference)
+    person = _require_somebody(reference)
     return Scores(
         tuple(
             None if seen is None else max(0.0, cosine_similarity(embed(seen), person)) for seen in sightings

@@ -84,7 +84,7 @@ def from_transformers(kind: str, folder: Path, **options: Any) -> Any:
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
         raise ModelFileMissing(f"model.safetensors is not in {folder}: {DOWNLOAD}")
     try:
-        with _quiet(transformers):
+        with _silence(transformers):
             network, report = getattr(transformers, kind).from_pretrained(
                 folder, local_files_only=True, output_loading_info=True, **options
             )
@@ -99,7 +99,7 @@ def from_transformers(kind: str, folder: Path, **options: Any) -> Any:
 
 
 @contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
+def _silence(transformers: Any) -> Iterator[None]:
     """No bar for every file and no report of what was not needed: what is wrong is raised."""
     logging = transformers.utils.logging
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()

@@ -61,8 +61,8 @@ def measure_motion(
         )
     pairs = []
     for number in range(len(chosen) - 1):
-        one, other = (_padded(as_tensor([chosen[index]])) for index in (number, number + 1))
-        pairs.append(_fastest(flow(one, other)))
+        one, other = (_pad(as_tensor([chosen[index]])) for index in (number, number + 1))
+        pairs.append(_measure_fastest(flow(one, other)))
         if on_pair is not None:
             on_pair(number + 1, len(chosen) - 1)
     return Motion(interval, tuple(pairs), threshold(height, width), max(1, round(4 * len(chosen) / 16)))
@@ -73,14 +73,14 @@ def threshold(height: int, width: int) -> float:
     return 6 * min(height, width) / 256
 
 
-def _padded(picture: Tensor) -> Tensor:
+def _pad(picture: Tensor) -> Tensor:
     """[1, 3, H, W] with its edges repeated on both sides until H and W are multiples of 8."""
     rows, columns = (-length % 8 for length in picture.shape[-2:])
     sides = columns // 2, columns - columns // 2, rows // 2, rows - rows // 2
     return F.pad(picture, sides, mode="replicate")
 
 
-def _fastest(flow: Tensor) -> float:
+def _measure_fastest(flow: Tensor) -> float:
     """The mean length of the largest 5 % of flow vectors [1, 2, H, W]; the padding's count, as in VBench."""
     lengths = flow[0].float().square().sum(0).sqrt().flatten()  # [H W]
     return float(lengths.topk(int(len(lengths) * FASTEST_SHARE)).values.mean())

@@ -91,13 +91,13 @@ def _count_block(
     tokens = torch.empty(micro, count, sizes.width, dtype=dtype, device="meta", requires_grad=True)
     time = torch.empty(micro, sizes.time_width, dtype=dtype, device="meta")
     rotary = rotary_table(*grid, sizes.head_width).to("meta")
-    with _counting(network) as kept:
+    with _count_kept(network) as kept:
         network.transformer_blocks[0](tokens * 1, n_text, time, rotary, _Attention.apply)
     return tokens.nbytes, sum(kept.values())
 
 
 @contextmanager
-def _counting(network: EchoVideoTransformer) -> Iterator[dict[int, int]]:
+def _count_kept(network: EchoVideoTransformer) -> Iterator[dict[int, int]]:
     """{storage: bytes} of all tensors that autograd keeps in the block, each storage once, parameters left out."""
     own = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
     kept: dict[int, int] = {}

@@ -233,12 +233,12 @@ def _build(kind: type[Table], content: Any, where: str, folder: Path) -> Table:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1, 0.5)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-            raise InvalidRequest(f"{_dotted(where, name)} is not known: {hint}")
+            raise InvalidRequest(f"{_join(where, name)} is not known: {hint}")
     for name, entry in known.items():
         if name not in content and entry.default is MISSING and entry.default_factory is MISSING:
-            raise InvalidRequest(f"{_dotted(where, name)} is missing")
+            raise InvalidRequest(f"{_join(where, name)} is missing")
     values = {
-        name: _convert(hints[name], value, _dotted(where, name), folder) for name, value in content.items()
+        name: _convert(hints[name], value, _join(where, name), folder) for name, value in content.items()
     }
     return kind(**values)
 
@@ -281,7 +281,7 @@ def _default_list(kinds: tuple[Any, ...]) -> str:
     return '["to_q", "to_v"]' if kinds[0] is str else "[0.9, 0.99]"
 
 
-def _dotted(where: str, name: str) -> str:
+def _join(where: str, name: str) -> str:
     return f"{where}.{name}" if where else name
 
 

@@ -105,12 +105,12 @@ def trim_stats(folder: Path, step: int) -> None:
     """Takes away the lines after `step`: steps that were taken, lost, and will be taken again."""
     path = folder / STATS
     if path.is_file():
-        kept = [line for line in path.read_text("utf-8").splitlines() if _step_of(line) <= step]
+        kept = [line for line in path.read_text("utf-8").splitlines() if _read_step(line) <= step]
         with replacing(path) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in kept), "utf-8")
 
 
-def _step_of(line: str) -> float:
+def _read_step(line: str) -> float:
     try:
         return json.loads(line)["step"]
     except (ValueError, LookupError, TypeError):  # the process was killed in the middle of the line

@@ -216,7 +216,7 @@ class CogVideoXVAE(nn.Module):
                 f"A clip of {frames} frames at {width} x {height} cannot be encoded: "
                 f"use 4n + 1 frames, and a width and height that are multiples of {self.sizes.shrink}."
             )
-        moments = _through(self.encoder, pixels, PIXEL_FRAMES_PER_CHUNK, on_chunk)
+        moments = _run(self.encoder, pixels, PIXEL_FRAMES_PER_CHUNK, on_chunk)
         mean, log_variance = moments.chunk(2, dim=1)
         return mean, log_variance.clamp(-30, 20)
 
@@ -226,17 +226,19 @@ class CogVideoXVAE(nn.Module):
         Computes in the dtype of `latents`. `on_chunk(done, total)` is called after each chunk and may raise
         to stop.
         """
-        return _through(self.decoder, latents, LATENT_FRAMES_PER_CHUNK, on_chunk)
+        return _run(self.decoder, latents, LATENT_FRAMES_PER_CHUNK, on_chunk)
 
 
-def _through(network: nn.Module, clips: Tensor, size: int, on_chunk: OnChunk | None) -> Tensor:
+def _run(network: nn.Module, clips: Tensor, size: int, on_chunk: OnChunk | None) -> Tensor:
     """clips [B, C, T, H, W] through the encoder or decoder: frame by frame, or in whole chunks for a gradient."""
     learns = clips.requires_grad or any(parameter.requires_grad for parameter in network.parameters())
-    walk = _through_whole_chunks if learns and torch.is_grad_enabled() else _through_frames
-    return walk(network, clips, list(_chunks(clips.shape[2], size)), on_chunk or (lambda done, total: None))
+    walk = _run_whole_chunks if learns and torch.is_grad_enabled() else _run_frames
+    return walk(
+        network, clips, list(_cut_chunks(clips.shape[2], size)), on_chunk or (lambda done, total: None)
+    )
 
 
-def _through_whole_chunks(network: nn.Module, clips: Tensor, cuts: Cuts, on_chunk: OnChunk) -> Tensor:
+def _run_whole_chunks(network: nn.Module, clips: Tensor, cuts: Cuts, on_chunk: OnChunk) -> Tensor:
     """All clips together, chunk by chunk, in a way that gradients can go back."""
     results, history = [], History()
     for done, (start, stop) in enumerate(cuts, 1):
@@ -245,7 +247,7 @@ def _through_whole_chunks(network: nn.Module, clips: Tensor, cuts: Cuts, on_chun
     return torch.cat(results, 2)
 
 
-def _through_frames(network: nn.Module, clips: Tensor, cuts: Cuts, on_chunk: OnChunk) -> Tensor:
+def _run_frames(network: nn.Module, clips: Tensor, cuts: Cuts, on_chunk: OnChunk) -> Tensor:
     """Clip by clip, chunk by chunk, frame by frame: the fewest multiplications, the least memory."""
     done, results = 0, []
     for clip in rearrange(clips, "b c t h w -> b t h w c"):
@@ -261,7 +263,7 @@ def _through_frames(network: nn.Module, clips: Tensor, cuts: Cuts, on_chunk: OnC
     return torch.stack(results).contiguous()
 
 
-def _chunks(frames: int, size: int) -> Iterator[tuple[int, int]]:
+def _cut_chunks(frames: int, size: int) -> Iterator[tuple[int, int]]:
     """(start, stop) of each chunk of `size` frames; the first one takes the remainder as well."""
     stop = min(size + frames % size, frames)
     yield 0, stop

@@ -62,7 +62,7 @@ MINIMAL_FILTERS = {
 }
 
 
-def rearranges(layer: Any, like: Tensor) -> bool:
+def can_rearrange(layer: Any, like: Tensor) -> bool:
     """Whether sums of the layer's kernels may take its place for inputs such as `like`."""
     at_hand = isinstance(layer.weight, Tensor) and layer.weight.device == like.device
     patched = getattr(layer, "weight_function", None) or getattr(layer, "bias_function", None)
@@ -75,7 +75,7 @@ class TimeConvolution:
     def __init__(self, layer: Any, like: Tensor) -> None:
         """`like` has the dtype and device of the frames to come."""
         self.layer = layer
-        self.rearranged = rearranges(layer, like)
+        self.rearranged = can_rearrange(layer, like)
         self.kernels: dict[MinimalFilter, list[Tensor]] = {}
 
     def runs(self, frames: int) -> list[int]:
@@ -99,10 +99,10 @@ class TimeConvolution:
         """One 3 x 3 convolution per product: what the filter calls a number is a frame here, or a kernel."""
         if filters not in self.kernels:
             taps = self._taps()
-            self.kernels[filters] = [weighted_sum(row, taps) for row in filters.taps]
+            self.kernels[filters] = [sum_weighted(row, taps) for row in filters.taps]
         results: dict[int, Tensor] = {}
         for product, (row, kernel) in enumerate(zip(filters.spread, self.kernels[filters], strict=True)):
-            image = convolve(weighted_sum(row, frames), kernel, self.layer.bias if product == 1 else None)
+            image = convolve(sum_weighted(row, frames), kernel, self.layer.bias if product == 1 else None)
             for output, shares in enumerate(filters.combine):
                 if shares[product] and output in results:
                     results[output].add_(image, alpha=shares[product])
@@ -126,7 +126,7 @@ class EnlargedConvolution:
         """`like` has the dtype and device of the frames to come."""
         self.layer = layer
         self.kernels: list[tuple[int, int, Tensor]] = []
-        if rearranges(layer, like):
+        if can_rearrange(layer, like):
             taps = rearrange(layer.weight.float(), "out c y x -> y x out c")
             for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
                 kernel = _fold(rearrange(_fold(taps, row), "y x out c -> x y out c"), column)
@@ -151,7 +151,7 @@ def _fold(taps: Tensor, odd: int) -> Tensor:
     return torch.stack([first + middle, last] if odd else [first, middle + last])
 
 
-def weighted_sum(weights: Sequence[float], tensors: Iterable[Tensor]) -> Tensor:
+def sum_weighted(weights: Sequence[float], tensors: Iterable[Tensor]) -> Tensor:
     """The sum of weight x tensor over all weights but zero."""
     (first, a), *rest = ((weight, x) for weight, x in zip(weights, tensors, strict=True) if weight)
     total = a * first

@@ -103,11 +103,11 @@ class Activated:
     ) -> None:
         self.x, self.left, self.first = x, left, stream.first
         if isinstance(norm, SpatialNorm):
-            scale, shift = standardisation(x, norm.norm_layer)  # [C] each
+            scale, shift = measure_norm(x, norm.norm_layer)  # [C] each
             gain, bias = norm(stream.chunk)
             self.scale, self.shift = scale * gain, shift * gain + bias  # [t, h, w, C] each
         else:
-            self.scale, self.shift = (v.expand(1, 1, 1, -1) for v in standardisation(x, norm))
+            self.scale, self.shift = (v.expand(1, 1, 1, -1) for v in measure_norm(x, norm))
 
     def __len__(self) -> int:
         return len(self.x)
@@ -133,10 +133,10 @@ class Activated:
         return 0 if self.first else index * latents // frames
 
 
-def standardisation(x: Frames, norm: Any) -> tuple[Tensor, Tensor]:
+def measure_norm(x: Frames, norm: Any) -> tuple[Tensor, Tensor]:
     """Scale and shift [C], float32, that make `norm`'s group norm of the whole chunk x."""
     groups = norm.num_groups
-    moments = zip(*map(_moments, x), strict=True)
+    moments = zip(*map(_measure_moments, x), strict=True)
     means, variances = (rearrange(list(v), "t (g c) -> t g c", g=groups) for v in moments)
     # all parts are of one size: the whole's variance is the mean of theirs plus the variance of their means
     variance = variances.mean((0, 2)) + means.var((0, 2), correction=0)  # [groups]
@@ -145,7 +145,7 @@ def standardisation(x: Frames, norm: Any) -> tuple[Tensor, Tensor]:
     return scale.flatten(), (bias - scale * means.mean((0, 2))[:, None]).flatten()
 
 
-def _moments(frame: Tensor) -> tuple[Tensor, Tensor]:
+def _measure_moments(frame: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance [C], float32, of a frame [H, W, C]; the mean goes first, for precision's sake."""
     frame = frame.float()
     mean = frame.mean((0, 1))

@@ -69,7 +69,7 @@ def plan(folder: Path, files: Iterable[ModelFile] = NEEDED, *, endpoint: str | N
         if file.sha256 is not None and compare(path, file.size, file.sha256)[0] == "ok":
             continue
         offer = _ask(file, endpoint)
-        if file.sha256 is not None or _fault(path, offer) is not None:
+        if file.sha256 is not None or _find_fault(path, offer) is not None:
             offers.append(offer)
     return offers
 
@@ -142,17 +142,17 @@ def _ask(file: ModelFile, endpoint: str) -> Offer:
 
 
 def _fetch(target: Path, offer: Offer) -> Path:
-    part = _part(target, offer)
+    part = _part_path(target, offer)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         resumed = part.exists()
         _transfer(offer, part)
-        fault = _fault(part, offer)
+        fault = _find_fault(part, offer)
         if fault and (resumed or part.stat().st_size != offer.size):
             # Bytes of an earlier run, or a server that began anew, may be to blame: once more, from the first byte.
             part.unlink()
             _transfer(offer, part)
-            fault = _fault(part, offer)
+            fault = _find_fault(part, offer)
         if fault:
             part.unlink()
             raise WrongModelFile(
@@ -213,7 +213,7 @@ def _retry(
                 raise
             failures = 1 if arrived() > before else failures + 1
             if failures == _ATTEMPTS or _is_final(error):
-                raise ModelFileMissing(_sentence(file, url, error, arrived())) from error
+                raise ModelFileMissing(_explain(file, url, error, arrived())) from error
         time.sleep(PAUSE * 2 ** (failures - 1))
 
 
@@ -244,7 +244,7 @@ def _socks_sentence() -> str:
     )
 
 
-def _sentence(file: ModelFile, url: str, error: Exception, arrived: int) -> str:
+def _explain(file: ModelFile, url: str, error: Exception, arrived: int) -> str:
     status = _http_status(error)
     if status in (401, 403):
         remedy = "access is refused: log in with `hf auth login` as someone who may read it"
@@ -264,12 +264,12 @@ def _sentence(file: ModelFile, url: str, error: Exception, arrived: int) -> str:
     return f"{file.path} cannot be fetched from {url}: {cause}, with {arrived} bytes here; {remedy}"
 
 
-def _part(target: Path, offer: Offer) -> Path:
+def _part_path(target: Path, offer: Offer) -> Path:
     """Where the bytes wait: named after the hash, so that the bytes of another version are not gone on from."""
     return target.with_name(f"{target.name}.{(offer.digest or 'unknown')[:8]}.part")
 
 
-def _fault(path: Path, offer: Offer) -> str | None:
+def _find_fault(path: Path, offer: Offer) -> str | None:
     """What is wrong with a file; None if it is right as far as the offer and its content tell.
 
     Without a hash in the table it is looked into. A hash that the server itself states proves that all of it arrived,
@@ -289,7 +289,7 @@ def _fault(path: Path, offer: Offer) -> str | None:
 
 
 def _refuse_without_space(folder: Path, offers: Sequence[Offer]) -> None:
-    parts = [(offer, _part(folder / offer.file.path, offer)) for offer in offers]
+    parts = [(offer, _part_path(folder / offer.file.path, offer)) for offer in offers]
     needed = sum(
         max(0, (offer.size or 0) - (part.stat().st_size if part.exists() else 0)) for offer, part in parts
     )

@@ -80,7 +80,7 @@ def open_released(path: str | Path) -> TensorFile:
     Raises ModelFileMissing and WrongModelFile.
     """
     opened = fold_scales(open_tensors(path))
-    return replace(opened, entries=_with_released_names(opened.entries))
+    return replace(opened, entries=_strip_prefixes(opened.entries))
 
 
 def open_family(path: str | Path, family: str) -> TensorFile:
@@ -98,7 +98,7 @@ def open_family(path: str | Path, family: str) -> TensorFile:
     return opened
 
 
-def _with_released_names(entries: Mapping[str, Entry]) -> dict[str, Entry]:
+def _strip_prefixes(entries: Mapping[str, Entry]) -> dict[str, Entry]:
     """Without what the names begin with, and of a checkpoint the transformer alone; strangers stay, to be refused."""
     if any(name.startswith(CHECKPOINT) for name in entries):
         entries = {
@@ -113,7 +113,7 @@ def _with_released_names(entries: Mapping[str, Entry]) -> dict[str, Entry]:
         return dict(entries)
     short = {name: name.removeprefix(prefix) for name in entries}
     kept = {name for name in entries if short[name] == name}  # strangers, whose names nobody else may take
-    return _with_released_names(
+    return _strip_prefixes(
         {name if short[name] in kept else short[name]: entry for name, entry in entries.items()}
     )
 

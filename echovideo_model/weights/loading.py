@@ -200,7 +200,7 @@ def convert(
             f"{source} is {describe_family(opened.entries)}: only the EchoVideo transformer and the VAE are converted"
         )
     if family == VAE and dtype in NARROW:
-        raise InvalidRequest(f"the VAE has no matrices to keep in {_short(dtype)}: choose bf16")
+        raise InvalidRequest(f"the VAE has no matrices to keep in {_name_dtype(dtype)}: choose bf16")
     require_same(opened, shapes_of(_empty_network(opened, family)))
     _check_target(source, opened, target, layout)
     config, planned = read_config(opened.path, opened.metadata), _plan(opened, dtype)
@@ -215,7 +215,7 @@ def convert(
 # ---- details ---------------------------------------------------------------------------------------------------
 
 
-def _short(dtype: torch.dtype | None) -> str:
+def _name_dtype(dtype: torch.dtype | None) -> str:
     return str(dtype).removeprefix("torch.")
 
 
@@ -271,9 +271,9 @@ def _cast(path: Path, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
         return tensor
     if not tensor.is_floating_point():
         raise WrongModelFile(
-            f"{path} holds {name} as {_short(tensor.dtype)}, not as weights: choose another file"
+            f"{path} holds {name} as {_name_dtype(tensor.dtype)}, not as weights: choose another file"
         )
-    largest = _largest(tensor)
+    largest = _find_largest(tensor)
     if not math.isfinite(largest):
         raise WrongModelFile(f"{path} holds NaN or infinity in {name}: the file is damaged; fetch it again")
     if largest == 0 and tensor.numel() and not may_be_zero(name, tensor.ndim):
@@ -282,12 +282,12 @@ def _cast(path: Path, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
         )
     if largest > torch.finfo(dtype).max:
         raise InvalidRequest(
-            f"{name} in {path} reaches {largest:g}, too much for {_short(dtype)}: choose a wider dtype"
+            f"{name} in {path} reaches {largest:g}, too much for {_name_dtype(dtype)}: choose a wider dtype"
         )
     return tensor.to(dtype)
 
 
-def _largest(tensor: Tensor) -> float:
+def _find_largest(tensor: Tensor) -> float:
     """The greatest magnitude, NaN or infinity if there is one; without a copy of the tensor.
 
     (aminmax reads 10 GB/s with two threads; a float32 sum of bfloat16 makes a copy of twice the size first, at
@@ -308,8 +308,8 @@ def _check_target(source: Path, opened: TensorFile, target: Path, layout: Layout
     """Raises InvalidRequest if `target` is the source or in its folder, or cannot be written."""
     places = (target, *Path(os.path.realpath(target)).parents)
     files = {opened.path, *(entry.file for entry in opened.entries.values())}
-    if any(_same(target, file) for file in files) or (
-        source.is_dir() and any(_same(p, source) for p in places)
+    if any(_is_same_file(target, file) for file in files) or (
+        source.is_dir() and any(_is_same_file(p, source) for p in places)
     ):
         raise InvalidRequest(f"{target} is a part of the source {source}: choose another place")
     if layout == "file":
@@ -320,5 +320,5 @@ def _check_target(source: Path, opened: TensorFile, target: Path, layout: Layout
         check_writable(target)
 
 
-def _same(one: Path, other: Path) -> bool:
+def _is_same_file(one: Path, other: Path) -> bool:
     return os.path.exists(one) and os.path.samefile(one, other)

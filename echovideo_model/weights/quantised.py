@@ -61,7 +61,7 @@ def fold_scales(opened: TensorFile) -> TensorFile:
             raise WrongModelFile(
                 f"{opened.path} says that {name} is quantised and lacks its scale: fetch it again"
             )
-        entries[name] = _scaled(opened, name, entries[name], values[scale], marks.get(name))
+        entries[name] = _set_scale(opened, name, entries[name], values[scale], marks.get(name))
         for gone in (scale, _beside(name, _MARK), *(_beside(name, one) for one in _INPUT_SCALES)):
             entries.pop(gone, None)
     metadata = {key: value for key, value in opened.metadata.items() if key != METADATA}
@@ -138,7 +138,7 @@ def _header_marks(opened: TensorFile) -> dict[str, str]:
     return marks
 
 
-def _scaled(
+def _set_scale(
     opened: TensorFile, name: str, entry: Entry, scale: Tensor, mark: Mapping[str, Any] | None
 ) -> Entry:
     """The entry of a quantised weight. Raises WrongModelFile unless it, its scale and its mark fit each other."""

@@ -146,19 +146,21 @@ def _open_one(file: Path) -> TensorFile:
         return TensorFile(
             file,
             {
-                name: Entry(tuple(t.shape), _known(file, name, t.dtype), file, name)
+                name: Entry(tuple(t.shape), _check_dtype(file, name, t.dtype), file, name)
                 for name, t in state.items()
             },
         )
     stored, metadata = read_header(file)
     entries = {
-        name: Entry(one.shape, _known(file, name, DTYPES.get(one.dtype, one.dtype)), file, name, one.start)
+        name: Entry(
+            one.shape, _check_dtype(file, name, DTYPES.get(one.dtype, one.dtype)), file, name, one.start
+        )
         for name, one in stored.items()
     }
     return TensorFile(file, entries, metadata)
 
 
-def _known(file: Path, name: str, dtype: torch.dtype | str) -> torch.dtype:
+def _check_dtype(file: Path, name: str, dtype: torch.dtype | str) -> torch.dtype:
     """`dtype`, if it is one that is read. Raises WrongModelFile."""
     if not isinstance(dtype, torch.dtype) or dtype not in NAMES_OF_DTYPES:
         raise WrongModelFile(

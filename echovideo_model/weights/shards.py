@@ -50,7 +50,7 @@ def read_index(index: Path) -> dict[str, str]:
     """
     try:
         weight_map = json.loads(index.read_text("utf-8"))["weight_map"]
-        strange = [name for name in weight_map.values() if not _names_a_shard(name)]
+        strange = [name for name in weight_map.values() if not _is_shard_name(name)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = recognise(index) or f"{type(error).__name__}: {error}"
         raise WrongModelFile(f"{index} is not an index of shards ({reason}): fetch it again") from error
@@ -73,5 +73,5 @@ def group_shards(files: Iterable[Path]) -> list[Path]:
     return sorted({shards_of(file)[0] for file in files})
 
 
-def _names_a_shard(name: Any) -> bool:
+def _is_shard_name(name: Any) -> bool:
     return isinstance(name, str) and Path(name).name == name and name.endswith((".safetensors", *PICKLES))

@@ -46,7 +46,7 @@ def find_detector() -> FaceDetector:
     for place in places:
         files = [path for name in (DETECTOR, RECOGNISER) for path in sorted(place.rglob(name))]
         if {path.name for path in files} == {DETECTOR, RECOGNISER}:
-            return _loaded(place, tuple((path, path.stat().st_mtime_ns) for path in files))
+            return _load(place, tuple((path, path.stat().st_mtime_ns) for path in files))
     searched = ", ".join(map(str, places))
     raise ModelFileMissing(
         f"{DETECTOR} and {RECOGNISER} of antelopev2 are not in the folders searched ({searched}): put both into "
@@ -55,6 +55,6 @@ def find_detector() -> FaceDetector:
 
 
 @lru_cache(maxsize=1)
-def _loaded(place: Path, files: tuple[tuple[Path, int], ...]) -> FaceDetector:
+def _load(place: Path, files: tuple[tuple[Path, int], ...]) -> FaceDetector:
     """Loaded anew only when `files` have changed."""
     return FaceDetector(place)

@@ -85,7 +85,7 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, str] | None]:
     metadata: dict[str, str] | None = None
     for part in shards(path):
         try:
-            if first_bytes(part) == GGUF:
+            if read_first_bytes(part) == GGUF:
                 raise WrongModelFile(
                     f"{part.name} is a GGUF file, which is not read here: choose a .safetensors file in bf16 or fp8"
                 )
@@ -100,7 +100,7 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, str] | None]:
     return state, metadata
 
 
-def first_bytes(path: Path) -> bytes:
+def read_first_bytes(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(len(GGUF))
 

@@ -28,7 +28,7 @@ SIXTEEN_BITS = (torch.bfloat16, torch.float16)
 def load_model(path: Path, weight_dtype: str = "default", disable_dynamic: bool = False) -> Any:
     """The MODEL in `path`, its weights stored as WEIGHT_DTYPES says. Raises WrongModelFile, ModelFileMissing."""
     state, metadata = load_state(path)
-    options = WEIGHT_DTYPES[weight_dtype] or stay_narrow(state)
+    options = WEIGHT_DTYPES[weight_dtype] or keep_narrow(state)
     extras = {"metadata": metadata, "disable_dynamic": disable_dynamic}
     known = signature(comfy.sd.load_diffusion_model_state_dict).parameters
     extras = {name: value for name, value in extras.items() if name in known}
@@ -43,7 +43,7 @@ def load_model(path: Path, weight_dtype: str = "default", disable_dynamic: bool 
     return model
 
 
-def stay_narrow(state: dict[str, Any]) -> dict[str, Any]:
+def keep_narrow(state: dict[str, Any]) -> dict[str, Any]:
     """On a CPU the host would widen 16-bit weights to twice the file's size; layers cast them on use instead."""
     on_cpu = comfy.model_management.is_device_cpu(comfy.model_management.get_torch_device())
     if on_cpu and not args.fp32_unet and comfy.utils.weight_dtype(state) in SIXTEEN_BITS:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ...echovideo_model.weights.adapters import MAGNITUDE
 from ...echovideo_model.weights.lora import LoraSettings, is_text_encoder, translate_lora
-from .model import EchoVideoModel, released_shapes
+from .model import EchoVideoModel, list_released_shapes
 
 PREFIX = "diffusion_model."
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def remember_layers(original: Any) -> Any:
         names = original(model, {} if key_map is None else key_map)
         if not isinstance(model, EchoVideoModel):
             return names
-        return LayerNames(names, released_shapes(model.diffusion_model.sizes))
+        return LayerNames(names, list_released_shapes(model.diffusion_model.sizes))
 
     return model_lora_keys_unet
 

@@ -217,7 +217,7 @@ def resize(latent: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(latent[:, :, 0], size=(height, width), mode="bilinear", antialias=True)[:, :, None]
 
 
-def released_shapes(sizes: TransformerSizes) -> dict[str, tuple[int, ...]]:
+def list_released_shapes(sizes: TransformerSizes) -> dict[str, tuple[int, ...]]:
     """{parameter's name: shape}, asked of the plain network: the host's quantised layers are empty before loading."""
     with torch.device("meta"):
         return {
@@ -246,7 +246,7 @@ def explain_nan(x: Tensor, sigma: Tensor, options: dict[str, Any]) -> str:
 
 def check_weights(state: dict[str, Tensor], sizes: TransformerSizes) -> None:
     """Raises WrongModelFile if `state` lacks a weight, or holds one of another shape or of a form that is not read."""
-    shapes = released_shapes(sizes)
+    shapes = list_released_shapes(sizes)
     missing = [name for name in shapes if name not in state]
     if missing:
         raise WrongModelFile(

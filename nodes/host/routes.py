@@ -111,13 +111,13 @@ def number_of(request: web.Request, name: str, kind: Callable[[str], Value]) -> 
 def refusal(error: EchoVideoError) -> web.Response:
     status = error.status if isinstance(error, NotServed) else STATUS.get(type(error), 400)
     kind = InvalidRequest if isinstance(error, NotServed) else type(error)
-    message = without_paths(str(error))
+    message = shorten_paths(str(error))
     if message != str(error):
         log.warning("EchoVideo: %s", error)
     return web.json_response({"error": {"type": kind.__name__, "message": message}}, status=status)
 
 
-def without_paths(message: str) -> str:
+def shorten_paths(message: str) -> str:
     """Folders below ComfyUI's are told from there; of any other absolute path the last name alone."""
     home = str(Path(folder_paths.models_dir).parent)
     message = message.replace(home + os.sep, "").replace(home, "COMFYUI")

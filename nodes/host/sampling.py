@@ -61,7 +61,7 @@ def sample_in_host(
 ) -> Tensor:
     """The host's form of a sampler: x [B, 16, T, H, W] in sigma space at sigmas[0] -> at sigmas[-1]."""
     extra_args = extra_args or {}
-    steps = steps_between(sigmas, model.inner_model.inner_model.model_sampling)
+    steps = plan_along(sigmas, model.inner_model.inner_model.model_sampling)
     noise = seeded_noise(model, x, extra_args.get("seed") or 0)
 
     def predict(x: Tensor, step: Step) -> Tensor:
@@ -80,7 +80,7 @@ def sample_in_host(
     return sample(kind, steps, x / begin, predict, lambda: noise.step().to(x)) * end
 
 
-def steps_between(sigmas: Tensor, table: Any) -> list[Step]:
+def plan_along(sigmas: Tensor, table: Any) -> list[Step]:
     """The library's steps along SIGMAS; a noise level that stays the same is no step.
 
     A whole trailing schedule gets the reference's own steps, which for counts that do not divide 1000 do not quite end

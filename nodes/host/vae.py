@@ -89,8 +89,8 @@ class EchoVideoVAE(comfy.sd.VAE):
         self.downscale_ratio = (lambda frames: max(0, math.floor((frames + 3) / 4)), 8, 8)
         self.downscale_index_formula = (4, 8, 8)
         self.working_dtypes = WORKING_DTYPES
-        self.memory_used_encode = encoding_memory
-        self.memory_used_decode = decoding_memory
+        self.memory_used_encode = estimate_encoding
+        self.memory_used_decode = estimate_decoding
         self.device = memory.vae_device()
         self.vae_dtype = memory.vae_dtype(self.device, self.working_dtypes)
         self.output_device = memory.intermediate_device()
@@ -134,13 +134,13 @@ def suppress_log(words: str) -> Iterator[None]:
         logger.removeFilter(keep)
 
 
-def decoding_memory(shape: Any, dtype: torch.dtype) -> float:
+def estimate_decoding(shape: Any, dtype: torch.dtype) -> float:
     """Bytes at the peak of decoding latents [B, 16, t, h, w]: the finished frames, and one chunk at work."""
     frames, rows, columns = shape[-3], shape[-2] * 8, shape[-1] * 8
     return (4 * frames * 3 + 1200) * rows * columns * memory.dtype_size(dtype)
 
 
-def encoding_memory(shape: Any, dtype: torch.dtype) -> float:
+def estimate_encoding(shape: Any, dtype: torch.dtype) -> float:
     """Bytes at the peak of encoding pixels [B, 3, T, H, W]."""
     return (shape[-3] * 3 + 1200) * shape[-2] * shape[-1] * memory.dtype_size(dtype)
 

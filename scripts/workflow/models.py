@@ -35,7 +35,7 @@ def of_node(widgets: list[Any]) -> list[Entry]:
     return [one for one in MODELS if PART.sub("", one["name"]) in chosen]
 
 
-def named_by_no_widget(nodes: list[dict[str, Any]]) -> list[Entry]:
+def list_unnamed(nodes: list[dict[str, Any]]) -> list[Entry]:
     """What the workflow itself must name, lest the page pass it over: the further parts of files."""
     return [
         one

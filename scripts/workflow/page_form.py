@@ -8,7 +8,7 @@ from testbed.graphs import Graph
 
 from .described import WIDGETS, Described, default, is_link
 from .layout import height, places, room, width
-from .models import named_by_no_widget, of_node
+from .models import list_unnamed, of_node
 from .note import note
 from .sketches import TITLES
 
@@ -37,7 +37,7 @@ def page_form(graph: Graph, described: Described, title: str, about: str) -> dic
         "config": {},
         "extra": {"ds": VIEW},
         "version": 0.4,
-        "models": named_by_no_widget(nodes),
+        "models": list_unnamed(nodes),
     }
 
 

@@ -54,7 +54,7 @@ def test_a_prompt_may_begin_with_a_dash(
         asked.extend((prompt, args.negative_prompt))  # type: ignore[attr-defined]
         raise InvalidRequest("enough")
 
-    monkeypatch.setattr("echovideo_model.commands.generate._request", note)
+    monkeypatch.setattr("echovideo_model.commands.generate._make_request", note)
     echovideo("generate", face, "--negative-prompt", text, "--prompt", text)
     assert asked == [text, text]
 

@@ -24,7 +24,7 @@ def test_a_block_on_the_meta_device_keeps_what_a_real_one_keeps(recipe_of: Calla
         torch.nn.init.normal_(parameter, std=0.02)
     tokens = torch.randn(2, 6 + 3 * 8 * 8, sizes.width, requires_grad=True)
     rotary = rotary_table(3, 8, 8, sizes.head_width)
-    with memory._counting(real) as kept:
+    with memory._count_kept(real) as kept:
         real.transformer_blocks[0](
             tokens * 1, 6, torch.randn(2, sizes.time_width), rotary, scaled_dot_product_attention
         )
