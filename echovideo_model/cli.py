@@ -35,7 +35,7 @@ from .commands import (
     score,
     train,
 )
-from .errors import Cancelled, EchoVideoError
+from .errors import Cancelled, EchoVideoError, is_out_of_memory
 
 COMMANDS = (generate, batch, demo, draw, identity, convert, inspect, score, evaluate, prepare, train, models)
 
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EchoVideoError as error:
         return _fail(str(error), error.exit_code)
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         remedy = "choose a smaller --size, fewer --frames or, on a GPU, --weight-dtype fp8_e4m3fn"
         return _fail(f"out of memory: {remedy}", EchoVideoError.exit_code)
@@ -147,16 +147,6 @@ def _stop_as_by_ctrl_c() -> Iterator[None]:
     finally:
         for number in ours:
             signal.signal(number, signal.SIG_DFL)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """PyTorch says it by a class of its own on GPUs, and in words on CPUs."""
-    words = ("can't allocate memory", "not enough memory")
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or any(text in str(error) for text in words)
-    )
 
 
 def _fail(sentence: str, status: int) -> int:

@@ -35,6 +35,11 @@ def _list_devices() -> list[str]:
     return [*gpus, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
 
 
+def total_memory(device: torch.device) -> int:
+    """Bytes of a GPU's own memory; 0 where the device has none of its own, or does not say."""
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
+
+
 @contextmanager
 def on_device(network: Network, device: torch.device) -> Iterator[Network]:
     """The network on `device` for the block's duration; afterwards its parameters are the mapped ones again, so

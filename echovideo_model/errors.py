@@ -45,3 +45,13 @@ class Cancelled(EchoVideoError):
     """The caller asked to stop; raised between two steps, with nothing half-written left behind."""
 
     exit_code = 130
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: PyTorch says it by a class of its own on GPUs, and in words on CPUs."""
+    words = ("can't allocate memory", "not enough memory")
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(text in str(error) for text in words)
+    )

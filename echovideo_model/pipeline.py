@@ -1,7 +1,8 @@
 """From one photo and a sentence to frames: the whole way, one network on the device at a time.
 
 Weights stay in main memory, mapped from their files; each network is lent to the device while it works, so the
-device holds the largest one (the transformer: 11.2 GB in bf16, about 6.5 GB in fp8) and never their sum.
+device holds the largest one (the transformer: 11.2 GB in bf16, about 6.5 GB in fp8) and never their sum. Where many
+videos are made and the device has room for all, they can stay (stay_on_device).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +19,7 @@ import torch
 from torch import Tensor
 
 from . import __version__
-from .devices import find_device, on_device
+from .devices import find_device, on_device, total_memory
 from .errors import InvalidRequest, ModelFileMissing
 from .face.align import face_latent_pixels
 from .face.choice import LARGEST, FaceChoice
@@ -31,10 +33,21 @@ from .text import TextEncoder
 from .transformer import EchoVideoTransformer
 from .vae.autoencoder import LATENT_SCALE, CogVideoXVAE
 from .weights.folders import default_folder, how_to_get, require
-from .weights.loading import TRANSFORMER, VAE, inspect, load_transformer, load_vae, read_transformer_sizes
+from .weights.loading import (
+    TRANSFORMER,
+    VAE,
+    Network,
+    inspect,
+    load_transformer,
+    load_vae,
+    read_transformer_sizes,
+)
 
 FACES = ("clip_visual_encoder", "face_encoder")
 VIDEOS = ("text_encoder", "tokenizer", "transformer", "vae")
+WORKING_MEMORY = (
+    16 << 30
+)  # bytes beside the weights, with a margin: computed for 49 frames at 480 x 848, not measured
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +88,7 @@ class Pipeline:
         self.storage = storage
         self.on_progress = on_progress
         self._transformer_path = transformer
+        self._stay = False
         on_gpu = self.device.type != "cpu"
         self.dtype = torch.bfloat16 if on_gpu else torch.float32
         self.vae_dtype = torch.float16 if on_gpu else torch.float32  # as the reference decodes
@@ -115,6 +129,14 @@ class Pipeline:
             found = inspect(self._path(name))
             if found.family != family or not found.complete:
                 getattr(self, name)  # loading it says what is wrong
+
+    def stay_on_device(self, share: float = 1.0) -> bool:
+        """From now on networks stay on the device between calls, which saves moving them, if there is room: if `share`
+        of its memory holds the text encoder, the transformer and the VAE together and WORKING_MEMORY. Says whether."""
+        networks = self.text_encoder.network, self.transformer, self.vae
+        weights = sum(parameter.nbytes for network in networks for parameter in network.parameters())
+        self._stay = share * total_memory(self.device) >= weights + WORKING_MEMORY
+        return self._stay
 
     def identify(self, photos: Photo | Sequence[Photo], choice: FaceChoice = LARGEST) -> Identity:
         """The person in the photo, or in several photos of one person; see identity.identify."""
@@ -179,7 +201,7 @@ class Pipeline:
         prompts = list(dict.fromkeys(prompts))
         report = self._report_on("text", "prompts")
         encoded = {}
-        with on_device(self.text_encoder.network, self.device):
+        with self._lend(self.text_encoder.network):
             for done, prompt in enumerate(prompts, 1):
                 encoded[prompt] = self.text_encoder.encode([prompt]).to("cpu")
                 report(done, len(prompts))
@@ -190,7 +212,7 @@ class Pipeline:
         """The face latent [1, 16, 1, h, w], scaled by 0.7: the sample of the VAE's posterior that unit `noise` of
         this shape picks."""
         pixels = face_latent_pixels(identity.face_picture, height, width)[None, :, None]  # [1, 3, 1, H, W]
-        with on_device(self.vae, self.device):
+        with self._lend(self.vae):
             mean, logvar = self.vae.encode(pixels.to(self.device, self.vae_dtype))
         mean, deviation = mean.float().cpu(), (0.5 * logvar.float().cpu()).exp()
         return LATENT_SCALE * (mean + deviation * noise)
@@ -217,7 +239,7 @@ class Pipeline:
             return x.to(self.device, self.dtype)
 
         face_latent = None if face_latent is None else move(face_latent)
-        with on_device(self.transformer, self.device) as transformer:
+        with self._lend(self.transformer) as transformer:
             person = identity.with_strength(request.strength)
             tokens, face_tokens, id_embedding = map(move, _both_branches(person, text))
             context = transformer.fuse(tokens, face_tokens, id_embedding)
@@ -247,9 +269,13 @@ class Pipeline:
     @torch.no_grad()
     def decode(self, latents: Tensor, report: Callable[[int, int], None] | None = None) -> Tensor:
         """latents [1, 16, t, h, w], scaled by 0.7 -> frames float32 [F, H, W, 3] in 0..1 on the CPU."""
-        with on_device(self.vae, self.device):
+        with self._lend(self.vae):
             video = self.vae.decode((latents / LATENT_SCALE).to(self.device, self.vae_dtype), report)
             return to_frames(video)
+
+    def _lend(self, network: Network) -> AbstractContextManager[Network]:
+        """The network on the device: for the block's duration, or for good."""
+        return nullcontext(network.to(self.device)) if self._stay else on_device(network, self.device)
 
     def _path(self, group: str) -> Path:
         """Where that network is. Raises ModelFileMissing."""

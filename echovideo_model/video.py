@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -97,11 +97,27 @@ def iter_frames(path: str | os.PathLike[str]) -> Iterator[np.ndarray]:
             logger.warning("%s: %d of %d frames could be read; is it whole?", path, count, stream.frames)
 
 
-def describe(path: str | os.PathLike[str]) -> VideoInfo:
-    """Frame count, frame rate and metadata, without decoding. Raises InvalidRequest if it is not a video."""
+def describe(path: str | os.PathLike[str] | BinaryIO) -> VideoInfo:
+    """Frame count, frame rate and metadata of a path or an open file, without decoding.
+
+    Raises InvalidRequest if it is not a video."""
     with _open(path) as (container, stream):
         rate = stream.average_rate or stream.guessed_rate or Fraction(0)
         return VideoInfo(stream.frames, float(rate), _metadata(container.metadata))
+
+
+def is_whole(file: BinaryIO, size: int) -> bool:
+    """Whether the boxes of an mp4 (ISO/IEC 14496-12, 4.2) end where the file of `size` bytes does: a file that was cut
+    short, whose beginning still tells all that `describe` reads, has lost the end of one."""
+    start = 0
+    while start < size:
+        file.seek(start)
+        head = file.read(16)
+        length = int.from_bytes(head[8:16] if head[:4] == b"\0\0\0\1" else head[:4], "big")
+        if length < 8:
+            return False
+        start += length
+    return start == size > 0
 
 
 def read_mp4(path: str | os.PathLike[str]) -> tuple[np.ndarray, float, dict[str, str]]:
@@ -207,11 +223,12 @@ def _metadata_options(av: Any) -> dict[str, str]:
 
 
 @contextmanager
-def _open(path: str | os.PathLike[str]) -> Iterator[tuple[InputContainer, VideoStream]]:
+def _open(path: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The open container and its first video stream; what cannot be opened or decoded is InvalidRequest."""
     av = _import_av()
     try:
-        with av.open(os.fspath(path), **_metadata_options(av)) as container:
+        source = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
+        with av.open(source, **_metadata_options(av)) as container:
             kind = container.format.name  # FFmpeg takes a text for a terminal's picture, a photo for a video
             if not container.streams.video or kind in ("tty", "image2") or kind.endswith("_pipe"):
                 raise _refuse(path, f"the file is of the kind {kind}")
@@ -224,8 +241,9 @@ def _open(path: str | os.PathLike[str]) -> Iterator[tuple[InputContainer, VideoS
         raise _refuse(path, error.strerror.lower()) from error
 
 
-def _refuse(path: str | os.PathLike[str], reason: str) -> InvalidRequest:
-    return InvalidRequest(f'cannot read "{os.fspath(path)}" as a video: {reason}; give a whole video file')
+def _refuse(path: str | os.PathLike[str] | BinaryIO, reason: str) -> InvalidRequest:
+    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else getattr(path, "name", "the file")
+    return InvalidRequest(f'cannot read "{name}" as a video: {reason}; give a whole video file')
 
 
 def _rgb_converter(stream: VideoStream) -> Callable[[Any], np.ndarray]:

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from echovideo_model import cli
-from echovideo_model.batch import work
+from echovideo_model.batch.folder import FAILURES
 from echovideo_model.batch.job import EXAMPLE, read_jobs
 from echovideo_model.errors import InvalidRequest
 from echovideo_model.pipeline import Pipeline
@@ -202,7 +202,7 @@ def test_a_bad_job_stops_no_other_and_is_made_again_on_request(
     out, table = folder / "out", write(folder, rows)
     assert run(table, out, tiny_set) == 1
     assert (out / "good.mp4").is_file()
-    failures = [json.loads(line) for line in (out / work.FAILURES).read_text("utf-8").splitlines()]
+    failures = [json.loads(line) for line in (out / FAILURES).read_text("utf-8").splitlines()]
     assert {row["line"]: row["error"] for row in failures} == {1: "NoFaceFound", 2: "InvalidRequest"}
     assert "no face" in next(row["sentence"] for row in failures if row["line"] == 1)
     capsys.readouterr()
@@ -232,7 +232,7 @@ def test_a_full_disk_stops_the_batch_and_is_no_failure_of_a_job(
     assert run(table, out, tiny_set) == 2
     assert len(calls) == 1
     monkeypatch.undo()
-    assert not (out / work.FAILURES).exists()
+    assert not (out / FAILURES).exists()
     assert run(table, out, tiny_set) == 0
     assert len(list(out.glob("*.mp4"))) == 2
     assert not [path for path in out.glob(".*") if path.is_file()]

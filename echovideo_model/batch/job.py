@@ -11,12 +11,12 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import InvalidRequest
-from ..face.choice import FaceChoice
+from ..face.choice import LARGEST, FaceChoice
 from ..files import expand_user
 from ..limits import FPS, MAX_FPS, MIN_FPS
 from ..request import Request
@@ -45,6 +45,11 @@ class Job:
     person: str  # a hash of the photos and the choice of face, or of the identity
     id: str
 
+    @property
+    def prompts(self) -> tuple[str, str]:
+        """The negative one and the positive one."""
+        return self.request.negative_prompt, self.request.prompt
+
 
 def read_jobs(table: str | Path) -> list[Job]:
     """Every job of a table, in its order. Raises InvalidRequest, with the line, for the first that is wrong."""
@@ -61,6 +66,7 @@ def read_jobs(table: str | Path) -> list[Job]:
                     f'lines {before} and {line} both write "{job.output}": give one another output'
                 )
             jobs.append(job)
+        _check_folders(names)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(
             f"{table} cannot be read as a table of jobs ({error}): give JSON lines or CSV"
@@ -68,6 +74,17 @@ def read_jobs(table: str | Path) -> list[Job]:
     if not jobs:
         raise InvalidRequest(f"{table} holds no jobs: give one a line, as `echovideo batch --example` shows")
     return jobs
+
+
+def _check_folders(names: dict[str, int]) -> None:
+    for name, line in names.items():
+        parts = name.split("/")
+        for count in range(1, len(parts)):
+            if (other := names.get("/".join(parts[:count]))) is not None:
+                raise InvalidRequest(
+                    f'line {line} writes "{name}" into a folder, and line {other} a video of that name: '
+                    "give one another output"
+                )
 
 
 def _read_json_lines(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -119,21 +136,27 @@ def _read_job(line: int, row: dict[str, Any], files: _Files) -> Job:
     try:
         photos, identity = _read_person(row, files)
         request = Request(**{key: row[key] for key in SETTINGS if key in row})
-        choice = FaceChoice(
-            row.get("face_order", "largest"), row.get("face_index", 0), padding=row.get("padding", 0.0)
-        )
+        choice = _read_choice(row) if any(key in row for key in CHOICE) else LARGEST
         fps = row.get("fps", FPS)
         if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not MIN_FPS <= fps <= MAX_FPS:
             raise InvalidRequest(f"fps must be {MIN_FPS} to {MAX_FPS}, not {fps!r}")
         hashes = [files.hashes[path] for path in ((identity,) if identity else photos)]
         person = _digest([bool(identity), hashes, choice.order, choice.index, choice.padding])
-        id = _digest([person, asdict(request), float(fps)])
+        id = _digest([person, vars(request), float(fps)])
         output = _read_output(row.get("output"), id)
         return Job(line, photos, identity, choice, request, float(fps), output, person, id)
     except InvalidRequest as error:
         raise InvalidRequest(f"line {line}: {error}") from error
     except TypeError as error:
         raise InvalidRequest(f"line {line}: a value has the wrong type ({error})") from error
+
+
+def _read_choice(row: dict[str, Any]) -> FaceChoice:
+    index = row.get("face_index", LARGEST.index)
+    if isinstance(index, bool) or not isinstance(index, int) or index < 0:
+        raise InvalidRequest(f"face_index counts from 0, so it cannot be {index!r}")
+    padding = row.get("padding", LARGEST.padding)
+    return FaceChoice(row.get("face_order", LARGEST.order), index, padding=padding)
 
 
 def _read_person(row: dict[str, Any], files: _Files) -> tuple[tuple[Path, ...], Path | None]:
@@ -169,10 +192,13 @@ class _Files:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.paths: dict[str, Path] = {}
         self.hashes: dict[Path, str] = {}
 
     def find(self, name: str) -> Path:
         """A file that a line names. Raises InvalidRequest where there is none."""
+        if (known := self.paths.get(name)) is not None:
+            return known
         path = self.folder / expand_user(name)
         if path not in self.hashes:
             if not path.is_file():
@@ -182,4 +208,5 @@ class _Files:
                 while part := file.read(1 << 20):
                     digest.update(part)
             self.hashes[path] = digest.hexdigest()
+        self.paths[name] = path
         return path

@@ -8,28 +8,48 @@ it stops the batch, and the same command goes on from there.
 from __future__ import annotations
 
 import json
-import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from torch import Tensor
 
-from ..errors import EchoVideoError, InvalidRequest
-from ..face.photo import load_photo
+from ..errors import (
+    DependencyMissing,
+    EchoVideoError,
+    FaceIndexOutOfRange,
+    InvalidRequest,
+    NoFaceFound,
+    WrongModelFile,
+    is_out_of_memory,
+)
+from ..face.choice import FaceChoice
+from ..face.photo import decode_photo
 from ..identity import Identity
 from ..pipeline import Pipeline
-from ..video import describe, write_mp4
+from ..video import to_uint8, write_mp4
+from .folder import FAILURES, Folder, MachineFault
 from .job import Job
 
-FAILURES = "failures.jsonl"
-IDENTITIES = ".identities"  # in the output folder: what a person was identified as, for the next run
 PROMPTS_AT_ONCE = 16  # encoded together, so that the text encoder is moved to the device once for all of them
+JOBS_FAULT = (
+    InvalidRequest,
+    NoFaceFound,
+    FaceIndexOutOfRange,
+)  # MachineFault apart; a missing model stops all
 
 OnJob = Callable[[Job, str], None]
 """Called after each job with "made" or the sentence of its failure."""
+
+Encoded = Tensor | EchoVideoError
+"""A prompt's text tokens [1, 226, 4096], or why there are none."""
+
+File = tuple[str, bytes]
+"""A photo's name, for messages, and what is in it."""
 
 
 @dataclass(frozen=True)
@@ -41,148 +61,183 @@ class Plan:
     failed: int
 
 
-def plan_jobs(jobs: Sequence[Job], folder: Path, retry: bool = False) -> Plan:
+class Clip(NamedTuple):
+    """A finished video before it is a file: frames uint8 [F, H, W, 3], and what the file shall remember."""
+
+    frames: np.ndarray
+    metadata: dict[str, str]
+
+
+def plan_jobs(jobs: Sequence[Job], folder: Folder, retry: bool = False) -> Plan:
     """Looks at what `folder` holds. `retry`: what failed before is made again."""
     failures = {} if retry else read_failures(folder)
-    missing = [job for job in jobs if not is_done(job, folder)]
+    there = folder.list_jobs(job.output for job in jobs)
+    missing = [job for job in jobs if there.get(job.output) != job.id]
     pending = [job for job in missing if job.id not in failures]
-    pending.sort(key=lambda job: (_prompts(job), job.person, job.line))
+    pending.sort(key=lambda job: (job.prompts, job.person, job.line))
     return Plan(pending, len(jobs) - len(missing), len(missing) - len(pending))
 
 
-def is_done(job: Job, folder: Path) -> bool:
-    """Whether the job's own video is there; one of an older version of the job is not."""
-    path = folder / job.output
-    if not path.is_file():
-        return False
-    try:
-        return describe(path).metadata.get("job") == job.id
-    except InvalidRequest:  # not a video
-        return False
-
-
-def make_jobs(jobs: Sequence[Job], folder: Path, pipeline: Pipeline, on_job: OnJob) -> int:
+def make_jobs(jobs: Sequence[Job], folder: Folder, pipeline: Pipeline, on_job: OnJob) -> int:
     """Makes every job, in the order given; returns how many failed. Raises what is the machine's fault."""
     failed = 0
-    for chunk in _chunks_of_prompts(jobs):
-        prompts = list(dict.fromkeys(prompt for job in chunk for prompt in _prompts(job)))
-        text = encode_each(prompts, pipeline)
+    people = _People(folder, pipeline)
+    text: dict[str, Encoded] = {}
+    for chunk in _chunk_by_prompts(jobs):
+        wanted = dict.fromkeys(prompt for job in chunk for prompt in job.prompts)
+        text = {prompt: text[prompt] for prompt in wanted if prompt in text}
+        text |= encode_each([prompt for prompt in wanted if prompt not in text], pipeline)
         for job in chunk:
             try:
-                make_job(job, folder, pipeline, text)
+                negative, positive = job.prompts
+                clip = make_clip(job, people.find(job), text[negative], text[positive], pipeline)
+                folder.write(job.output, encode_mp4(clip, job.fps))
                 on_job(job, "made")
-            except JobFailed as error:
+            except MachineFault:
+                raise
+            except JOBS_FAULT as error:
                 failed += 1
-                add_failure(folder, job, error)
-                on_job(job, str(error))
+                on_job(job, add_failure(folder, job, error))
     return failed
 
 
-class JobFailed(Exception):
-    """A job that cannot be made: its photo shows no face, say. The others go on."""
-
-
-def encode_each(prompts: Sequence[str], pipeline: Pipeline) -> dict[str, Tensor | EchoVideoError]:
+def encode_each(prompts: Sequence[str], pipeline: Pipeline) -> dict[str, Encoded]:
     """{prompt: its text tokens, or why there are none}: a prompt that cannot be read fails its own jobs alone."""
-    encoded: dict[str, Tensor | EchoVideoError] = {}
+    encoded: dict[str, Encoded] = {}
     try:
         encoded |= pipeline.encode_prompts(prompts)
-    except EchoVideoError:
+    except InvalidRequest:
         for prompt in prompts:
             try:
                 encoded |= pipeline.encode_prompts([prompt])
-            except EchoVideoError as error:
-                encoded[prompt] = error
+            except InvalidRequest as error:
+                encoded[prompt] = InvalidRequest(str(error))
     return encoded
 
 
-def make_job(job: Job, folder: Path, pipeline: Pipeline, text: dict[str, Tensor | EchoVideoError]) -> None:
-    """One video. Raises JobFailed, and MachineFault where the output folder cannot be written."""
+def load_identity(job: Job, folder: Folder) -> Identity | None:
+    """The job's person from the file that it names, or from the run before; None where the photos are to be read."""
+    path = job.identity or _kept_identity(job, folder)
+    if job.identity is None and not path.is_file():
+        return None
     try:
-        identity = find_identity(job, folder, pipeline)
-        tokens: dict[str, Tensor] = {}
-        for prompt in _prompts(job):
-            encoded = text[prompt]
-            if isinstance(encoded, EchoVideoError):
-                raise encoded
-            tokens[prompt] = encoded
-        result = pipeline.make(identity, job.request, tokens)
-    except MachineFault:
-        raise
-    except EchoVideoError as error:
-        raise JobFailed(f"line {job.line}: {error}") from error
-    metadata = result.metadata() | {"fps": f"{job.fps:g}", "job": job.id}
+        return Identity.load(path)
+    except WrongModelFile as error:
+        raise InvalidRequest(str(error)) from error  # the job's, not the models'
+
+
+def keep_identity(job: Job, identity: Identity, folder: Folder) -> None:
+    """For the person's other jobs and for the next run. Raises MachineFault."""
     try:
-        write_mp4(folder / job.output, result.frames, job.fps, metadata)
-    except InvalidRequest as error:
-        if isinstance(error.__cause__, OSError):
-            raise MachineFault(str(error)) from error
-        raise JobFailed(f"line {job.line}: {error}") from error  # frames with NaN
-
-
-class MachineFault(InvalidRequest):
-    """Something that would stop every job alike: a full disk, a folder that cannot be written."""
-
-
-def find_identity(job: Job, folder: Path, pipeline: Pipeline) -> Identity:
-    """The job's person, from the file that it names, from the run before, or from the photos."""
-    if job.identity is not None:
-        return Identity.load(job.identity)
-    kept = folder / IDENTITIES / f"{job.person}.safetensors"
-    if kept.is_file():
-        return Identity.load(kept)
-    identity = pipeline.identify([load_photo(path) for path in job.photos], job.choice)
-    try:
-        identity.save(kept, title="batch")
+        identity.save(_kept_identity(job, folder), title="batch")
     except InvalidRequest as error:
         raise MachineFault(str(error)) from error
-    return identity
 
 
-def read_failures(folder: Path) -> dict[str, dict[str, Any]]:
+def read_photos(job: Job) -> list[File]:
+    try:
+        return [(str(path), path.read_bytes()) for path in job.photos]
+    except OSError as error:
+        raise InvalidRequest(f"cannot read {error.filename}: {error.strerror}") from error
+
+
+def identify(photos: Sequence[File], choice: FaceChoice, pipeline: Pipeline) -> Identity:
+    """The person in the photos of a job. Raises JOBS_FAULT."""
+    try:
+        pixels = [decode_photo(data, name) for name, data in photos]
+    except DependencyMissing as error:  # for one format of photos; the others go on
+        raise InvalidRequest(str(error)) from error
+    return pipeline.identify(pixels, choice)
+
+
+def make_clip(job: Job, identity: Identity, negative: Encoded, positive: Encoded, pipeline: Pipeline) -> Clip:
+    """The job's frames. Raises JOBS_FAULT, where memory runs out, too: a smaller job may still fit."""
+    request, text = job.request, {}
+    for prompt, encoded in zip(job.prompts, (negative, positive), strict=True):
+        if isinstance(encoded, EchoVideoError):
+            raise encoded
+        text[prompt] = encoded
+    try:
+        result = pipeline.make(identity, request, text)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InvalidRequest(
+            f"memory ran out at {request.width}x{request.height} and {request.frames} frames: choose fewer"
+        ) from error
+    frames = np.stack([to_uint8(frame, f"frame {index}") for index, frame in enumerate(result.frames)])
+    return Clip(frames, result.metadata() | {"fps": f"{job.fps:g}", "job": job.id})
+
+
+def encode_mp4(clip: Clip, fps: float) -> bytes:
+    """The video file's bytes: files go through a scratch folder, since an mp4's index is moved to its front at last."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch, "video.mp4")
+        try:
+            write_mp4(path, clip.frames, fps, clip.metadata)
+        except InvalidRequest as error:
+            raise MachineFault(str(error)) from error  # frames and rate are right by now
+        return path.read_bytes()
+
+
+def read_failures(folder: Folder) -> dict[str, dict[str, Any]]:
     """{job's id: what was written of its failure}; a line that a kill cut short is left out."""
     found: dict[str, dict[str, Any]] = {}
-    path = folder / FAILURES
-    if path.is_file():
-        for line in path.read_text("utf-8").splitlines():
-            try:
-                row = json.loads(line)
-                found[row["id"]] = row
-            except (ValueError, KeyError, TypeError):
-                continue
+    for line in folder.read(FAILURES).decode("utf-8", "replace").splitlines():
+        try:
+            row = json.loads(line)
+            found[row["id"]] = row
+        except (ValueError, KeyError, TypeError):
+            continue
     return found
 
 
-def add_failure(folder: Path, job: Job, error: JobFailed) -> None:
-    cause = error.__cause__ or error
+def add_failure(folder: Folder, job: Job, error: Exception) -> str:
+    """Keeps the failure for the next run; returns its sentence. Raises MachineFault."""
+    sentence = f"line {job.line}: {error}"
     row = {
         "id": job.id,
         "line": job.line,
         "output": job.output,
-        "error": type(cause).__name__,
-        "sentence": str(error),
+        "error": type(error).__name__,
+        "sentence": sentence,
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / FAILURES).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error_of_writing:
-        raise MachineFault(
-            f"cannot write {folder / FAILURES}: {error_of_writing.strerror}"
-        ) from error_of_writing
+    folder.append(FAILURES, json.dumps(row, ensure_ascii=False) + "\n")
+    return sentence
 
 
-def _prompts(job: Job) -> tuple[str, str]:
-    return job.request.negative_prompt, job.request.prompt
+class _People:
+    """Each person is searched for once, and so is one who is not found."""
+
+    def __init__(self, folder: Folder, pipeline: Pipeline) -> None:
+        self.folder, self.pipeline = folder, pipeline
+        self.failures: dict[str, EchoVideoError] = {}
+
+    def find(self, job: Job) -> Identity:
+        if job.person in self.failures:
+            raise self.failures[job.person]
+        identity = load_identity(job, self.folder)
+        if identity is None:
+            try:
+                identity = identify(read_photos(job), job.choice, self.pipeline)
+            except JOBS_FAULT as error:
+                self.failures[job.person] = type(error)(
+                    str(error)
+                )  # without the frames, and so the pixels, of this one
+                raise
+            keep_identity(job, identity, self.folder)
+        return identity
 
 
-def _chunks_of_prompts(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+def _kept_identity(job: Job, folder: Folder) -> Path:
+    return folder.identities / f"{job.person}.safetensors"
+
+
+def _chunk_by_prompts(jobs: Sequence[Job]) -> Iterator[list[Job]]:
     """The jobs in groups of at most PROMPTS_AT_ONCE different prompts; jobs of one prompt stay together."""
     chunk: list[Job] = []
     known: set[str] = set()
-    for prompts, group in groupby(jobs, key=_prompts):
+    for prompts, group in groupby(jobs, key=lambda job: job.prompts):
         if chunk and len(known | {*prompts}) > PROMPTS_AT_ONCE + 1:
             yield chunk
             chunk, known = [], set()

@@ -16,7 +16,9 @@ from . import say, say_json
 from .arguments import add_json, add_models, models_folder, parse_dtype
 
 if TYPE_CHECKING:
+    from ..batch.folder import Folder
     from ..batch.job import Job
+    from ..batch.work import OnJob
 
 NOT_ALL = 1  # the exit status where jobs have failed
 
@@ -32,8 +34,12 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "table", nargs="?", type=expand_user, metavar="JOBS", help="JSON lines, or CSV with the same columns"
     )
-    parser.add_argument("--output", type=expand_user, default=Path("output", "batch"), metavar="FOLDER",
-                        help="where the videos go (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--output",
+        default=str(Path("output", "batch")),
+        metavar="FOLDER",
+        help="where the videos go: a folder, or a URL such as s3://bucket/videos (default: %(default)s)",
+    )
     parser.add_argument("--example", action="store_true", help="print a line of a table and stop")
     parser.add_argument("--retry", action="store_true", help="also make what failed before")
     parser.add_argument("--device", help="cuda, mps or cpu (default: the first one available)")
@@ -41,33 +47,55 @@ def register(subparsers: Any) -> None:
         "--transformer", type=expand_user, metavar="PATH", help="another file or folder for the transformer"
     )
     parser.add_argument("--weight-dtype", metavar="DTYPE", help="as for `echovideo generate`")
+    _add_ray(parser)
     add_models(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
 
+def _add_ray(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("over several devices or machines, with Ray")
+    group.add_argument(
+        "--ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="of a cluster (auto: the one that this machine belongs to); without one, on this machine alone",
+    )
+    group.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="how many make videos (default: one a GPU, else one a CPU but two)",
+    )
+    group.add_argument(
+        "--gpus-per-worker",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="0.5: two workers a GPU (default: 1)",
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """The whole table is checked before the first network is loaded."""
+    from ..batch.folder import FAILURES, open_folder
     from ..batch.job import EXAMPLE, read_jobs
-    from ..batch.work import FAILURES, make_jobs, plan_jobs
+    from ..batch.work import plan_jobs
     from ..errors import InvalidRequest
-    from ..files import check_writable
-    from ..pipeline import Pipeline
 
     if args.example:
         say(json.dumps(EXAMPLE))
         return 0
     if args.table is None:
         raise InvalidRequest("batch needs a table of jobs: `echovideo batch --example` prints a line of one")
+    _check_ray(args)
     jobs = read_jobs(args.table)
-    check_writable(args.output / FAILURES)
-    plan = plan_jobs(jobs, args.output, args.retry)
+    folder = open_folder(args.output)
+    folder.check()
+    plan = plan_jobs(jobs, folder, args.retry)
     failed = 0
     if plan.pending:
-        pipeline = Pipeline(
-            models_folder(args), args.device, parse_dtype(args.weight_dtype), args.transformer
-        )
-        pipeline.check(faces=any(job.photos for job in plan.pending))
         with tqdm(total=len(plan.pending), desc="videos", unit="video", disable=None) as bar:
 
             def report(job: Job, result: str) -> None:
@@ -76,7 +104,8 @@ def run(args: argparse.Namespace) -> int:
                         tqdm.write(f"echovideo: {result}", file=sys.stderr)
                 bar.update()
 
-            failed = make_jobs(plan.pending, args.output, pipeline, report)
+            make = _make_on_ray if args.ray else _make_here
+            failed = make(args, plan.pending, folder, report)
     made = len(plan.pending) - failed
     summary = {"made": made, "already there": plan.done, "failed": failed, "failed before": plan.failed}
     if args.json:
@@ -84,5 +113,37 @@ def run(args: argparse.Namespace) -> int:
     else:
         say(", ".join(f"{count} {what}" for what, count in summary.items() if count or what == "made"))
         if failed or plan.failed:
-            say(f"what failed is in {args.output / FAILURES}; --retry makes it again")
+            say(f"what failed is in {folder}/{FAILURES}; --retry makes it again")
     return NOT_ALL if failed or plan.failed else 0
+
+
+def _check_ray(args: argparse.Namespace) -> None:
+    from ..errors import InvalidRequest
+
+    if args.workers is not None and args.workers < 1:
+        raise InvalidRequest(f"{args.workers} workers make no videos: give 1 or more")
+    share = args.gpus_per_worker
+    if not 0 < share <= 1:
+        raise InvalidRequest(f"a worker cannot have {share:g} GPUs: give a share such as 0.5, or 1")
+    if args.ray is None and (args.workers is not None or share != 1):
+        raise InvalidRequest("--workers and --gpus-per-worker are for --ray: add it")
+
+
+def _make_here(args: argparse.Namespace, jobs: list[Job], folder: Folder, report: OnJob) -> int:
+    from ..batch.work import make_jobs
+    from ..pipeline import Pipeline
+
+    pipeline = Pipeline(models_folder(args), args.device, parse_dtype(args.weight_dtype), args.transformer)
+    pipeline.check(faces=any(job.photos for job in jobs))
+    pipeline.stay_on_device()
+    return make_jobs(jobs, folder, pipeline, report)
+
+
+def _make_on_ray(args: argparse.Namespace, jobs: list[Job], folder: Folder, report: OnJob) -> int:
+    from ..batch.cluster import Cluster, Models, make_jobs_on
+
+    cluster = Cluster(None if args.ray == "local" else args.ray, args.workers, args.gpus_per_worker)
+    transformer = args.transformer and args.transformer.resolve()
+    dtype = parse_dtype(args.weight_dtype)
+    models = Models(models_folder(args).resolve(), args.device, dtype, transformer)
+    return make_jobs_on(cluster, jobs, folder, models, report)
