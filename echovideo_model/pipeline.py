@@ -45,9 +45,7 @@ from .weights.loading import (
 
 FACES = ("clip_visual_encoder", "face_encoder")
 VIDEOS = ("text_encoder", "tokenizer", "transformer", "vae")
-WORKING_MEMORY = (
-    16 << 30
-)  # bytes beside the weights, with a margin: computed for 49 frames at 480 x 848, not measured
+WORKING_MEMORY = 16 << 30  # bytes beside the weights; an estimate with a margin, for 49 frames at 480 x 848
 
 logger = logging.getLogger(__name__)
 
@@ -133,9 +131,10 @@ class Pipeline:
     def stay_on_device(self, share: float = 1.0) -> bool:
         """From now on networks stay on the device between calls, which saves moving them, if there is room: if `share`
         of its memory holds the text encoder, the transformer and the VAE together and WORKING_MEMORY. Says whether."""
-        networks = self.text_encoder.network, self.transformer, self.vae
-        weights = sum(parameter.nbytes for network in networks for parameter in network.parameters())
-        self._stay = share * total_memory(self.device) >= weights + WORKING_MEMORY
+        if room := share * total_memory(self.device):
+            networks = self.text_encoder.network, self.transformer, self.vae
+            weights = sum(parameter.nbytes for network in networks for parameter in network.parameters())
+            self._stay = room >= weights + WORKING_MEMORY
         return self._stay
 
     def identify(self, photos: Photo | Sequence[Photo], choice: FaceChoice = LARGEST) -> Identity:

@@ -513,6 +513,29 @@ def test_only_one_network_is_on_the_device_at_a_time(
     ]
 
 
+@pytest.mark.parametrize(
+    ("memory", "share", "stay"), [(80 << 30, 1.0, True), (80 << 30, 0.1, False), (0, 1.0, False)]
+)
+def test_networks_stay_on_a_device_that_has_room_for_all(
+    tiny_set: Path,
+    person: Identity,
+    lendings: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    memory: int,
+    share: float,
+    stay: bool,
+) -> None:
+    monkeypatch.setattr(pipeline_module, "total_memory", lambda device: memory)
+    moved: list[object] = []
+    pipeline = Pipeline(tiny_set, device="cpu")
+    assert pipeline.stay_on_device(share) is stay
+    for network in (pipeline.text_encoder.network, pipeline.transformer, pipeline.vae):
+        to = network.to
+        monkeypatch.setattr(network, "to", lambda *given, to=to: moved.append(given[0]) or to(*given))
+    pipeline.generate(person, SMALL)
+    assert (len(moved) == 4, len(lendings) == 0) == (stay, stay)
+
+
 @pytest.mark.parametrize("name", ["garbage", "", "cuda:-1", "meta", "CPU"])
 def test_a_device_that_is_not_there_is_one_sentence_with_what_is(name: str) -> None:
     with pytest.raises(InvalidRequest, match=f'"{name}" can be used here: choose .*cpu'):

@@ -53,7 +53,9 @@ class Folder(Protocol):
 def open_folder(place: str | Path) -> Folder:
     """The folder at a path or a URL. Raises InvalidRequest for a kind of URL that fsspec does not know, and
     DependencyMissing where a package for it is missing."""
-    if isinstance(place, Path) or "://" not in place:
+    if isinstance(place, Path):
+        return LocalFolder(place)
+    if "://" not in place:
         return LocalFolder(expand_user(place))
     if place.startswith("file://"):
         return LocalFolder(Path(place.removeprefix("file://")))
