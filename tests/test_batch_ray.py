@@ -115,7 +115,7 @@ def test_killed_workers_are_replaced_and_a_killed_driver_leaves_nothing_running(
     assert driver.wait() == 1, said
     assert "line 9: " in said
     assert "wall.png" in said
-    assert "ray" not in said
+    assert said.count("\n") == 1  # Ray itself is quiet
     assert videos(folder / "killed") == alone
     failures = (folder / "killed" / FAILURES).read_text("utf-8").splitlines()
     assert [json.loads(line)["output"] for line in failures] == ["bad.mp4"]
