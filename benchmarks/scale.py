@@ -14,6 +14,7 @@ import argparse
 import json
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -78,9 +79,8 @@ def measure_driver(scratch: Path, count: int) -> tuple[float, float, float]:
             sizes.append(process.memory_info().rss / 2**20)
             bar.update()
 
-        from benchmarks.scale import Idle as named  # by a module's name that workers can import, not as __main__'s
-
-        cluster._Worker = named  # type: ignore[misc]
+        # by the module's own name, which workers can import, and not as __main__'s
+        cluster._Worker = import_module("benchmarks.scale").Idle  # type: ignore[misc]
         settings = cluster.Cluster(workers=2)
         cluster.make_jobs_on(
             settings, jobs, open_folder(scratch / "out"), cluster.Models(scratch, "cpu"), note
