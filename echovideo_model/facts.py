@@ -7,13 +7,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from .errors import InvalidRequest, WrongModelFile
+from .errors import WrongModelFile
 from .limits import FPS, TRAINED_FRAMES, TRAINED_SIZES, Guidance
-
-if TYPE_CHECKING:
-    from .identity import Identity
 
 KEY = "echovideo.model"
 
@@ -72,14 +68,4 @@ def read_facts(path: str | Path) -> ModelFacts:
     return ModelFacts.parse(open_tensors(path).metadata)
 
 
-def check_identity_fits(identity: Identity, facts: ModelFacts) -> None:
-    """Raises InvalidRequest if other face encoders made `identity` than the transformer was trained with: it would
-    show a stranger."""
-    if identity.encoders != facts.face_encoders:
-        made, wanted = map(describe_set, (identity.encoders, facts.face_encoders))
-        raise InvalidRequest(
-            f"this identity was made by {made}, and the model was trained with {wanted}: make it again with these"
-        )
-
-
-__all__ = ["ENCODERS_KEY", "RELEASED", "ModelFacts", "check_identity_fits", "describe_set", "read_facts"]
+__all__ = ["ENCODERS_KEY", "RELEASED", "ModelFacts", "describe_set", "read_facts"]

@@ -24,7 +24,7 @@ from .face.detect import EMBEDDING_WIDTH, Face, cosine_similarity, explain_no_fa
 from .face.encoders import Detector, FaceEncoders
 from .face.person import check_mask, faces_inside, person_picture
 from .face.photo import limit_long_edge, load_photo
-from .facts import ENCODERS_KEY
+from .facts import ENCODERS_KEY, ModelFacts, describe_set
 from .files import replacing
 from .limits import MAX_STRENGTH
 
@@ -251,6 +251,16 @@ def identify(
     if on_photo:
         on_photo(len(several) + 1, len(several) + 1)
     return identity
+
+
+def check_identity_fits(identity: Identity, facts: ModelFacts) -> None:
+    """Raises InvalidRequest if other face encoders made `identity` than the transformer was trained with: it would
+    show a stranger."""
+    if identity.encoders != facts.face_encoders:
+        made, wanted = map(describe_set, (identity.encoders, facts.face_encoders))
+        raise InvalidRequest(
+            f"this identity was made by {made}, and the model was trained with {wanted}: make it again with these"
+        )
 
 
 def _mean_embedding(embeddings: Sequence[np.ndarray]) -> np.ndarray:

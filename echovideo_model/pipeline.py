@@ -23,8 +23,8 @@ from .devices import find_device, on_device, total_memory
 from .errors import InvalidRequest, ModelFileMissing
 from .face.align import face_latent_pixels
 from .face.choice import LARGEST, FaceChoice
-from .facts import ModelFacts, check_identity_fits, read_facts
-from .identity import FaceEncoders, Identity, Photo, identify
+from .facts import ModelFacts, read_facts
+from .identity import FaceEncoders, Identity, Photo, check_identity_fits, identify
 from .progress import OnProgress
 from .request import Request
 from .samplers import Noise, OnStep, SeededNoise, sample

@@ -16,8 +16,8 @@ from echovideo_model.errors import InvalidRequest, WrongModelFile
 from echovideo_model.face.detect import RECOGNISER, FaceDetector
 from echovideo_model.face.encoders import FaceEncoders, require_same_set
 from echovideo_model.face.siglip import SiglipEncoder
-from echovideo_model.facts import ENCODERS_KEY, KEY, RELEASED, ModelFacts, check_identity_fits, read_facts
-from echovideo_model.identity import Identity, make_identity
+from echovideo_model.facts import ENCODERS_KEY, KEY, RELEASED, ModelFacts, read_facts
+from echovideo_model.identity import Identity, check_identity_fits, make_identity
 from echovideo_model.pipeline import Pipeline
 from echovideo_model.request import Request
 from echovideo_model.weights.loading import convert
