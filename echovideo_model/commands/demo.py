@@ -1,32 +1,45 @@
-"""`echovideo demo`: the whole job on a bare machine, with tiny random networks and a drawn person."""
+"""`echovideo demo`: the small model that ships makes a video of a drawn person, on a bare machine."""
 
 from __future__ import annotations
 
 import argparse
-import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..files import expand_user
-from ..limits import FPS
 from . import say
 from .arguments import Bars, check_outputs
 from .output import Target, write
 
-PROMPT = "A woman in a yellow pullover smiles and waves at the camera in a sunny park."
-NOISE = "The pixels are noise: these are tiny networks with random weights"
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PROMPT = "A woman in a yellow pullover smiles at the camera in a sunny park."
+STEPS = 25
+ENLARGED = 3  # times, for people to see something of 128 x 128 pixels
 
 
 def register(subparsers: Any) -> None:
     """Adds `demo` to the parser of `echovideo`."""
     parser = subparsers.add_parser(
         "demo",
-        help="run the whole job with tiny random networks, nothing to download",
-        description="Photo to face, identity, tokens, sampling, mp4 and contact sheet, on a CPU in under a minute. "
-        "The networks are tiny and their weights random, so the pixels are noise: it shows that every part works.",
+        help="make a video of a drawn person with the small model that ships, nothing to download",
+        description="Photo to face, identity, sampling, mp4 and contact sheet, on a CPU within a minute, with a small "
+        "model of drawn people. `echovideo draw` makes photos for it.",
+    )
+    parser.add_argument(
+        "--photo",
+        type=expand_user,
+        metavar="FILE",
+        help="another drawn portrait (default: the one that ships)",
+    )
+    parser.add_argument("--prompt", default=PROMPT, metavar="TEXT", help='default: "%(default)s"')
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="another seed, another video (default: %(default)s)"
     )
     parser.add_argument(
         "--output",
@@ -35,49 +48,81 @@ def register(subparsers: Any) -> None:
         metavar="FOLDER",
         help="where the files go (default: %(default)s)",
     )
-    parser.add_argument("--prompt", default=PROMPT, metavar="TEXT", help='default: "%(default)s"')
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Builds the tiny checkpoints once, in the cache, then does what `identity` and `generate` do."""
+    """Does what `identity` and `generate` do, with the nano model, and enlarges what it makes."""
     started = time.perf_counter()
-    from ..face.photo import load_photo
-    from ..pipeline import Pipeline
-    from ..request import Request
-    from ..tiny import PORTRAITS, build
-    from ..weights.folders import cache_folder
-
     person = args.output / "identity.safetensors"
     target = Target(args.output / "video.mp4", args.output / "contact-sheet.png")
-    request = Request(args.prompt, height=224, width=384, frames=33, steps=8)
-    check_outputs([*target.paths, person])
-    say(f"{NOISE}. What this shows is that every part works.")
-    photo = load_photo(PORTRAITS[0])
-    with Bars() as bars, _spare_tiny_networks():
-        pipeline = Pipeline(build(cache_folder() / "tiny"), device="cpu", on_progress=bars)
+    check_outputs([*target.paths, person], [args.photo] if args.photo else [])
+    from ..nano.models import require_files
+    from ..nano.words import check_words
+
+    check_words(args.prompt)
+    folder = require_files()
+    from ..face.photo import load_photo
+    from ..nano import PORTRAITS
+    from ..pipeline import Pipeline
+    from ..request import Request
+
+    source = args.photo or PORTRAITS[0]
+    photo = load_photo(source)
+    with Bars() as bars, _use_few_threads():
+        pipeline = Pipeline(folder, device="cpu", on_progress=bars)
+        model = pipeline.facts
+        height, width = model.size
+        request = Request(
+            args.prompt,
+            height=height,
+            width=width,
+            frames=model.frames,
+            steps=STEPS,
+            seed=args.seed,
+            guidance=model.guidance,
+            guidance_scale=model.guidance_scale,
+        )
+        millions = sum(parameter.numel() for parameter in pipeline.transformer.parameters()) / 1e6
+        note = (
+            f"Drawn people, by a model of {millions:.1f} million parameters; enlarged {ENLARGED} times "
+            f"from {width} x {height} pixels"
+        )
+        say(f"{note}.")
         identity = pipeline.identify(photo)
         identity.save(person)
         result = pipeline.generate(identity, request)
-        write(result, identity, photo, PORTRAITS[0], target, FPS, bars, note=NOISE)
+        result = replace(result, frames=_enlarge(result.frames))
+        write(result, identity, photo, source, target, model.fps, bars, note=note)
     paths = "".join(f"\n  {path}" for path in (*target.paths, person))
     say(f"Done in {time.perf_counter() - started:.0f} s:{paths}")
     return 0
 
 
+def _enlarge(frames: Tensor) -> Tensor:
+    """frames float32 [F, H, W, 3] in 0..1, ENLARGED times as high and wide (Lanczos)."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from ..video import to_uint8
+
+    pictures = [Image.fromarray(to_uint8(frame, "a frame")) for frame in frames]
+    large = [
+        picture.resize((picture.width * ENLARGED, picture.height * ENLARGED), Image.Resampling.LANCZOS)
+        for picture in pictures
+    ]
+    return torch.from_numpy(np.stack([np.asarray(picture) for picture in large])).float() / 255
+
+
 @contextmanager
-def _spare_tiny_networks() -> Iterator[None]:
-    """On one thread, because several gain nothing on such small work and on a busy machine wait for each other; and
-    without the warning that the released model was trained on other sizes, because nothing was trained here."""
+def _use_few_threads() -> Iterator[None]:
+    """Two at most: more gain nothing on such small work, and on a busy machine wait for each other."""
     import torch
 
-    from ..pipeline import logger
-
-    level, threads = logger.level, torch.get_num_threads()
-    logger.setLevel(logging.ERROR)
-    torch.set_num_threads(1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(min(threads, 2))
     try:
         yield
     finally:
-        logger.setLevel(level)
         torch.set_num_threads(threads)

@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidRequest
+from ..errors import InvalidRequest, ModelFileMissing, WrongModelFile
+from ..facts import RELEASED, ModelFacts, read_facts
 from ..files import expand_user, reserving
-from ..limits import FPS, MAX_GUIDANCE_SCALE, MAX_STRENGTH, SIDE_STEP, TRAIN_STEPS, TRAINED_SIZES
+from ..limits import MAX_GUIDANCE_SCALE, MAX_STRENGTH, SIDE_STEP, TRAIN_STEPS
 from ..request import Request
+from ..weights.folders import require
 from . import say, say_json
 from .arguments import (
     Bars,
@@ -72,27 +74,25 @@ def register(subparsers: Any) -> None:
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
-    trained = ", ".join(f"{width}x{height}" for height, width in TRAINED_SIZES)
-    group = parser.add_argument_group("settings; the defaults are the reference's")
+    trained = ", ".join(f"{width}x{height}" for height, width in RELEASED.sizes)
+    group = parser.add_argument_group(
+        "settings; the defaults are the released model's, another's file may say its own"
+    )
     group.add_argument(
         "--negative-prompt", default="", metavar="TEXT", help="what not to show (default: empty)"
     )
     group.add_argument(
         "--size",
         type=_parse_size,
-        default=(Request.width, Request.height),
         metavar="WxH",
         help=f"pixels, multiples of {SIDE_STEP} (default: {Request.width}x{Request.height}; trained: {trained})",
     )
-    group.add_argument(
-        "--frames", type=int, default=Request.frames, metavar="N", help="4n + 1 (default: %(default)s)"
-    )
+    group.add_argument("--frames", type=int, metavar="N", help=f"4n + 1 (default: {RELEASED.frames})")
     group.add_argument(
         "--fps",
         type=float,
-        default=FPS,
         metavar="N",
-        help=f"frames per second of the file (default: {FPS:g})",
+        help=f"frames per second of the file (default: {RELEASED.fps:g})",
     )
     group.add_argument(
         "--steps",
@@ -111,13 +111,12 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--guidance-scale",
         type=float,
-        default=Request.guidance_scale,
         metavar="G",
-        help=f"how much the prompt and the person count, 0 to {MAX_GUIDANCE_SCALE:g} (default: %(default)g)",
+        help=f"how much the prompt and the person count, 0 to {MAX_GUIDANCE_SCALE:g} "
+        f"(default: {RELEASED.guidance_scale:g})",
     )
     group.add_argument(
         "--guidance",
-        default=Request.guidance,
         metavar="KIND",
         help="how the scale runs over the steps: reference (default), smooth or constant",
     )
@@ -163,8 +162,10 @@ def run(args: argparse.Namespace) -> int:
     from ..video import frame_rate
 
     args.photos = match_files(args.photos)
-    requests = [_make_request(args, prompt) for prompt in args.prompt]
-    frame_rate(args.fps)
+    model = _find_facts(args)
+    fps = model.fps if args.fps is None else args.fps
+    requests = [_make_request(args, prompt, model) for prompt in args.prompt]
+    frame_rate(fps)
     with _choose_targets(args, len(requests)) as targets, Bars() as bars:
         check_outputs(_paths(targets), args.photos)
         pipeline = Pipeline(
@@ -173,8 +174,8 @@ def run(args: argparse.Namespace) -> int:
         identity, photo = _identify_person(args, pipeline)
         made = []
         for result, target in zip(pipeline.generate_all(identity, requests), targets, strict=True):
-            write(result, identity, photo, args.photos[0], target, args.fps, bars)
-            made.append(list_facts(result, target, args.fps))
+            write(result, identity, photo, args.photos[0], target, fps, bars)
+            made.append(list_facts(result, target, fps))
             if not args.json:
                 say("\n".join(map(str, target.paths)))
     if args.json:
@@ -182,18 +183,26 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _make_request(args: argparse.Namespace, prompt: str) -> Request:
-    width, height = args.size
+def _find_facts(args: argparse.Namespace) -> ModelFacts:
+    """What the transformer says of itself; of one that is missing or cannot be read, Pipeline.check tells later."""
+    try:
+        return read_facts(args.transformer or require(models_folder(args), "transformer"))
+    except (ModelFileMissing, WrongModelFile, InvalidRequest):
+        return RELEASED
+
+
+def _make_request(args: argparse.Namespace, prompt: str, model: ModelFacts) -> Request:
+    width, height = args.size or model.size[::-1]
     return Request(
         prompt=prompt,
         negative_prompt=args.negative_prompt,
         height=height,
         width=width,
-        frames=args.frames,
+        frames=model.frames if args.frames is None else args.frames,
         steps=args.steps,
         seed=args.seed,
-        guidance_scale=args.guidance_scale,
-        guidance=args.guidance,
+        guidance_scale=model.guidance_scale if args.guidance_scale is None else args.guidance_scale,
+        guidance=args.guidance or model.guidance,
         sampler=args.sampler,
         strength=args.strength,
         face_latent=not args.no_face_latent,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..errors import ModelFileMissing
+
 FOLDER = Path(__file__).parent / "files"
 """A models folder: transformer, text_encoder, tokenizer, vae, clip_visual_encoder, face_encoder (and antelopev2's two
 .onnx files in face_encoder/models/antelopev2, under their released names)."""
@@ -20,3 +22,14 @@ FILES = {
     "face_encoder": "echovideo_nano_parser.safetensors",
 }
 """Group -> the one file of weights in its folder."""
+
+
+def require_files() -> Path:
+    """FOLDER. Raises ModelFileMissing if a part of the model is not in it."""
+    missing = [f"{group}/{name}" for group, name in FILES.items() if not (FOLDER / group / name).is_file()]
+    if missing:
+        raise ModelFileMissing(
+            f"the nano model is not whole: {missing[0]} is missing in {FOLDER}; install the package again, or fetch "
+            "the whole repository"
+        )
+    return FOLDER

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 
 import numpy as np
 
+from ..errors import InvalidRequest
 from .palette import CLOTHES
 
 PLACE_WORDS: dict[str, tuple[str, ...]] = {
@@ -236,3 +238,23 @@ def vocabulary() -> list[str]:
     return sorted(
         {word for phrase in phrases for word in re.findall("[a-z]+", phrase.replace("{side}", " "))}
     )
+
+
+def check_words(prompt: str) -> None:
+    """Raises InvalidRequest for a prompt with words outside the vocabulary, or without any: it names what is near."""
+    known = vocabulary()
+    words = re.findall(r"[^\W_]+", prompt.lower())
+    strange = list(dict.fromkeys(word for word in words if word not in known))
+    if words and not strange:
+        return
+    near = [match for word in strange for match in difflib.get_close_matches(word, known, 1, 0.75)]
+    hint = f"did you mean {' and '.join(near)}?" if near else f'say something like "{_EXAMPLE}"'
+    what = f'does not know "{", ".join(strange)}"' if strange else "needs a sentence"
+    raise InvalidRequest(
+        f"the small model {what}: {hint} People in it {', '.join(_ACTIONS[:-1])} or {_ACTIONS[-1]}, in these places: "
+        f"{', '.join(PLACE_WORDS)}"
+    )
+
+
+_EXAMPLE = "A man in a red hoodie waves in the snow."
+_ACTIONS = tuple("turn the head" if name == "turn" else name for name in ACTION_WORDS)

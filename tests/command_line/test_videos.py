@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
-from echovideo_model.identity import Identity
+from echovideo_model.errors import InvalidRequest, ModelFileMissing
+from echovideo_model.face.detect import FaceDetector
+from echovideo_model.facts import ModelFacts
+from echovideo_model.identity import Identity, find_face
+from echovideo_model.metrics.identity import score
 from echovideo_model.metrics.samples import sha256
-from echovideo_model.pipeline import Pipeline
-from echovideo_model.tiny import checkpoints
+from echovideo_model.nano import PORTRAITS as NANO_PORTRAITS
+from echovideo_model.nano import models as nano_models
 from echovideo_model.video import read_mp4
+from echovideo_model.weights.loading import convert
 from tests.command_line.command import PHOTO, SMALL, Run
 
 
@@ -165,8 +172,22 @@ def test_a_photo_that_says_how_to_turn_it_is_turned(echovideo: Run, models: Path
     assert person.similarity(Identity.load("person.safetensors").id_embedding) > 0.999
 
 
-def test_the_demonstration_does_the_whole_job_once_and_says_that_the_pixels_are_noise(
-    echovideo: Run, workplace: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def nano(tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny set in the place of the nano model, and as quick: 64 x 64 pixels, 5 frames."""
+    folder = tmp_path / "nano"
+    shutil.copytree(tiny_set, folder)
+    plain = tmp_path / "plain.safetensors"
+    convert(tiny_set / "transformer", plain, "file")
+    facts = ModelFacts(sizes=((64, 64),), size=(64, 64), frames=5, fps=8.0, guidance="constant")
+    save_file(load_file(plain), folder / "transformer.safetensors", {"format": "pt", **facts.metadata()})
+    monkeypatch.setattr(nano_models, "FOLDER", folder)
+    monkeypatch.setattr(nano_models, "FILES", {"vae": "diffusion_pytorch_model.safetensors"})
+    return folder
+
+
+def test_the_demonstration_does_the_whole_job_and_says_who_is_seen(
+    echovideo: Run, workplace: Path, nano: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     captions = []
 
@@ -178,26 +199,65 @@ def test_the_demonstration_does_the_whole_job_once_and_says_that_the_pixels_are_
 
     sheet = picture.contact_sheet
     monkeypatch.setattr(picture, "contact_sheet", noted)
-    done = echovideo("demo", "--output", "here", "--prompt", "A woman laughs.")
-    assert done.status == 0
-    assert done.err == ""
-    assert "The pixels are noise" in done.out
-    assert "The pixels are noise" in captions[0]
+    prompt = "A woman waves in the snow."
+    done = echovideo("demo", "--photo", PHOTO, "--output", "here", "--prompt", prompt, "--seed", 4)
+    assert (done.status, done.err) == (0, "")
+    for said in (done.out, captions[0]):
+        assert "Drawn people, by a model of" in said
+        assert "enlarged 3 times from 64 x 64 pixels" in said
     made = {path.name: path for path in (workplace / "here").iterdir()}
     assert set(made) == {"video.mp4", "contact-sheet.png", "identity.safetensors"}
     for path in made:
         assert f"here/{path}" in done.out
-    frames, _, metadata = read_mp4(made["video.mp4"])
-    assert len(frames) == 33
-    assert metadata["prompt"] == "A woman laughs."
-    assert "The pixels are noise" in metadata["note"]
+    frames, fps, metadata = read_mp4(made["video.mp4"])
+    assert frames.shape[:3] == (5, 192, 192)
+    assert fps == 8
+    assert (metadata["prompt"], metadata["seed"]) == (prompt, "4")
     Identity.load(made["identity.safetensors"])
     assert [path.name for path in workplace.iterdir()] == ["here"]
 
-    # A second time, the models are there already.
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoints, "files", lambda: pytest.fail("the models are written again"))
-    monkeypatch.setattr(Pipeline, "generate", stop)
-    assert echovideo("demo").status == 130
+def test_the_demonstration_names_words_it_does_not_know(echovideo: Run, workplace: Path, nano: Path) -> None:
+    done = echovideo("demo", "--prompt", "A lady smiles in a gardn.")
+    assert done.error is InvalidRequest
+    assert 'does not know "gardn": did you mean garden?' in done.err
+    done = echovideo("demo", "--prompt", "Una signora.")
+    assert "A man in a red hoodie waves in the snow." in done.err
+    assert not list(workplace.iterdir())
+
+
+def test_the_demonstration_without_its_model_says_what_is_missing(
+    echovideo: Run, workplace: Path, nano: Path
+) -> None:
+    (nano / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    done = echovideo("demo")
+    assert (done.status, done.error) == (3, ModelFileMissing)
+    assert "vae/diffusion_pytorch_model.safetensors is missing" in done.err
+
+
+def test_generate_takes_size_length_and_speed_from_the_model(
+    echovideo: Run, workplace: Path, nano: Path
+) -> None:
+    done = echovideo("generate", PHOTO, "--prompt", "A man waves.", "--steps", 1, "--models", nano, "--json")
+    assert (done.status, done.err) == (0, "")
+    (made,) = json.loads(done.out)
+    assert made["fps"] == 8
+    settings = made["settings"]
+    assert (settings["height"], settings["width"], settings["frames"]) == (64, 64, 5)
+    assert settings["guidance"] == "constant"
+
+
+@pytest.mark.skipif(
+    not (nano_models.FOLDER / "transformer").is_dir(), reason="the nano model's files are not there yet"
+)
+def test_the_demonstration_shows_the_person_in_the_portrait(echovideo: Run, workplace: Path) -> None:
+    assert echovideo("demo", "--output", "here").status == 0
+    detector = FaceDetector(nano_models.FOLDER / "face_encoder")
+    frames, *_ = read_mp4(workplace / "here" / "video.mp4")
+    person = Identity.load(workplace / "here" / "identity.safetensors")
+    own = score(frames, person.id_embedding.numpy(), detector).mean
+    stranger = find_face(NANO_PORTRAITS[1], detector).face.embedding
+    other = score(frames, stranger, detector).mean
+    assert own is not None
+    assert other is not None
+    assert own > max(0.4, other + 0.2)
