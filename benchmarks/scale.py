@@ -14,6 +14,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -56,37 +57,65 @@ class Idle(cluster._Worker):
         return Clip(np.zeros((1, 32, 32, 3), np.uint8), {"job": job.id})
 
 
-def measure_driver(scratch: Path, count: int) -> tuple[float, float, float]:
-    """Processor seconds a job, and resident MiB after WARM jobs and after all."""
+class Sleeping(Idle):
+    """Takes as long as a GPU would that makes a clip in two seconds."""
+
+    def make(self, job: Job, identity: Any, negative: Any, positive: Any) -> Clip:
+        time.sleep(2)
+        return super().make(job, identity, negative, positive)
+
+
+def write_jobs(scratch: Path, count: int) -> list[Job]:
     for person in range(PERSONS):
-        (scratch / f"{person}.jpg").write_bytes(
-            person.to_bytes(4, "big") * 250_000
-        )  # 1 MB; only its bytes are read
+        megabyte = person.to_bytes(4, "big") * 250_000  # nobody decodes it
+        (scratch / f"{person}.jpg").write_bytes(megabyte)
     table = scratch / "jobs.jsonl"
     rows = (
         {"photos": [f"{n % PERSONS}.jpg"], "prompt": f"A man counts to {n % PROMPTS}.", "seed": n}
         for n in range(count)
     )
     table.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    jobs = read_jobs(table)
-    times, sizes, process = [], [], psutil.Process()
-    with tqdm(total=count, desc="jobs", unit="job", disable=None) as bar:
+    return read_jobs(table)
+
+
+def run(jobs: list[Job], folder: Path, worker: str, workers: int, on_job: Callable[[], None]) -> None:
+    """The jobs over Ray on this machine, by workers of that class in this file."""
+    with tqdm(total=len(jobs), desc="jobs", unit="job", disable=None) as bar:
 
         def note(job: Job, result: str) -> None:
             if result != "made":
                 raise RuntimeError(result)
-            times.append(time.process_time())
-            sizes.append(process.memory_info().rss / 2**20)
+            on_job()
             bar.update()
 
         # by the module's own name, which workers can import, and not as __main__'s
-        cluster._Worker = import_module("benchmarks.scale").Idle  # type: ignore[misc]
-        settings = cluster.Cluster(workers=2)
-        cluster.make_jobs_on(
-            settings, jobs, open_folder(scratch / "out"), cluster.Models(scratch, "cpu"), note
-        )
-    warm = min(WARM, count // 2)
-    return (times[-1] - times[warm]) / (count - 1 - warm), sizes[warm], sizes[-1]
+        cluster._Worker = getattr(import_module("benchmarks.scale"), worker)  # type: ignore[misc]
+        models = cluster.Models(folder, "cpu")
+        cluster.make_jobs_on(cluster.Cluster(workers=workers), jobs, open_folder(folder), models, note)
+
+
+def measure_driver(scratch: Path, count: int) -> tuple[float, list[float]]:
+    """Processor seconds a job, and the driver's own resident MiB after WARM jobs, half of them and all. The pages of
+    the object store that it has looked at, which it shares, are not counted."""
+    times, sizes, process = [], [], psutil.Process()
+
+    def note() -> None:
+        memory = process.memory_info()
+        times.append(time.process_time())
+        sizes.append((memory.rss - memory.shared) / 2**20)
+
+    run(write_jobs(scratch, count), scratch / "out", "Idle", 2, note)
+    warm = min(WARM, count // 4)
+    return (times[-1] - times[warm]) / (count - 1 - warm), [sizes[at] for at in (warm, count // 2, count - 1)]
+
+
+def measure_throughput(scratch: Path, workers: int) -> float:
+    """Jobs a second of workers that sleep, once each has begun."""
+    ends: list[float] = []
+    jobs = write_jobs(scratch, 10 * workers)
+    run(jobs, scratch / f"{workers}", "Sleeping", workers, lambda: ends.append(time.perf_counter()))
+    begun = 2 * workers
+    return (len(ends) - begun) / (ends[-1] - ends[begun - 1])
 
 
 def measure_wait(ray: ModuleType, references: int) -> float:
@@ -151,9 +180,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=JOBS, help="jobs to measure with (default: %(default)d)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        job, warm, end = measure_driver(Path(scratch), args.jobs)
-        print(f"driver: {job * 1000:.1f} ms of processor time a job; {warm:.0f} MiB resident after "
-              f"{min(WARM, args.jobs // 2)} jobs, {end:.0f} after {args.jobs}")  # fmt: skip
+        job, memory = measure_driver(Path(scratch), args.jobs)
+        print(f"driver: {job * 1000:.1f} ms of processor time a job; its own memory after {min(WARM, args.jobs // 4)}, "
+              f"half and all of {args.jobs} jobs: {', '.join(f'{one:.0f}' for one in memory)} MiB")  # fmt: skip
+        one, four = (measure_throughput(Path(scratch), workers) for workers in (1, 4))
+        print(f"four workers that sleep 2 s a job against one: {four / one:.2f} times its jobs a second")
         with cluster._connected(cluster.Cluster()) as ray:
             wait = {count: measure_wait(ray, cluster.JOBS_A_WORKER * count) for count in WORKERS}
             megabyte, disk = measure_megabyte(ray, Path(scratch))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import cpu, full_size, gpu
+from benchmarks import cpu, full_size, gpu, scale
 from echovideo_model.tiny.networks import TRANSFORMER_SIZES
 
 Captured = pytest.CaptureFixture[str]
@@ -52,3 +52,12 @@ def test_the_files_benchmark_runs_every_command_and_leaves_nothing(
         "load",
     ]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_table_of_workers_finds_the_driver_s_limit(capsys: Captured) -> None:
+    free = dict.fromkeys(scale.WORKERS, 1e-12)
+    scale.print_table(job=0.01, wait=free, megabyte=0.0, seconds=100, video=3)
+    printed = capsys.readouterr().out
+    assert "at 10,000 workers" in printed  # a hundredth of a second each, a hundred seconds long
+    assert [line.split()[1] for line in printed.splitlines()[2:6]] == ["1", "8", "64", "1000"]
+    assert "| 10.00% |" in printed
