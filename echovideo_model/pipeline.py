@@ -38,10 +38,10 @@ from .weights.loading import (
     VAE,
     Network,
     inspect,
-    load_transformer,
     load_vae,
     read_transformer_sizes,
 )
+from .weights.merging import Lora, check_loras, load_with_loras
 
 FACES = ("clip_visual_encoder", "face_encoder")
 VIDEOS = ("text_encoder", "tokenizer", "transformer", "vae")
@@ -58,10 +58,12 @@ class Result:
     frames: Tensor
     latents: Tensor
     seconds: dict[str, float]  # per stage, of what was done for this video and not for an earlier one
+    loras: tuple[Lora, ...] = ()
 
     def metadata(self) -> dict[str, str]:
         """What a video file should remember."""
-        return {**self.request.metadata(), "software": f"echovideo {__version__}"}
+        loras = {"loras": ", ".join(map(str, self.loras))} if self.loras else {}
+        return {**self.request.metadata(), **loras, "software": f"echovideo {__version__}"}
 
 
 class Pipeline:
@@ -74,17 +76,20 @@ class Pipeline:
         storage: torch.dtype | None = None,
         transformer: str | Path | None = None,
         on_progress: OnProgress | None = None,
+        loras: Sequence[Lora] = (),
     ) -> None:
         """models: the folder (see `echovideo models`), by default weights.default_folder().
 
         device: by default CUDA, else Apple's GPU, else the CPU. storage: what the transformer's weights are kept
         as; the file's own by default, float8_e4m3fn for GPUs of 12 GB. transformer: another file or folder for it.
         on_progress: sees the stages "loading ..." (in bytes), "face", "text", "face latent", "sampling", "decoding".
+        loras: merged into the transformer when it is loaded.
         """
         self.models = Path(models) if models is not None else default_folder()
         self.device = find_device(device)
         self.storage = storage
         self.on_progress = on_progress
+        self.loras = tuple(loras)
         self._transformer_path = transformer
         self._stay = False
         on_gpu = self.device.type != "cpu"
@@ -112,7 +117,7 @@ class Pipeline:
     @cached_property
     def transformer(self) -> EchoVideoTransformer:
         on_bytes = self._report_on("loading transformer", "bytes")
-        return load_transformer(self._path("transformer"), self.storage, on_bytes=on_bytes)
+        return load_with_loras(self._path("transformer"), self.loras, self.storage, on_bytes)
 
     @cached_property
     def vae(self) -> CogVideoXVAE:
@@ -127,6 +132,7 @@ class Pipeline:
             found = inspect(self._path(name))
             if found.family != family or not found.complete:
                 getattr(self, name)  # loading it says what is wrong
+        check_loras(self._path("transformer"), self.loras)
 
     def stay_on_device(self, share: float = 1.0) -> bool:
         """From now on networks stay on the device between calls, which saves moving them, if there is room: if `share`
@@ -193,7 +199,7 @@ class Pipeline:
         clock.lap("sampling")
         frames = self.decode(latents, self._report_on("decoding", "chunks"))
         clock.lap("decoding")
-        return Result(request, frames, latents, clock.seconds)
+        return Result(request, frames, latents, clock.seconds, self.loras)
 
     def encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """{prompt: text tokens [1, 226, 4096] on the CPU}, each prompt encoded once."""

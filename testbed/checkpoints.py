@@ -96,5 +96,5 @@ def write_lora(base: Path, name: str, spelling: str, layers: list[str] = LAYERS,
         layer = pattern.format(path=path, flat=path.replace(".", "_"))
         state[f"{layer}.{down}"] = torch.randn(4, width, generator=generator) / width**0.5
         state[f"{layer}.{up}"] = torch.randn(width, 4, generator=generator) / 2
-    (base / "models" / "loras").mkdir(exist_ok=True)
+    (base / "models" / "loras").mkdir(parents=True, exist_ok=True)
     save_file(state, base / "models" / "loras" / name)

@@ -19,6 +19,7 @@ from ..weights.folders import default_folder
 
 if TYPE_CHECKING:
     from ..face.choice import FaceChoice
+    from ..weights.merging import Lora
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}]"
 ORDERS = [order.replace(" ", "-") for order in FACE_ORDERS if order != "closest"]  # to whom, no option says
@@ -51,6 +52,24 @@ def models_folder(args: argparse.Namespace) -> Path:
     """The folder that --models names, or the default one."""
     folder: Path | None = args.models
     return folder or default_folder()
+
+
+def add_loras(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    parser.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FILE[:STRENGTH]",
+        help="a LoRA for EchoVideo or CogVideoX-5b and how strongly it acts (default: 1); give it several times for "
+        "several LoRAs",
+    )
+
+
+def parse_loras(args: argparse.Namespace) -> list[Lora]:
+    """What --lora names. Raises InvalidRequest."""
+    from ..weights.merging import Lora
+
+    return [Lora.parse(text) for text in args.lora]
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

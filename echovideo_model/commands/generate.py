@@ -20,12 +20,14 @@ from .arguments import (
     Bars,
     add_face_choice,
     add_json,
+    add_loras,
     add_models,
     check_outputs,
     match_files,
     models_folder,
     parse_dtype,
     parse_face_choice,
+    parse_loras,
 )
 from .output import Target, list_facts, write
 
@@ -139,6 +141,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--transformer", type=expand_user, metavar="PATH", help="another file or folder for the transformer"
     )
+    add_loras(group)
     group.add_argument(
         "--weight-dtype",
         metavar="DTYPE",
@@ -169,7 +172,12 @@ def run(args: argparse.Namespace) -> int:
     with _choose_targets(args, len(requests)) as targets, Bars() as bars:
         check_outputs(_paths(targets), args.photos)
         pipeline = Pipeline(
-            models_folder(args), args.device, parse_dtype(args.weight_dtype), args.transformer, bars
+            models_folder(args),
+            args.device,
+            parse_dtype(args.weight_dtype),
+            args.transformer,
+            bars,
+            parse_loras(args),
         )
         identity, photo = _identify_person(args, pipeline)
         made = []

@@ -104,7 +104,16 @@ def inspect(path: str | Path) -> Inspection:
 
 def read_transformer_sizes(path: str | Path) -> TransformerSizes:
     """Every size of the transformer at `path`, from its header alone. Raises ModelFileMissing, WrongModelFile."""
-    return _empty_network(open_family(path, TRANSFORMER), TRANSFORMER).sizes
+    return read_empty_transformer(path).sizes
+
+
+def read_empty_transformer(path: str | Path) -> EchoVideoTransformer:
+    """The transformer at `path` on the meta device: sizes, names and shapes, from its header alone.
+
+    Raises ModelFileMissing, WrongModelFile.
+    """
+    network: EchoVideoTransformer = _empty_network(open_family(path, TRANSFORMER), TRANSFORMER)
+    return network
 
 
 def load_transformer(

@@ -129,6 +129,20 @@ def translate_lora(
     return found
 
 
+def describe_scale(layers: Mapping[str, Mapping[str, Tensor]]) -> str:
+    """For the log: the scale (alpha / rank) at strength 1, or that the file states none."""
+    pairs = [parts for parts in layers.values() if "lora_down.weight" in parts]
+    if not pairs:
+        return ""
+    scales = sorted({float(p["alpha"]) / len(p["lora_down.weight"]) for p in pairs if "alpha" in p})
+    if not scales:
+        return (
+            "; it states no alpha, so strength 1 means alpha = rank: if it looks overdone, use as strength the "
+            "alpha / rank that it was trained with (0.5 for CogVideo's own trainer)"
+        )
+    return f"; alpha / rank is {scales[0]:g}" + (f" to {scales[-1]:g}" if len(scales) > 1 else "")
+
+
 def is_text_encoder(key: str) -> bool:
     """Whether a key of a LoRA file is about a text encoder."""
     return bool(_TEXT_ENCODER.match(key))

@@ -1,8 +1,10 @@
-"""A LoRA added to a transformer's weights, once, before anything is made with them."""
+"""LoRAs added to a transformer's weights, once, before anything is made with them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,37 +12,110 @@ from torch import Tensor
 
 from ..errors import InvalidRequest
 from ..transformer import EchoVideoTransformer
-from .family import shapes_of
-from .lora import LoraSettings, translate_lora
-from .reading import open_tensors
+from .family import Shapes, shapes_of
+from .loading import NARROW, load_transformer, read_empty_transformer, storage_dtype
+from .lora import LoraSettings, describe_scale, translate_lora
+from .reading import OnBytes, open_tensors
 
+MAX_LORA_STRENGTH = 100.0  # either way, as in ComfyUI's loaders
 _PLAIN = {"lora_down.weight", "lora_up.weight", "alpha", "diff", "diff_b"}
+Layers = dict[str, dict[str, Tensor]]
+logger = logging.getLogger(__name__)
 
 
-@torch.no_grad()
-def merge_lora(network: EchoVideoTransformer, path: str | Path, strength: float = 1.0) -> int:
-    """Adds strength x what the LoRA in `path` changes, in any trainer's spelling; returns the number of layers.
+@dataclass(frozen=True)
+class Lora:
+    """A file of a LoRA, and how much of what it changes is added: 0 is nothing, 1 as trained, below 0 the reverse."""
 
-    Sums are made in float32 and kept in each weight's dtype; the files that weights are mapped from stay as they are.
-    Raises WrongModelFile as translate_lora does, InvalidRequest for a method other than LoRA (DoRA, LoHa, ...); the
-    network is then as it was.
+    path: Path
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not abs(self.strength) <= MAX_LORA_STRENGTH:  # NaN included
+            raise InvalidRequest(
+                f"a LoRA's strength must be within -{MAX_LORA_STRENGTH:g} and {MAX_LORA_STRENGTH:g}, not "
+                f"{self.strength:g}"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Lora:
+        """From FILE or FILE:STRENGTH. A colon is a part of the name where a file is called so, or where no number
+        follows, as in C:\\style.safetensors. Raises InvalidRequest."""
+        name, colon, number = text.rpartition(":")
+        if colon and not Path(text).is_file():
+            try:
+                return cls(Path(name), float(number))
+            except ValueError:
+                pass
+        return cls(Path(text))
+
+    def __str__(self) -> str:
+        return f"{self.path.name}:{self.strength:g}"
+
+
+def read_lora(path: Path, shapes: Shapes) -> Layers:
+    """{layer: {part: tensor}} of a LoRA in any trainer's spelling for a network of these {parameter: shape}.
+
+    Raises InvalidRequest where there is no file and for a method other than LoRA (DoRA, LoHa, ...), WrongModelFile as
+    translate_lora does.
     """
+    if not path.is_file():
+        raise InvalidRequest(f"there is no LoRA at {path}: give a .safetensors file, or FILE:STRENGTH")
     opened = open_tensors(path)
     settings = LoraSettings.read(opened.metadata, opened.path)
     state = {name: tensor.clone() for name, tensor in opened.tensors()}
-    layers = translate_lora(state, shapes_of(network), settings, str(path))
+    layers = translate_lora(state, shapes, settings, str(path))
     for layer, parts in layers.items():
         if strange := sorted(parts.keys() - _PLAIN):
             raise InvalidRequest(
                 f"{path} changes {layer} by {strange[0]}: only plain LoRAs can be merged here"
             )
-    for layer, parts in layers.items():
+    return layers
+
+
+@torch.no_grad()
+def merge_loras(network: EchoVideoTransformer, loras: Sequence[Lora]) -> None:
+    """Adds strength x what each LoRA changes.
+
+    Sums are made in float32, over all of them, and kept in each weight's dtype; the files that weights are mapped from
+    stay as they are. A strength of 0 leaves every weight equal to the bit. Raises what read_lora raises; the network
+    is then as it was.
+    """
+    shapes = shapes_of(network)
+    read = [(lora, read_lora(lora.path, shapes)) for lora in loras]
+    for lora, layers in read:
+        logger.info("%s: LoRA matched %d of %d layers%s", lora, *[len(layers)] * 2, describe_scale(layers))
+    acting = [(lora.strength, layers) for lora, layers in read if lora.strength]
+    for layer in dict.fromkeys(layer for _, layers in acting for layer in layers):
         module = network.get_submodule(layer)
-        for name, change in _changes(parts).items():
+        summed: dict[str, Tensor] = {}
+        for strength, layers in acting:
+            for name, change in _changes(layers.get(layer, {})).items():
+                parameter = getattr(module, name)
+                before = summed[name] if name in summed else parameter.float()
+                summed[name] = before + strength * change.view(parameter.shape).to(parameter.device)
+        for name, value in summed.items():
             parameter = getattr(module, name)
-            summed = parameter.float() + strength * change.view(parameter.shape).to(parameter.device)
-            parameter.data = summed.to(parameter.dtype)
-    return len(layers)
+            parameter.data = value.to(parameter.dtype)
+
+
+def load_with_loras(
+    path: str | Path, loras: Sequence[Lora], dtype: torch.dtype | None = None, on_bytes: OnBytes | None = None
+) -> EchoVideoTransformer:
+    """load_transformer, with the LoRAs merged before float8 narrows the weights: what they add would be lost in it."""
+    narrowed = dtype in NARROW and bool(loras)
+    network = load_transformer(path, None if narrowed else dtype, on_bytes)
+    merge_loras(network, loras)
+    for name, parameter in network.named_parameters() if narrowed else ():
+        parameter.data = parameter.data.to(storage_dtype(name, dtype or parameter.dtype))
+    return network
+
+
+def check_loras(path: str | Path, loras: Sequence[Lora]) -> None:
+    """Raises what merging into the transformer at `path` would, of which only the header is read."""
+    shapes = shapes_of(read_empty_transformer(path)) if loras else {}
+    for lora in loras:
+        read_lora(lora.path, shapes)
 
 
 def _changes(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ...echovideo_model.weights.adapters import MAGNITUDE
-from ...echovideo_model.weights.lora import LoraSettings, is_text_encoder, translate_lora
+from ...echovideo_model.weights.lora import LoraSettings, describe_scale, is_text_encoder, translate_lora
 from .model import EchoVideoModel, list_released_shapes
 
 PREFIX = "diffusion_model."
@@ -112,20 +112,6 @@ def translate(original: Any) -> Any:
         return patches
 
     return load_lora
-
-
-def describe_scale(layers: Mapping[str, Mapping[str, Tensor]]) -> str:
-    """For the log: the scale (alpha / rank) at strength 1, or that the file states none."""
-    pairs = [parts for parts in layers.values() if "lora_down.weight" in parts]
-    if not pairs:
-        return ""
-    scales = sorted({float(p["alpha"]) / len(p["lora_down.weight"]) for p in pairs if "alpha" in p})
-    if not scales:
-        return (
-            "; it states no alpha, so strength 1 means alpha = rank: if it looks overdone, use as strength the "
-            "alpha / rank that it was trained with (0.5 for CogVideo's own trainer)"
-        )
-    return f"; alpha / rank is {scales[0]:g}" + (f" to {scales[-1]:g}" if len(scales) > 1 else "")
 
 
 def keep_settings(original: Any) -> Any:

@@ -16,8 +16,9 @@ from echovideo_model.errors import InvalidRequest, WrongModelFile
 from echovideo_model.training.lora import LoRALayers
 from echovideo_model.training.recipe import LoRA
 from echovideo_model.transformer import EchoVideoTransformer
+from echovideo_model.weights.family import shapes_of
 from echovideo_model.weights.loading import load_transformer
-from echovideo_model.weights.merging import merge_lora
+from echovideo_model.weights.merging import Lora, merge_loras, read_lora
 
 RECIPE = LoRA(rank=3, alpha=6.0, targets=("to_q", "to_out", "ff.net.2"))
 
@@ -64,12 +65,13 @@ def test_merged_into_the_weights_it_acts_as_it_did_in_training(
 ) -> None:
     merged = load_transformer(tiny_set / "transformer")
     plain = predict(merged)
-    assert merge_lora(merged, written) == 3 * len(merged.transformer_blocks)
+    assert len(read_lora(written, shapes_of(merged))) == 3 * len(merged.transformer_blocks)
+    merge_loras(merged, [Lora(written)])
     in_training = predict(network)
     assert (in_training - plain).abs().max() > 0.05
     torch.testing.assert_close(predict(merged), in_training, atol=0.02, rtol=0.02)  # the file is bfloat16
     half = load_transformer(tiny_set / "transformer")
-    merge_lora(half, written, 0.5)
+    merge_loras(half, [Lora(written, 0.5)])
     name = "transformer_blocks.0.attn1.to_q"
     whole, start = merged.get_submodule(name).weight, load_transformer(tiny_set / "transformer")
     expected = (whole + start.get_submodule(name).weight) / 2
@@ -78,7 +80,7 @@ def test_merged_into_the_weights_it_acts_as_it_did_in_training(
 
 def test_diffusers_reads_it_with_the_same_effect(written: Path, tiny_set: Path) -> None:
     merged = load_transformer(tiny_set / "transformer")
-    merge_lora(merged, written)
+    merge_loras(merged, [Lora(written)])
     config = CogVideoXTransformer3DModel.load_config(tiny_set / "transformer")
     theirs = CogVideoXTransformer3DModel.from_config(config)
     state = load_transformer(tiny_set / "transformer").state_dict()
@@ -115,5 +117,5 @@ def test_what_cannot_be_merged_is_refused_and_changes_nothing(
 ) -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with pytest.raises(WrongModelFile):
-        merge_lora(network, tiny_set / "vae")
+        merge_loras(network, [Lora(tiny_set / "vae" / "diffusion_pytorch_model.safetensors")])
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
