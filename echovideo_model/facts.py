@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .errors import WrongModelFile
+from .errors import InvalidRequest, WrongModelFile
 from .limits import FPS, TRAINED_FRAMES, TRAINED_SIZES, Guidance
 
 KEY = "echovideo.model"
@@ -68,4 +68,14 @@ def read_facts(path: str | Path) -> ModelFacts:
     return ModelFacts.parse(open_tensors(path).metadata)
 
 
-__all__ = ["ENCODERS_KEY", "RELEASED", "ModelFacts", "describe_set", "read_facts"]
+def check_encoders_fit(encoders: str, facts: ModelFacts) -> None:
+    """Raises InvalidRequest if an identity was made by other `encoders` than the transformer was trained with: it would
+    show a stranger."""
+    if encoders != facts.face_encoders:
+        made, wanted = map(describe_set, (encoders, facts.face_encoders))
+        raise InvalidRequest(
+            f"this identity was made by {made}, and the model was trained with {wanted}: make it again with these"
+        )
+
+
+__all__ = ["ENCODERS_KEY", "RELEASED", "ModelFacts", "check_encoders_fit", "describe_set", "read_facts"]

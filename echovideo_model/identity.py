@@ -24,7 +24,7 @@ from .face.detect import EMBEDDING_WIDTH, Face, cosine_similarity, explain_no_fa
 from .face.encoders import Detector, FaceEncoders
 from .face.person import check_mask, faces_inside, person_picture
 from .face.photo import limit_long_edge, load_photo
-from .facts import ENCODERS_KEY, ModelFacts, describe_set
+from .facts import ENCODERS_KEY, ModelFacts, check_encoders_fit
 from .files import replacing
 from .limits import MAX_STRENGTH
 
@@ -254,13 +254,8 @@ def identify(
 
 
 def check_identity_fits(identity: Identity, facts: ModelFacts) -> None:
-    """Raises InvalidRequest if other face encoders made `identity` than the transformer was trained with: it would
-    show a stranger."""
-    if identity.encoders != facts.face_encoders:
-        made, wanted = map(describe_set, (identity.encoders, facts.face_encoders))
-        raise InvalidRequest(
-            f"this identity was made by {made}, and the model was trained with {wanted}: make it again with these"
-        )
+    """Raises InvalidRequest if other face encoders made `identity` than the transformer was trained with."""
+    check_encoders_fit(identity.encoders, facts)
 
 
 def _mean_embedding(embeddings: Sequence[np.ndarray]) -> np.ndarray:

@@ -24,7 +24,7 @@ from .weights.released import DOWNLOAD
 
 EMBEDDING = ("shared.weight", "encoder.embed_tokens.weight")  # one matrix, under either name or under both
 SPIECE_MODEL = "spiece_model"  # the tokenizer that some files bring
-_OTHER_PARTS = ("decoder.", "lm_head.", SPIECE_MODEL)  # of a whole T5
+OTHER_PARTS = ("decoder.", "lm_head.", SPIECE_MODEL)  # of a whole T5
 TOKENS_KEY = "echovideo.text_tokens"
 """In the metadata of a text encoder's file: how many tokens the transformers that it was trained with read."""
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class TextEncoder:
         """
         from transformers import T5Config, T5EncoderModel
 
-        opened = open_family(weights, T5).without(_OTHER_PARTS)
+        opened = open_family(weights, T5).without(OTHER_PARTS)
         opened = replace(opened, entries=_merge_embeddings(opened.entries))
         with torch.device("meta"):
             network = T5EncoderModel(T5Config(**read_t5_sizes(opened.path, opened.shapes)))

@@ -89,7 +89,8 @@ export class FacePicker {
   }
 
   #queryOf(photo) {
-    return new URLSearchParams({ ...photo, padding: this.now.padding }).toString();
+    const { padding, parser: encoders } = this.now;
+    return new URLSearchParams({ ...photo, padding, encoders }).toString();
   }
 
   /** What is known of each photo: {faces, orders}, or undefined. */

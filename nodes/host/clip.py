@@ -3,7 +3,8 @@
 The transformer decides how many tokens it reads, and the host's CLIP Text Encode knows no MODEL: a prompt is encoded
 before it meets one, and cutting it afterwards will not do, because T5 attends to the padding. But a text encoder
 serves the transformers that it was trained with, so its file says how many tokens they read, in its metadata under
-TOKENS_KEY. The released T5-XXL says nothing and gives 226.
+TOKENS_KEY, and brings its tokenizer, where the host's other T5s have theirs. The released T5-XXL says nothing: it
+gives 226, of the tokenizer that the host brings.
 """
 
 from __future__ import annotations
@@ -18,18 +19,43 @@ import comfy.sd
 import comfy.supported_models_base
 import comfy.utils
 import folder_paths
-from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer
+from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer, SDTokenizer
 from comfy.text_encoders.sd3_clip import T5XXLModel, T5XXLTokenizer, t5_xxl_detect
+from comfy.text_encoders.spiece_tokenizer import SPieceTokenizer
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from ...echovideo_model.errors import WrongModelFile
 from ...echovideo_model.limits import TEXT_TOKENS
-from ...echovideo_model.text import TOKENS_KEY, check_known, read_t5_sizes, shorten
+from ...echovideo_model.text import (
+    OTHER_PARTS,
+    SPIECE_MODEL,
+    TOKENS_KEY,
+    check_known,
+    read_t5_sizes,
+    shorten,
+)
 from .folders import load_state
 from .quantised import check_marks, refuse_unread
 
 VOCABULARY = 32_128  # the tokenizer's 32,100 pieces, rounded up to a multiple of 128
 log = logging.getLogger(__name__)
 END = (1, 1.0)  # T5's end of sentence, at weight 1
+
+
+class OwnPieces(SPieceTokenizer):
+    """A sentencepiece model of an encoder's own, with what the host's T5 tokenizer has besides."""
+
+    @classmethod
+    def from_pretrained(cls, pieces: Tensor, **settings: Any) -> OwnPieces:
+        return cls(pieces, **settings)
+
+    @property
+    def unk_token_id(self) -> int:
+        return self.tokenizer.unk_id()
+
+    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        return {"input_ids": self.tokenizer.encode(text, add_eos=add_special_tokens)}
 
 
 class FixedLengthTokenizer(T5XXLTokenizer):
@@ -42,7 +68,24 @@ class FixedLengthTokenizer(T5XXLTokenizer):
         *,
         tokens: int,
     ) -> None:
-        super().__init__(embedding_directory, tokenizer_data or {}, min_length=tokens)
+        data = tokenizer_data or {}
+        pieces = data.get(SPIECE_MODEL)
+        if pieces is None:
+            super().__init__(embedding_directory, data, min_length=tokens)
+        else:  # as T5XXLTokenizer sets it, with other pieces
+            SDTokenizer.__init__(
+                self,
+                pieces,
+                max_length=99_999_999,
+                min_length=tokens,
+                pad_with_end=False,
+                pad_to_max_length=False,
+                has_start_token=False,
+                embedding_directory=embedding_directory,
+                embedding_key="t5xxl",
+                tokenizer_class=OwnPieces,
+                tokenizer_data=data,
+            )
         self.tokens = tokens
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> Any:
@@ -99,15 +142,25 @@ class EchoVideoTextEncoder(SD1ClipModel):
         return missing, unexpected
 
 
-def load_clip(path: Path, raw_prompt: bool = False, disable_dynamic: bool = False) -> Any:
-    """The CLIP in `path`: T5-XXL in fp16, bf16, fp8 or scaled fp8, in one file or in parts. Raises WrongModelFile."""
+def load_clip(
+    path: Path,
+    raw_prompt: bool = False,
+    disable_dynamic: bool = False,
+    model_options: dict[str, Any] | None = None,
+) -> Any:
+    """The CLIP in `path`: T5-XXL in fp16, bf16, fp8 or scaled fp8, in one file or in parts, or another T5 that says how
+    many tokens it is for. `model_options` are the host's, such as its load_device. Raises WrongModelFile."""
     state, metadata = load_state(path)
     tokens = read_tokens(metadata, path)
+    pieces = state.pop(SPIECE_MODEL, None) if TOKENS_KEY in (metadata or {}) else None
     if hasattr(comfy.utils, "convert_old_quants"):
         state, metadata = comfy.utils.convert_old_quants(state, model_prefix="", metadata=metadata)
     state = keep_encoder(state)
     check_marks(state, metadata)
-    options: dict[str, Any] = {"t5xxl_model_config": read_sizes(state, path)}
+    options: dict[str, Any] = {
+        **(model_options or {}),
+        "t5xxl_model_config": read_sizes(state, path, pieces),
+    }
     for name, value in t5_xxl_detect(state).items():  # each host has its own names for what it found
         options[
             {"dtype_t5": "dtype", "t5_quantization_metadata": "t5xxl_quantization_metadata"}.get(name, name)
@@ -123,18 +176,30 @@ def load_clip(path: Path, raw_prompt: bool = False, disable_dynamic: bool = Fals
     clip = comfy.sd.CLIP(
         target,
         embedding_directory=folder_paths.get_folder_paths("embeddings"),
+        tokenizer_data={} if pieces is None else {SPIECE_MODEL: pieces},
         parameters=comfy.utils.calculate_parameters(state),
         model_options=options,
         **{name: value for name, value in late.items() if name in known},
     )
     if "state_dict" not in known:
         clip.load_sd(state)
-    clip.patcher.cached_patcher_init = (load_clip_patcher, (path, raw_prompt))
+    clip.patcher.cached_patcher_init = (load_clip_patcher, (path, raw_prompt, model_options))
     return clip
 
 
-def load_clip_patcher(path: Path, raw_prompt: bool, disable_dynamic: bool = False) -> Any:
-    return load_clip(path, raw_prompt, disable_dynamic).patcher
+def load_clip_patcher(
+    path: Path, raw_prompt: bool, model_options: dict[str, Any] | None, disable_dynamic: bool = False
+) -> Any:
+    return load_clip(path, raw_prompt, disable_dynamic, model_options).patcher
+
+
+def says_tokens(path: Path) -> bool:
+    """Whether a file's metadata holds TOKENS_KEY; what cannot be read is the host's to complain of."""
+    try:
+        with safe_open(path, "pt") as file:
+            return TOKENS_KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
 
 
 def read_tokens(metadata: dict[str, str] | None, path: Path) -> int:
@@ -149,14 +214,17 @@ def read_tokens(metadata: dict[str, str] | None, path: Path) -> int:
 
 def keep_encoder(state: dict[str, Any]) -> dict[str, Any]:
     """The encoder's tensors of a T5 that may be whole, with its embedding under the one name that the host reads."""
-    kept = {name: tensor for name, tensor in state.items() if not name.startswith(("decoder.", "lm_head."))}
+    kept = {name: tensor for name, tensor in state.items() if not name.startswith(OTHER_PARTS)}
     if "encoder.embed_tokens.weight" in kept:  # the same matrix by its other name
         kept.setdefault("shared.weight", kept.pop("encoder.embed_tokens.weight"))
     return kept
 
 
-def read_sizes(state: dict[str, Any], path: Path) -> dict[str, Any]:
-    """T5's configuration read off its weights, so that the released encoder and smaller ones load alike."""
+def read_sizes(state: dict[str, Any], path: Path, pieces: Tensor | None = None) -> dict[str, Any]:
+    """T5's configuration read off its weights, so that the released encoder and smaller ones load alike.
+
+    pieces: of its own tokenizer, uint8 [n]; without them the vocabulary is T5-XXL's.
+    """
     other = f"{path.name} is not a T5-XXL encoder: choose t5xxl_fp16.safetensors or the like"
     try:
         sizes = read_t5_sizes(path, {name: tuple(tensor.shape) for name, tensor in state.items()})
@@ -164,9 +232,23 @@ def read_sizes(state: dict[str, Any], path: Path) -> dict[str, Any]:
         raise WrongModelFile(other) from error
     if sizes["feed_forward_proj"] != "gated-gelu":  # T5 of the first version
         raise WrongModelFile(other)
-    if sizes["vocab_size"] != VOCABULARY:
+    if pieces is not None:
+        check_pieces(pieces, sizes["vocab_size"], path)
+    elif sizes["vocab_size"] != VOCABULARY:
         raise WrongModelFile(
             f"{path.name} is a T5 with a vocabulary of {sizes['vocab_size']:,} pieces, not T5-XXL with {VOCABULARY:,} "
             "(umt5 has 256,384): choose t5xxl_fp16.safetensors or the like"
         )
     return sizes
+
+
+def check_pieces(pieces: Tensor, vocabulary: int, path: Path) -> None:
+    """Raises WrongModelFile if a sentencepiece model cannot be read, or has more pieces than the embedding has rows."""
+    try:
+        known = OwnPieces(pieces).tokenizer.get_piece_size()
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise WrongModelFile(f"the tokenizer in {path.name} cannot be read: fetch it again") from error
+    if known > vocabulary:
+        raise WrongModelFile(
+            f"the tokenizer in {path.name} has {known:,} pieces, its word embedding {vocabulary:,}: fetch it again"
+        )

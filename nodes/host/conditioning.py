@@ -13,7 +13,7 @@ from ...echovideo_model.errors import InvalidRequest
 from ...echovideo_model.face.align import face_latent_pixels
 from ...echovideo_model.identity import Identity
 from ...echovideo_model.request import latent_shape
-from .model import FACE_LATENT, FACE_SPREAD, FACE_TOKENS, ID_EMBEDDING, KEYS
+from .model import FACE_LATENT, FACE_SPREAD, FACE_TOKENS, ID_EMBEDDING, KEYS, MADE_BY
 from .vae import HostAutoencoder
 
 HOST_AUTOENCODER = "AutoencoderKLCogVideoX"  # the class of newer hosts
@@ -61,7 +61,11 @@ def condition(
         FACE_TOKENS: identity.null_tokens[None],
         ID_EMBEDDING: torch.zeros_like(identity.id_embedding)[None],
     }
-    somebody = {FACE_TOKENS: someone.face_tokens[None], ID_EMBEDDING: someone.id_embedding[None]}
+    somebody = {
+        FACE_TOKENS: someone.face_tokens[None],
+        ID_EMBEDDING: someone.id_embedding[None],
+        MADE_BY: identity.encoders,
+    }
     latent = {}
     if face_latent is not None:
         mean, spread = (part * strengths.face_latent for part in face_latent)

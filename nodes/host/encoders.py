@@ -10,12 +10,13 @@ import comfy.model_patcher
 import folder_paths
 from torch import nn
 
-from ...echovideo_model.errors import ModelFileMissing
+from ...echovideo_model.errors import InvalidRequest, ModelFileMissing
 from ...echovideo_model.face.detect import DETECTOR, RECOGNISER, FaceDetector
 from ...echovideo_model.face.parse import FaceParser
 from ...echovideo_model.face.siglip import SiglipEncoder
 from ...echovideo_model.identity import FaceEncoders
-from .folders import INSIGHTFACE, install
+from ...echovideo_model.nano.models import FILES, FOLDER
+from .folders import INSIGHTFACE, install, is_nano
 
 
 class HostFaceEncoders:
@@ -34,15 +35,25 @@ class HostFaceEncoders:
 
 
 def load_face_encoders(parser: Path, siglip: Path) -> HostFaceEncoders:
-    """Raises DependencyMissing, ModelFileMissing or WrongModelFile."""
-    return HostFaceEncoders(
-        FaceEncoders(find_detector(), FaceParser.load(parser), SiglipEncoder.load(siglip))
-    )
+    """The parser and SigLIP in these files, and the detector that goes with them.
+
+    Raises DependencyMissing, ModelFileMissing, WrongModelFile, or InvalidRequest if one of them is nano's and the other
+    is not.
+    """
+    if is_nano(parser) != is_nano(siglip):
+        own, other = (parser, siglip) if is_nano(parser) else (siglip, parser)
+        raise InvalidRequest(
+            f"{own.name} goes with the nano model alone and {other.name} does not: choose "
+            f"{FILES['face_encoder']} and {FILES['clip_visual_encoder']} together, or neither"
+        )
+    detector = find_detector(nano=is_nano(parser))
+    return HostFaceEncoders(FaceEncoders(detector, FaceParser.load(parser), SiglipEncoder.load(siglip)))
 
 
-def find_detector() -> FaceDetector:
-    """antelopev2 from the first of the host's insightface folders that holds it, however deep."""
-    places = [Path(place) for place in folder_paths.get_folder_paths(INSIGHTFACE)]
+def find_detector(nano: bool = False) -> FaceDetector:
+    """antelopev2 from the first of the host's insightface folders that holds it, however deep; or nano's."""
+    own = [FOLDER / "face_encoder"]
+    places = own if nano else [Path(place) for place in folder_paths.get_folder_paths(INSIGHTFACE)]
     for place in places:
         files = [path for name in (DETECTOR, RECOGNISER) for path in sorted(place.rglob(name))]
         if {path.name for path in files} == {DETECTOR, RECOGNISER}:
@@ -54,7 +65,7 @@ def find_detector() -> FaceDetector:
     )
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _load(place: Path, files: tuple[tuple[Path, int], ...]) -> FaceDetector:
     """Loaded anew only when `files` have changed."""
     return FaceDetector(place)

@@ -24,6 +24,7 @@ from ...echovideo_model.face.parse import FaceParser
 from ...echovideo_model.face.photo import decode_photo
 from ...echovideo_model.identity import Detector, find_face
 from ...echovideo_model.limits import FACE_ORDERS
+from ...echovideo_model.nano.models import FILES
 from . import folders
 from .encoders import find_detector
 
@@ -155,29 +156,43 @@ class FaceSearch:
     """What the picker asks for. Every method is slow, and is to be called from one thread alone."""
 
     def __init__(self) -> None:
-        self.searched: OrderedDict[tuple[str, float], Searched] = OrderedDict()
+        self.searched: OrderedDict[tuple[str, float, bool], Searched] = OrderedDict()
         self.pictures: OrderedDict[tuple[Any, ...], bytes] = OrderedDict()
         self.parsers: OrderedDict[tuple[Path, int], FaceParser] = OrderedDict()
 
-    def faces(self, name: str, subfolder: str, kind: str, padding: float) -> Searched:
-        """All faces of a photo. Raises EchoVideoError; no face is not one, the result says why."""
+    def faces(self, name: str, subfolder: str, kind: str, padding: float, encoders: str) -> Searched:
+        """All faces of a photo, as the detector that goes with the parser `encoders` finds them.
+
+        Raises EchoVideoError; no face is not one, the result says why.
+        """
+        nano = encoders == FILES["face_encoder"]
         path = input_file(name, subfolder, kind)
         data = read(path)
         digest = hashlib.sha256(data).hexdigest()
         return recall(
-            self.searched, (digest, padding), KEPT_PHOTOS, lambda: search(data, path.name, digest, padding)
+            self.searched,
+            (digest, padding, nano),
+            KEPT_PHOTOS,
+            lambda: search(data, path.name, digest, padding, nano),
         )
 
     def picture(
-        self, name: str, subfolder: str, kind: str, padding: float, number: int, parser: str | None
+        self,
+        name: str,
+        subfolder: str,
+        kind: str,
+        padding: float,
+        encoders: str,
+        number: int,
+        parser: str | None,
     ) -> bytes:
         """Face `number` (largest first) aligned, as JPEG; with a `parser`'s name, everything else is black."""
-        found = self.faces(name, subfolder, kind, padding)
+        found = self.faces(name, subfolder, kind, padding, encoders)
         if not found.faces:
             raise NoFaceFound(found.nothing)
         face = choose_face(found.faces, FaceChoice(index=number))
         parse = self.parser(parser) if parser is not None else None
-        key = (found.digest, padding, number, parse and id(parse))
+        key = (found.digest, padding, encoders, number, parse and id(parse))
         return recall(self.pictures, key, KEPT_PICTURES, lambda: draw(found.photo, face, parse))
 
     def parser(self, name: str) -> FaceParser:
@@ -188,9 +203,9 @@ class FaceSearch:
         return recall(self.parsers, key, 1, lambda: FaceParser.load(path))
 
 
-def search(data: bytes, name: str, digest: str, padding: float) -> Searched:
+def search(data: bytes, name: str, digest: str, padding: float, nano: bool) -> Searched:
     """The library's own search (find_face), so that the picker and a run see the same faces."""
-    detector = RecordingDetector(find_detector())
+    detector = RecordingDetector(find_detector(nano))
     try:
         find_face(decode(data, name), detector, FaceChoice(padding=padding))
     except NoFaceFound as error:

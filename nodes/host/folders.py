@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -12,18 +14,30 @@ import comfy.utils
 import folder_paths
 from safetensors import SafetensorError
 
-from ...echovideo_model.errors import ModelFileMissing, WrongModelFile
+from ...echovideo_model.errors import InvalidRequest, ModelFileMissing, WrongModelFile
+from ...echovideo_model.files import replacing
+from ...echovideo_model.nano import PORTRAITS
+from ...echovideo_model.nano import models as nano
 from ...echovideo_model.weights.shards import SHARD, shards_of
 
 DIFFUSION_MODELS, TEXT_ENCODERS, VAE, CLIP_VISION = "diffusion_models", "text_encoders", "vae", "clip_vision"
 FACE_PARSERS, INSIGHTFACE, IDENTITIES = "facemodels", "insightface", "echovideo_identities"
 OWN_FOLDERS = {FACE_PARSERS: {".pth", ".safetensors"}, INSIGHTFACE: {".onnx"}, IDENTITIES: {".safetensors"}}
+NANO = {
+    DIFFUSION_MODELS: "transformer",
+    TEXT_ENCODERS: "text_encoder",
+    VAE: "vae",
+    CLIP_VISION: "clip_visual_encoder",
+    FACE_PARSERS: "face_encoder",
+}
+"""The host's folder -> nano's group, whose folder is the last one searched."""
 UNREADABLE = (SafetensorError, ValueError, OSError, EOFError, RuntimeError, UnpicklingError)
 GGUF = b"GGUF"
+log = logging.getLogger(__name__)
 
 
 def register() -> None:
-    """Adds our folders to the host's, keeping places that the user's extra_model_paths.yaml gave them."""
+    """Adds our folders and nano's to the host's, keeping places that the user's extra_model_paths.yaml gave them."""
     for name, extensions in OWN_FOLDERS.items():
         folder_paths.add_model_folder_path(name, os.path.join(folder_paths.models_dir, name))
         places, known = folder_paths.folder_names_and_paths[name]
@@ -31,6 +45,37 @@ def register() -> None:
     folder_paths.add_model_folder_path(
         IDENTITIES, os.path.join(folder_paths.get_output_directory(), IDENTITIES)
     )
+    for name, group in NANO.items():
+        folder_paths.add_model_folder_path(name, str(nano.FOLDER / group))
+    if nano.FOLDER.is_dir():
+        offer_portraits()
+
+
+def offer_portraits() -> None:
+    """Copies the two bundled portraits into the host's input folder, whose pictures alone Load Image offers."""
+    folder = Path(folder_paths.get_input_directory())
+    for portrait in PORTRAITS:
+        place = folder / f"echovideo_{portrait.name}"
+        if place.exists():
+            continue
+        try:
+            with replacing(place) as temporary:
+                shutil.copyfile(portrait, temporary)
+        except InvalidRequest as error:  # the folder may be read-only
+            log.info("EchoVideo: %s", error)
+
+
+def put_nano_last(original: Any) -> Any:
+    def get_filename_list(folder_name: str) -> list[str]:
+        """The host's list of a folder, nano's file at its end: a list begins with what it offers first, which is to be
+        a file of the user's wherever there is one."""
+        return sorted(original(folder_name), key=list(nano.FILES.values()).__contains__)
+
+    return get_filename_list
+
+
+def is_nano(path: Path) -> bool:
+    return path.is_relative_to(nano.FOLDER)
 
 
 def list_files(folder: str) -> list[str]:
@@ -50,12 +95,16 @@ def resolve(folder: str, name: str) -> Path:
 def explain_missing(files: Sequence[tuple[str, str]]) -> ModelFileMissing:
     """The one error about files (folder, name) that are not there: for each one every place searched, and the
     command that gets what is published."""
-    searched = [(name, ", ".join(folder_paths.get_folder_paths(folder))) for folder, name in files]
+    searched = [(name, ", ".join(places_of_the_user(folder))) for folder, name in files]
     said = ", and ".join(f"{name} is in none of the folders searched ({places})" for name, places in searched)
     them, s = ("it", "") if len(files) == 1 else ("them", "s")
     own = all(folder == IDENTITIES for folder, _ in files)
     published = "" if own else f", or get the published file{s} with {install()}"
     return ModelFileMissing(f"{said}: put {them} there and press R{published}")
+
+
+def places_of_the_user(folder: str) -> list[str]:
+    return [place for place in folder_paths.get_folder_paths(folder) if not is_nano(Path(place))]
 
 
 def check(chosen: dict[str, str | None]) -> bool | str:

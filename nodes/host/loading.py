@@ -13,6 +13,7 @@ import torch
 from comfy.cli_args import args
 
 from ...echovideo_model.errors import WrongModelFile
+from ...echovideo_model.facts import ModelFacts
 from .folders import load_state
 from .model import EchoVideoModel
 
@@ -39,6 +40,7 @@ def load_model(path: Path, weight_dtype: str = "default", disable_dynamic: bool 
             f"{path.name} is not an EchoVideo transformer (it holds {example}): choose the one of "
             "bytedance-research/EchoVideo"
         )
+    model.model.facts = ModelFacts.parse(metadata)
     model.cached_patcher_init = (load_model, (path, weight_dtype))
     return model
 

@@ -15,6 +15,7 @@ from comfy.utils import repeat_to_batch_size
 from torch import Tensor
 
 from ...echovideo_model.errors import InvalidRequest, WrongModelFile
+from ...echovideo_model.facts import ModelFacts, check_encoders_fit
 from ...echovideo_model.limits import TRAIN_STEPS
 from ...echovideo_model.samplers import SeededNoise
 from ...echovideo_model.schedule import BETA_END, BETA_START
@@ -28,7 +29,8 @@ FACE_TOKENS = "echovideo_face_tokens"  # [1, 196, 768]
 ID_EMBEDDING = "echovideo_id_embedding"  # [1, 512]
 FACE_LATENT = "echovideo_face_latent"  # [1, 16, 1, h, w], not yet scaled by 0.7
 FACE_SPREAD = "echovideo_face_spread"  # the same: the posterior's deviation, 0 where only its mean is known
-KEYS = (FACE_TOKENS, ID_EMBEDDING, FACE_LATENT, FACE_SPREAD)
+MADE_BY = "echovideo_face_encoders"  # the name of those that made the identity
+KEYS = (FACE_TOKENS, ID_EMBEDDING, FACE_LATENT, FACE_SPREAD, MADE_BY)
 
 
 class EchoVideoLatent(comfy.latent_formats.LatentFormat):
@@ -87,6 +89,8 @@ class EchoVideoModel(comfy.model_base.BaseModel):
     def __init__(self, model_config: EchoVideoConfig, device: Any = None) -> None:
         kind = comfy.model_base.ModelType.V_PREDICTION
         super().__init__(model_config, kind, device=device, unet_model=HostTransformer)
+        self.facts: ModelFacts | None = model_config.unet_config.get("facts")
+        """What the file says of the training; None where the host kept it to itself."""
 
     def load_model_weights(
         self, sd: dict[str, Tensor], unet_prefix: str = "", **options: Any
@@ -119,7 +123,12 @@ class EchoVideoModel(comfy.model_base.BaseModel):
         return denoised
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
-        """Once per conditioning entry and run, before the first step: IITF runs here and nowhere else."""
+        """Once per conditioning entry and run, before the first step: IITF runs here and nowhere else.
+
+        Raises InvalidRequest for an identity that other face encoders made than the model was trained with.
+        """
+        if MADE_BY in kwargs and self.facts is not None:
+            check_encoders_fit(kwargs[MADE_BY], self.facts)
         out = super().extra_conds(**kwargs)
         out["c_crossattn"] = comfy.conds.CONDRegular(self._context(**kwargs))
         out["face_latent"] = FaceLatent(self._face_latent(**kwargs))

@@ -1,13 +1,14 @@
 """Makes the host know EchoVideo: its table of models, its detection, its LoRA names. Done once, when the pack loads.
 
-Five functions of the host are wrapped, because it has no table for what they do: each wrapper changes nothing unless an
-EchoVideo model is concerned.
+Eight functions of the host are wrapped, because it has no table for what they do: each wrapper changes nothing unless
+an EchoVideo model is concerned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import comfy.lora
@@ -15,11 +16,15 @@ import comfy.model_detection
 import comfy.sd
 import comfy.supported_models
 import comfy.utils
+import folder_paths
 
+from ...echovideo_model.facts import ModelFacts
 from ...echovideo_model.transformer import TransformerSizes
+from .clip import load_clip, says_tokens
+from .folders import put_nano_last
 from .lora import keep_settings, remember_layers, translate
 from .model import EchoVideoConfig
-from .vae import is_cogvideox, make_vae
+from .vae import build_small_vae, is_cogvideox, make_vae
 
 MARK = "echovideo_wrapped"
 VAE_PREFIX = EchoVideoConfig.vae_key_prefix[0]
@@ -36,6 +41,9 @@ def register() -> None:
     wrap(comfy.lora, "load_lora", translate)
     wrap(comfy.utils, "load_torch_file", keep_settings)
     wrap(comfy.sd, "load_state_dict_guess_config", load_own_vae)
+    wrap(comfy.sd, "load_clip", load_own_clip)
+    wrap(comfy.sd.VAE, "__init__", build_small_vae)
+    wrap(folder_paths, "get_filename_list", put_nano_last)
 
 
 def wrap(module: Any, name: str, wrapper: Callable[[Any], Any]) -> None:
@@ -51,12 +59,15 @@ def is_echovideo(state_dict: dict[str, Any], prefix: str) -> bool:
 
 
 def detect_echovideo(original: Any) -> Any:
-    def detect_unet_config(state_dict: dict[str, Any], key_prefix: str, *args: Any, **kwargs: Any) -> Any:
+    def detect_unet_config(
+        state_dict: dict[str, Any], key_prefix: str, metadata: dict[str, str] | None = None, **kwargs: Any
+    ) -> Any:
         if is_echovideo(state_dict, key_prefix):
             names = (name for name in state_dict if name.startswith(key_prefix))
             shapes = {name[len(key_prefix) :]: state_dict[name].shape for name in names}
-            return {"image_model": "echovideo", "sizes": TransformerSizes.read(shapes)}
-        return original(state_dict, key_prefix, *args, **kwargs)
+            said = {"facts": ModelFacts.parse(metadata)} if metadata else {}
+            return {"image_model": "echovideo", "sizes": TransformerSizes.read(shapes), **said}
+        return original(state_dict, key_prefix, metadata=metadata, **kwargs)
 
     return detect_unet_config
 
@@ -77,3 +88,13 @@ def load_own_vae(original: Any) -> Any:
         return model, clip, make_vae(state), clip_vision
 
     return load_state_dict_guess_config
+
+
+def load_own_clip(original: Any) -> Any:
+    def load_text_encoder(ckpt_paths: list[str], *args: Any, **kwargs: Any) -> Any:
+        """A text encoder that says how many tokens it is for is ours, whatever type the host's Load CLIP names."""
+        if len(ckpt_paths) == 1 and says_tokens(Path(ckpt_paths[0])):
+            return load_clip(Path(ckpt_paths[0]), model_options=kwargs.get("model_options"))
+        return original(ckpt_paths, *args, **kwargs)
+
+    return load_text_encoder

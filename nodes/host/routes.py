@@ -1,8 +1,10 @@
 """What the pack's page asks its server: the faces in a photo, and the picture of one of them.
 
-    GET /echovideo/faces?filename=&subfolder=&type=input&padding=0
+    GET /echovideo/faces?filename=&subfolder=&type=input&padding=0[&encoders=echovideo_nano_parser.safetensors]
         -> {digest, message, width, height, faces: [{box, landmarks, confidence}], orders: {order: [position, ...]}}
     GET /echovideo/face?...&number=0[&parser=parsing_bisenet.pth]  -> JPEG
+
+`encoders` is the parser that the node chose: with nano's the faces are nano's detector's, else antelopev2's.
 
 Only photos in the host's input folder are read. An error is {"error": {"type", "message"}}, without the server's
 paths, which go to its log. One search runs at a time, in a thread of its own, so that the host goes on answering; of
@@ -93,11 +95,12 @@ def register() -> None:
         )
 
 
-def photo(request: web.Request) -> tuple[str, str, str, float]:
-    """What both routes are asked for: name, subfolder, folder, padding."""
+def photo(request: web.Request) -> tuple[str, str, str, float, str]:
+    """What both routes are asked for: name, subfolder, folder, padding, encoders."""
     query = request.query
     padding = number_of(request, "padding", float)
-    return query.get("filename", ""), query.get("subfolder", ""), query.get("type", "input"), padding
+    name, subfolder, kind = query.get("filename", ""), query.get("subfolder", ""), query.get("type", "input")
+    return name, subfolder, kind, padding, query.get("encoders", "")
 
 
 def number_of(request: web.Request, name: str, kind: Callable[[str], Value]) -> Value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Collection, Iterator
@@ -25,6 +26,7 @@ from .folders import load_state
 from .rgb import learn_colours
 
 GROUPS = "norm_num_groups"
+FIRST_KERNEL = "encoder.down_blocks.0.resnets.0.conv1.conv.weight"
 WORKING_DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 
 
@@ -145,9 +147,25 @@ def estimate_encoding(shape: Any, dtype: torch.dtype) -> float:
     return (shape[-3] * 3 + 1200) * shape[-2] * shape[-1] * memory.dtype_size(dtype)
 
 
+def build_small_vae(original: Any) -> Any:
+    def __init__(self: Any, sd: Any = None, *args: Any, **kwargs: Any) -> None:
+        """The host's VAE, and ours in its place for a CogVideoX VAE that has not the released size, the only one that
+        hosts know."""
+        first = (sd or {}).get(FIRST_KERNEL)
+        if type(self) is not comfy.sd.VAE or first is None or len(first) == VAESizes.channels[0]:
+            original(self, sd, *args, **kwargs)
+            return
+        said = json.loads((kwargs.get("metadata") or {}).get("config", "{}"))
+        self.__class__ = EchoVideoVAE
+        EchoVideoVAE.__init__(self, sd, take_groups(sd, said.get(GROUPS)))
+        learn_colours(self)
+
+    return __init__
+
+
 def is_cogvideox(names: Collection[str]) -> bool:
     """Whether weights of these names are the CogVideoX VAE's."""
-    return "encoder.down_blocks.0.resnets.0.conv1.conv.weight" in names
+    return FIRST_KERNEL in names
 
 
 def make_vae(state: dict[str, Tensor], groups: int | None = None) -> EchoVideoVAE:
@@ -155,10 +173,15 @@ def make_vae(state: dict[str, Tensor], groups: int | None = None) -> EchoVideoVA
 
     groups: of its norms, where a configuration says so. Raises WrongModelFile when they cannot be known.
     """
-    saved = state.pop(GROUPS, None)  # by get_sd
-    vae = EchoVideoVAE(state, groups if saved is None else int(saved))
+    vae = EchoVideoVAE(state, take_groups(state, groups))
     learn_colours(vae)
     return vae
+
+
+def take_groups(state: dict[str, Tensor], groups: int | None) -> int | None:
+    """The number of groups that get_sd put into `state`, else `groups`."""
+    saved = state.pop(GROUPS, None)
+    return groups if saved is None else int(saved)
 
 
 def load_vae(path: Path) -> EchoVideoVAE:

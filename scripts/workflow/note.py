@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+
+from echovideo_model.nano import words
+from echovideo_model.nano.palette import CLOTHES
 
 from .layout import TOP
 from .models import MODELS
@@ -26,7 +30,44 @@ VAE: CogVideoX License, commercial use after registration. T5 and SigLIP: Apache
 Use photos of people who agreed to it."""
 
 
-def note(title: str, about: str, order: int) -> dict[str, Any]:
+NANO_NOTE = """{about}
+
+**Models.** There is nothing to download: the nano model comes with this pack. It has EchoVideo's architecture at \
+about a five-hundredth of its size, and was trained on drawn people alone. For real people take the quick start.
+
+Reading a face needs the Python packages insightface and onnxruntime, as with every model.
+
+**Words.** It knows one short sentence, of at most {tokens} words and marks:
+
+- who: {people}; in a {colours} {garments}
+- does what: {actions}
+- where: {places}
+- how the camera moves: {cameras}
+
+**Licence.** Apache-2.0, as the code. Nobody here exists."""
+
+
+def describe_nano(about: str) -> str:
+    def join(phrases: Iterable[str]) -> str:
+        return ", ".join(phrases)
+
+    def first(table: dict[str, tuple[str, ...]]) -> str:
+        return join(phrases[0].format(their="the", side="") for phrases in table.values())
+
+    return NANO_NOTE.format(
+        about=about,
+        tokens=words.MAX_TOKENS - 1,
+        people=first(words.NOUN_WORDS),
+        colours=" / ".join(CLOTHES),
+        garments=" / ".join(words.GARMENT_WORDS),
+        actions=first(words.ACTION_WORDS),
+        places=first(words.PLACE_WORDS),
+        cameras=first(words.CAMERA_WORDS),
+    )
+
+
+def note(title: str, about: str, order: int, nano: bool = False) -> dict[str, Any]:
+    """nano: whether the workflow chooses the nano model's files, and so needs none of the released ones."""
     files = "\n".join(
         f"- **models/{one['directory']}/{one['name']}** [download]({one['url']})" for one in MODELS
     )
@@ -44,5 +85,5 @@ def note(title: str, about: str, order: int) -> dict[str, Any]:
         "title": title,
         "color": "",  # the theme's: on the note's own brown, Nodes 2.0 makes text hard to read
         "bgcolor": "",
-        "widgets_values": [NOTE.format(about=about, files=files)],
+        "widgets_values": [describe_nano(about) if nano else NOTE.format(about=about, files=files)],
     }

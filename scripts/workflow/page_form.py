@@ -31,7 +31,10 @@ def page_form(graph: Graph, described: Described, title: str, about: str) -> dic
     return {
         "last_node_id": len(graph) + 1,
         "last_link_id": len(links),
-        "nodes": [*nodes, note(title, about, len(nodes))],
+        "nodes": [
+            *nodes,
+            note(title, about, len(nodes), nano=not any("models" in n["properties"] for n in nodes)),
+        ],
         "links": links,
         "groups": [],
         "config": {},

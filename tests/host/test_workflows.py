@@ -9,7 +9,7 @@ import pytest
 
 from testbed.checkpoints import write_lora
 from testbed.harness import PACK, Host
-from testbed.shipped import NAMES, api_form, check_video, length, page_form, small
+from testbed.shipped import NAMES, SHIPPED, api_form, check_video, page_form, shape_of, small
 
 TITLE = 30  # the bar above a node, in the page's units
 
@@ -28,10 +28,10 @@ def test_it_runs_and_its_video_has_the_size_length_and_rate_asked_for(host: Host
     assert savers
     for saver in savers:
         (path,) = run.files(saver)
-        check_video(path, length(graph))
+        check_video(path, **shape_of(graph))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_the_pages_form_is_the_same_graph(host: Host, name: str) -> None:
     """Same nodes, same links; every node known to the host."""
     page = page_form(name)
@@ -54,7 +54,7 @@ def test_the_pages_form_is_the_same_graph(host: Host, name: str) -> None:
     }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_no_two_nodes_overlap_and_no_link_leads_back(name: str) -> None:
     page = page_form(name)
     places = {node["id"]: (*node["pos"], *node["size"]) for node in page["nodes"]}
@@ -69,7 +69,7 @@ def test_no_two_nodes_overlap_and_no_link_leads_back(name: str) -> None:
 
 def test_the_host_offers_them_as_templates(host: Host) -> None:
     offered = host.get("/api/workflow_templates")
-    assert sorted(offered["ComfyUI-EchoVideo"]) == NAMES
-    for name in NAMES:
+    assert sorted(offered["ComfyUI-EchoVideo"]) == SHIPPED
+    for name in SHIPPED:
         assert host.get(f"/api/workflow_templates/ComfyUI-EchoVideo/{name}.json")["nodes"]
         assert Path(PACK / "workflows" / f"{name}.jpg").is_file()
