@@ -18,10 +18,11 @@ from .errors import InvalidRequest, ModelFileMissing, WrongModelFile
 from .limits import TEXT_TOKENS
 from .weights.family import IF_A_SHARD, T5, Shapes, open_family, require_same, shapes_of
 from .weights.headers import recognise
-from .weights.loading import read_state
+from .weights.loading import check_layers, read_config, read_state
 from .weights.reading import Entry, OnBytes, TensorFile
 from .weights.released import DOWNLOAD
 
+XXL_WIDTH, XXL_LAYERS = 4096, 24
 EMBEDDING = ("shared.weight", "encoder.embed_tokens.weight")  # one matrix, under either name or under both
 SPIECE_MODEL = "spiece_model"  # the tokenizer that some files bring
 OTHER_PARTS = ("decoder.", "lm_head.", SPIECE_MODEL)  # of a whole T5
@@ -57,8 +58,13 @@ class TextEncoder:
 
         opened = open_family(weights, T5).without(OTHER_PARTS)
         opened = replace(opened, entries=_merge_embeddings(opened.entries))
+        sizes = read_t5_sizes(opened.path, opened.shapes)
+        try:
+            check_layers(sizes["num_layers"], read_config(opened.path, opened.metadata), "d_kv")
+        except WrongModelFile as error:
+            raise WrongModelFile(f"{opened.path}: {error}") from error
         with torch.device("meta"):
-            network = T5EncoderModel(T5Config(**read_t5_sizes(opened.path, opened.shapes)))
+            network = T5EncoderModel(T5Config(**sizes))
         expected = shapes_of(network)
         expected.pop(EMBEDDING[1])
         require_same(opened, expected)
@@ -171,12 +177,17 @@ def read_t5_sizes(path: Path, shapes: Shapes) -> dict[str, Any]:
         raise WrongModelFile(
             f"{path} is not a whole T5 text encoder (it lacks {error}): {IF_A_SHARD}"
         ) from error
+    layers = len({name.split(".")[2] for name in shapes if name.startswith("encoder.block.")})
+    if width == XXL_WIDTH and layers != XXL_LAYERS:
+        raise WrongModelFile(
+            f"{path} holds {layers} layers and T5-XXL has {XXL_LAYERS}: it is incomplete; fetch it again"
+        )
     return {
         "vocab_size": words,
         "d_model": width,
         "d_kv": head_width,
         "d_ff": wide,
-        "num_layers": len({name.split(".")[2] for name in shapes if name.startswith("encoder.block.")}),
+        "num_layers": layers,
         "num_heads": heads,
         "relative_attention_num_buckets": buckets,
         "feed_forward_proj": "gated-gelu" if gated else "relu",

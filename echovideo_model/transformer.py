@@ -18,6 +18,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from . import operations as plain_operations
+from .errors import WrongModelFile
 from .iitf import IITF, IITFSizes, Shapes
 from .operations import Attend, scaled_dot_product_attention
 from .rotary import rotary_table, rotate_
@@ -42,12 +43,18 @@ class TransformerSizes:
 
     @classmethod
     def read(cls, shapes: Shapes) -> TransformerSizes:
-        """Sizes of a state dict given as {parameter name: shape}."""
+        """Sizes of a state dict given as {parameter name: shape}. Raises WrongModelFile where blocks of the released
+        width are not as many as were released: what is left of an unfinished copy."""
         width, in_channels, patch, _ = shapes["patch_embed.proj.weight"]
         head_width = shapes["transformer_blocks.0.attn1.norm_q.weight"][0]
+        blocks = 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("transformer_blocks."))
+        if width == cls.heads * cls.head_width and blocks != cls.blocks:
+            raise WrongModelFile(
+                f"it holds {blocks} blocks and EchoVideo has {cls.blocks}: it is incomplete, or another model; fetch "
+                "it again"
+            )
         return cls(
-            blocks=1
-            + max(int(name.split(".")[1]) for name in shapes if name.startswith("transformer_blocks.")),
+            blocks=blocks,
             heads=width // head_width,
             head_width=head_width,
             time_width=shapes["time_embedding.linear_1.weight"][0],

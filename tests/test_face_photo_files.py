@@ -153,6 +153,13 @@ def chunks_of(png: bytes) -> list[tuple[int, bytes, int]]:
     return found
 
 
+def test_transparency_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    png = encoded(Image.fromarray(CARD), "PNG")
+    chunk = b"tRNS\0\1"
+    broken = struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    np.testing.assert_array_equal(loaded(png[:33] + broken + png[33:], tmp_path), CARD)
+
+
 @pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf", b"pHYs"])
 def test_a_broken_chunk_beside_the_pixels_does_not_stop_a_png(kind: bytes, tmp_path: Path) -> None:
     info = PngImagePlugin.PngInfo()

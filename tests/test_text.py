@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator
@@ -258,22 +259,41 @@ def test_sizes_are_read_off_the_shapes(models: Path, encoder: TextEncoder) -> No
         assert getattr(encoder.network.config, name) == getattr(theirs, name), name
 
 
+RELEASED_SIZES: dict[str, Any] = {
+    "vocab_size": 32128,
+    "d_model": 4096,
+    "d_kv": 64,
+    "d_ff": 10240,
+    "num_layers": 24,
+    "num_heads": 64,
+    "feed_forward_proj": "gated-gelu",
+    "tie_word_embeddings": False,
+}
+
+
 def test_sizes_of_the_released_encoder_are_read_off_its_shapes() -> None:
-    released = T5Config(
-        vocab_size=32128,
-        d_model=4096,
-        d_kv=64,
-        d_ff=10240,
-        num_layers=24,
-        num_heads=64,
-        feed_forward_proj="gated-gelu",
-        tie_word_embeddings=False,
-    )
+    released = T5Config(**RELEASED_SIZES)
     with torch.device("meta"):
         shapes = shapes_of(T5EncoderModel(released))
         network = T5EncoderModel(T5Config(**read_t5_sizes(Path("released"), shapes)))
     assert network.config.to_dict() == released.to_dict()
     assert shapes_of(network) == shapes
+
+
+def test_an_encoder_that_lacks_its_last_layers_is_incomplete(
+    models: Path, state: State, tmp_path: Path
+) -> None:
+    with torch.device("meta"):
+        shapes = shapes_of(T5EncoderModel(T5Config(**RELEASED_SIZES | {"num_layers": 23})))
+    with pytest.raises(WrongModelFile, match="holds 23 layers and T5-XXL has 24"):
+        read_t5_sizes(Path("released"), shapes)
+    config = json.loads((models / "text_encoder" / "config.json").read_text())
+    last = f"encoder.block.{config['num_layers'] - 1}."
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({name: t for name, t in state.items() if not name.startswith(last)}, tmp_path / "a.safetensors")
+    assert "1 layers and its configuration says 2" in refusal(
+        WrongModelFile, tmp_path / "a.safetensors", models / "tokenizer"
+    )
 
 
 LAYOUTS: dict[str, Callable[[State], State]] = {

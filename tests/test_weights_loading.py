@@ -203,6 +203,8 @@ PREFIXES = (
     "transformer.",
     "module.",
     "_orig_mod.",
+    "_fsdp_wrapped_module.",
+    "dit.",
     "module.transformer.",
 )
 
@@ -255,6 +257,26 @@ def test_weights_under_another_name_in_some_blocks_are_missed(
     sentence = refusal(WrongModelFile, load_transformer, tmp_path / "a.safetensors")
     assert f"{len(blocks)} missing (first: transformer_blocks.{blocks[0]}.attn1.to_q.weight)" in sentence
     assert f"{len(blocks)} unexpected" in sentence
+
+
+def test_a_model_that_lacks_its_last_blocks_is_incomplete(models: Path, tmp_path: Path) -> None:
+    """Its shapes alone are those of a sound smaller one: the released width, or the configuration, tells."""
+    short = {name: shape for name, shape in RELEASED.items() if not name.startswith("transformer_blocks.41.")}
+    with pytest.raises(WrongModelFile, match="holds 41 blocks and EchoVideo has 42"):
+        TransformerSizes.read(short)
+    config = json.loads((models / "transformer" / "config.json").read_text())
+    state = stored(models / "transformer")
+    last = f"transformer_blocks.{config['num_layers'] - 1}."
+    kept = {name: tensor for name, tensor in state.items() if not name.startswith(last)}
+    save_file(kept, tmp_path / "a.safetensors", {"config": json.dumps(config)})
+    assert "1 layers and its configuration says 2" in refusal(
+        WrongModelFile, load_transformer, tmp_path / "a.safetensors"
+    )
+    (tmp_path / "config.json").write_text(
+        json.dumps({"num_layers": 24, "d_kv": 64})
+    )  # T5's, which lies there, too
+    save_file(state, tmp_path / "a.safetensors")
+    assert same(load_transformer(tmp_path / "a.safetensors").state_dict(), state)
 
 
 def test_a_renamed_shard_is_called_one(models: Path, tmp_path: Path) -> None:

@@ -136,9 +136,10 @@ def _mend(source: Path | bytes, name: str, formats: list[str] | None, most: int)
     """The picture, if it can be read once its file's broken parts are left out."""
     data = _read(source, _MAX_MENDED)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        for keep_sound in (True, False):
+        for keep_sound, keep_transparency in ((True, True), (False, True), (False, False)):
+            kept = _without_metadata(data, keep_sound, keep_transparency)
             with suppress(*DAMAGE):
-                yield _decode_pixels(_without_metadata(data, keep_sound), b"", name, formats, most)
+                yield _decode_pixels(kept, b"", name, formats, most)
     elif data.startswith(b"\xff\xd8"):
         with suppress(*DAMAGE):
             noise = np.random.default_rng(0).integers(0, 255, 2**16, np.uint8).tobytes()
@@ -154,15 +155,16 @@ def _mend(source: Path | bytes, name: str, formats: list[str] | None, most: int)
                 yield picture
 
 
-def _without_metadata(data: bytes, keep_sound: bool) -> bytes:
-    """A PNG without its texts and damaged ancillary chunks, or without any but transparency."""
+def _without_metadata(data: bytes, keep_sound: bool, keep_transparency: bool) -> bytes:
+    """A PNG without its texts and damaged ancillary chunks, without any but transparency, or without that, too."""
     kept, at = [data[:8]], 8
     while at + 12 <= len(data):
         length = int.from_bytes(data[at : at + 4], "big")
         chunk = data[at : at + 12 + length]
         kind, sound = chunk[4:8], int.from_bytes(chunk[-4:], "big") == zlib.crc32(chunk[4:-4])
         is_text = kind in (b"tEXt", b"zTXt", b"iTXt")
-        if kind[:1].isupper() or kind == b"tRNS" or (keep_sound and sound and not is_text):
+        is_transparency = keep_transparency and kind == b"tRNS"
+        if kind[:1].isupper() or is_transparency or (keep_sound and sound and not is_text):
             kept.append(chunk)
         at += 12 + length
     return b"".join([*kept, data[at:]])

@@ -17,7 +17,16 @@ Shapes = Mapping[str, tuple[int, ...]]
 TRANSFORMER, VAE, T5 = "EchoVideo transformer", "CogVideoX VAE", "T5 text encoder"
 SIGLIP, PARSER = "SigLIP vision encoder", "BiSeNet face parser"
 # What savers put before every name: ComfyUI's checkpoint saver, trainers, DistributedDataParallel, torch.compile.
-PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.", "module.", "model.", "_orig_mod.")
+PREFIXES = (
+    "model.diffusion_model.",
+    "diffusion_model.",
+    "transformer.",
+    "module.",
+    "model.",
+    "dit.",
+    "_orig_mod.",
+    "_fsdp_wrapped_module.",
+)
 CHECKPOINT = PREFIXES[0]
 # A checkpoint of ComfyUI's holds other models beside ours, each under its own prefix, and notes on the schedule.
 _OTHER_MODELS = (

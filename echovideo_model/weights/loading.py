@@ -180,6 +180,17 @@ def read_config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     return config
 
 
+def check_layers(count: int, config: Mapping[str, Any], sign: str) -> None:
+    """Raises WrongModelFile if the configuration is of this kind of network, which the key `sign` tells, and says that
+    it has another number of layers than a file holds."""
+    said = config.get("num_layers", count) if sign in config else count
+    if said != count:
+        raise WrongModelFile(
+            f"it holds {count} layers and its configuration says {said}: it is incomplete, or not the one that the "
+            "configuration is of; fetch both again"
+        )
+
+
 def storage_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
     """What a parameter is stored as when a model is cast to `dtype`: see BULK for float8."""
     if dtype not in NARROW:
@@ -230,13 +241,14 @@ def _name_dtype(dtype: torch.dtype | None) -> str:
 
 def _empty_network(opened: TensorFile, family: str) -> Any:
     """The transformer or the VAE on the meta device, of the file's sizes."""
-    shapes = opened.shapes
-    groups = read_config(opened.path, opened.metadata).get("norm_num_groups") if family == VAE else None
+    shapes, config = opened.shapes, read_config(opened.path, opened.metadata)
     try:
         with torch.device("meta"):
             if family == VAE:
-                return CogVideoXVAE(VAESizes.read(shapes, groups))
-            return EchoVideoTransformer(TransformerSizes.read(shapes))
+                return CogVideoXVAE(VAESizes.read(shapes, config.get("norm_num_groups")))
+            network = EchoVideoTransformer(TransformerSizes.read(shapes))
+            check_layers(network.sizes.blocks, config, "num_attention_heads")
+            return network
     except WrongModelFile as error:
         raise WrongModelFile(f"{opened.path}: {error}") from error
     except KeyError as error:
