@@ -127,15 +127,16 @@ class Attention(nn.Module):
         self.to_v = operations.Linear(width, width, **kwargs)
         self.to_out = nn.ModuleList([operations.Linear(width, width, **kwargs)])
 
-    def forward(self, tokens: Tensor, n_text: int, rotary: Tensor, attend: Attend) -> Tensor:
-        """tokens [B, N, width] -> [B, N, width]."""
+    def forward(self, tokens: Tensor, n_text: int, rotary: Tensor | None, attend: Attend) -> Tensor:
+        """tokens [B, N, width] -> [B, N, width]; without `rotary`, `attend` turns queries and keys itself."""
         q, k, v = (
             rearrange(project(tokens), "b n (h d) -> b n h d", h=self.heads)
             for project in (self.to_q, self.to_k, self.to_v)
         )
         q, k = self.norm_q(q), self.norm_k(k)
-        rotate_(q[:, n_text:], rotary)
-        rotate_(k[:, n_text:], rotary)
+        if rotary is not None:
+            rotate_(q[:, n_text:], rotary)
+            rotate_(k[:, n_text:], rotary)
         return self.to_out[0](attend(*(rearrange(x, "b n h d -> b h n d") for x in (q, k, v))))
 
 
@@ -167,7 +168,9 @@ class Block(nn.Module):
         self.norm2 = ModulatedNorm(sizes, operations, **kwargs)
         self.ff = FeedForward(sizes.width, operations, **kwargs)
 
-    def forward(self, tokens: Tensor, n_text: int, time: Tensor, rotary: Tensor, attend: Attend) -> Tensor:
+    def forward(
+        self, tokens: Tensor, n_text: int, time: Tensor, rotary: Tensor | None, attend: Attend
+    ) -> Tensor:
         """tokens [B, N, width], the first n_text of them text -> the same, changed in place without gradients."""
         normed, *gates = self.norm1(tokens, n_text, time)
         tokens = _add_gated(tokens, n_text, self.attn1(normed, n_text, rotary, attend), *gates)
@@ -219,20 +222,21 @@ class EchoVideoTransformer(IITF):
         context: Tensor,
         face_latent: Tensor | None = None,
         attend: Attend = scaled_dot_product_attention,
+        riflex: bool = False,
         **more: Any,
     ) -> Tensor:
         """Predicted v [B, 16, T, H, W] for noisy latents x [B, 16, T, H, W] (scaled by 0.7) at timesteps [B].
 
         context [B, n, 4096] comes from `fuse`; n is 226 in training. face_latent [B, 16, 1, H, W] (scaled by 0.7)
         is what frame 0 of the second 16 channels shows; without it they are zero. H and W are even. attend takes
-        q, k, v [B, heads, N, head width] and returns [B, N, width]. Computes in x's dtype. `more` is for an
-        override of `through_blocks`.
+        q, k, v [B, heads, N, head width] and returns [B, N, width]. riflex: see `rotary_table`. Computes in x's
+        dtype. `more` is for an override of `through_blocks`.
         """
         patch, n_text = self.sizes.patch, context.shape[1]
         grid = x.shape[2], x.shape[3] // patch, x.shape[4] // patch
         tokens = self.patch_embed(self.with_face_latent(x, face_latent), context)
         time = F.silu(self.time_embedding(timesteps, x.dtype))
-        rotary = rotary_table(*grid, self.sizes.head_width, x.device)
+        rotary = rotary_table(*grid, self.sizes.head_width, x.device, riflex)
         tokens = self.through_blocks(tokens, n_text, time, rotary, attend, **more)
         return self.unpatch(tokens[:, n_text:], time, grid)
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 PACK = Path(__file__).parents[1]
 PACK_FOLDER = "ComfyUI-EchoVideo"
 FOLDERS = ("models", "input", "output", "temp", "user", "custom_nodes")
-START_SECONDS = 180
+START_SECONDS = 600  # of a machine that many others keep busy
 FINISHED = ("execution_success", "execution_error", "execution_interrupted")
 
 Message = dict[str, Any]

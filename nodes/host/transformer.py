@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from comfy.ldm.modules import attention
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 from torch import Tensor
 
+from ...echovideo_model.errors import InvalidRequest
 from ...echovideo_model.operations import Attend
 from ...echovideo_model.transformer import Block, EchoVideoTransformer, TransformerSizes
 from ...echovideo_model.weights.loading import NARROW, storage_dtype
+from .patches import patch_input, patch_output, refuse_foreign, run_block, warn_of_idle
 from .quantised import refuse_unread
 
 
@@ -54,8 +55,17 @@ class HostTransformer(EchoVideoTransformer):
         face_latent: Tensor | None = None,
         **_: Any,
     ) -> Tensor:
-        """x [B, 16, T, H, W] -> v of the same shape; what other packs wrap around a DiT call is wrapped here."""
+        """x [B, 16, T, H, W] -> v of the same shape; what other packs wrap around a DiT call is wrapped here.
+
+        Raises InvalidRequest for what cannot act in this network: a ControlNet, an attention patch for another one.
+        """
+        if control is not None:
+            raise InvalidRequest(
+                "EchoVideo takes no ControlNet: remove the node that applies one to its prompt"
+            )
         options = transformer_options or {}
+        refuse_foreign(options)
+        warn_of_idle(options)
         wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
         executor = WrapperExecutor.new_class_executor(self._forward, self, wrappers)
         return executor.execute(x, timesteps, context, face_latent, options)
@@ -70,11 +80,11 @@ class HostTransformer(EchoVideoTransformer):
     ) -> Tensor:
         height, width = x.shape[-2:]
         face_latent = None if face_latent is None else pad_to_even(face_latent)
-        attend = partial(host_attention, options=options)
-        v = super().forward(pad_to_even(x), timesteps, context, face_latent, attend, options=options)
+        whole = pad_to_even(x)
+        v = super().forward(whole, timesteps, context, face_latent, latents=whole, options=dict(options))
         return v[..., :height, :width]
 
-    def through_blocks(
+    def through_blocks(  # type: ignore[override]
         self,
         tokens: Tensor,
         n_text: int,
@@ -82,38 +92,36 @@ class HostTransformer(EchoVideoTransformer):
         rotary: Tensor,
         attend: Attend,
         *,
+        latents: Tensor,
         options: dict[str, Any],
     ) -> Tensor:
-        """All blocks, each one replaced by the patch that another pack registered for it, if any."""
+        """All blocks with the host's attention and other packs' patches, of which one may stand for a whole block."""
         options["total_blocks"], options["block_type"] = len(self.transformer_blocks), "double"
-        patches = options.get("patches_replace", {}).get("dit", {})
+        grid = (latents.shape[2], *(side // self.sizes.patch for side in latents.shape[3:]))
+        own, (tokens, n_text) = n_text, patch_input(tokens, n_text, grid, options)
+        replaced = options.get("patches_replace", {}).get("dit", {})
+        rest = {"vec": time, "pe": rotary, "transformer_options": options}
         for index, block in enumerate(self.transformer_blocks):
             options["block_index"] = index
-            patch = patches.get(("double_block", index))
+            patch = replaced.get(("double_block", index))
             if patch is None:
-                tokens = block(tokens, n_text, time, rotary, attend)
-                continue
-            given = {"img": tokens[:, n_text:], "txt": tokens[:, :n_text], "vec": time, "pe": rotary}
-            given |= {"attention_mask": None, "transformer_options": options}
-            original = partial(original_block, block=block, attend=attend)
-            out = patch(given, {"original_block": original})
-            tokens = torch.cat([out["txt"], out["img"]], dim=1)
-        return tokens
+                tokens = run_block(block, tokens, n_text, time, rotary, None, options)
+            else:
+                given = {"img": tokens[:, n_text:], "txt": tokens[:, :n_text], **rest}
+                given |= {"attn_mask": None, "attention_mask": None}
+                out = patch(given, {"original_block": partial(original_block, block=block)})
+                tokens = torch.cat([out["txt"], out["img"]], dim=1)
+            tokens = patch_output(tokens, n_text, latents, rest)
+        return tokens[:, n_text - own :]  # without the text that a patch may have put in front
 
 
-def original_block(given: dict[str, Any], *, block: Block, attend: Attend) -> dict[str, Tensor]:
+def original_block(given: dict[str, Any], *, block: Block) -> dict[str, Tensor]:
     """One block in the form in which patches call it: img [B, N, width] and txt [B, n, width] in and out."""
     n_text = given["txt"].shape[1]
     tokens = torch.cat([given["txt"], given["img"]], dim=1)  # a copy, since the block works in place
-    tokens = block(tokens, n_text, given["vec"], given["pe"], attend)
+    mask, options = given.get("attn_mask"), given["transformer_options"]
+    tokens = run_block(block, tokens, n_text, given["vec"], given["pe"], mask, options)
     return {"img": tokens[:, n_text:], "txt": tokens[:, :n_text]}
-
-
-def host_attention(q: Tensor, k: Tensor, v: Tensor, *, options: dict[str, Any]) -> Tensor:
-    """q, k, v [B, heads, N, D] -> [B, N, heads * D] by whichever attention the user chose for the host."""
-    return attention.optimized_attention(
-        q, k, v, heads=q.shape[1], skip_reshape=True, transformer_options=options
-    )
 
 
 def pad_to_even(x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import comfy.ldm.flux.math
 import comfy.patcher_extension
 import torch
 
@@ -45,6 +46,58 @@ class ProbePatches:
         clone.set_model_patch_replace(block, "dit", "double_block", 0)
         clone.model_options["transformer_options"]["optimized_attention_override"] = attention
         clone.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "probe", call)
+        return (clone,)
+
+
+class ProbeAttention:
+    """The patches that the host's Flux and Qwen Image call, each counted: `kind` says what they change."""
+
+    RETURN_TYPES = ("MODEL",)
+    FUNCTION = "patch"
+    CATEGORY = "probe"
+    KINDS = ("nothing", "turn", "mask", "more text", "fewer tokens")
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",), "kind": (cls.KINDS,)}}
+
+    def patch(self, model, kind):
+        COUNTS.clear()
+        clone = model.clone()
+
+        def before(q, k, v, pe=None, attn_mask=None, extra_options=None):
+            COUNTS["attn1_patch"] += 1
+            COUNTS["block {block_index} of {total_blocks}, {img_slice}".format(**extra_options)] += 1
+            if kind == "turn":  # by the host's own function, as its Flux does after the patches
+                q, k = comfy.ldm.flux.math.apply_rope(q, k, pe)
+                return {"q": q, "k": k, "v": v, "pe": None}
+            if kind == "mask":  # nobody looks at the text
+                start, stop = extra_options["img_slice"]
+                return {"attn_mask": (torch.arange(stop) >= start).to(q.device)[None].repeat(stop, 1)}
+            return {}
+
+        def after(out, extra_options):
+            COUNTS["attn1_output_patch"] += 1
+            return out
+
+        def first(given):
+            COUNTS["post_input"] += 1
+            assert given["img_ids"].shape == (*given["img"].shape[:2], 3)
+            if kind == "more text":
+                given["txt"] = torch.cat([given["txt"], given["txt"]], dim=1)
+            if kind == "fewer tokens":
+                given["img"] = given["img"][:, 1:]
+            return given
+
+        def block(given):
+            COUNTS["double_block"] += 1
+            assert given["x"].shape[:2] == (len(given["img"]), 16)
+            return given
+
+        clone.set_model_attn1_patch(before)
+        clone.set_model_attn1_output_patch(after)
+        clone.set_model_patch(first, "post_input")
+        clone.set_model_patch(block, "double_block")
         return (clone,)
 
 
@@ -93,6 +146,7 @@ class ProbeConditioning:
 
 NODE_CLASS_MAPPINGS = {
     "ProbePatches": ProbePatches,
+    "ProbeAttention": ProbeAttention,
     "ProbeCounts": ProbeCounts,
     "ProbeConditioning": ProbeConditioning,
     "ProbeLosses": ProbeLosses,
