@@ -254,7 +254,7 @@ class Pipeline:
                 branches = context if scale != 1 else context[1:]  # negative and positive, or positive alone
                 timesteps = torch.full((len(branches),), step.t, device=self.device)
                 inputs = x.to(self.dtype).expand(len(branches), -1, -1, -1, -1)
-                v = transformer(inputs, timesteps, branches, face_latent).float()
+                v = transformer(inputs, timesteps, branches, face_latent, riflex=request.riflex).float()
                 return v[:1] + scale * (v[1:] - v[:1]) if scale != 1 else v
 
             def check(step: Step, steps: int, x: Tensor, x0: Tensor) -> None:

@@ -28,7 +28,8 @@ from .limits import (
 
 @dataclass(frozen=True)
 class Request:
-    """One video. Defaults are the reference's; sizes in pixels, `strength` of the identity in 0..1.5.
+    """One video. Defaults are the reference's; sizes in pixels, `strength` of the identity in 0..1.5, `riflex` for
+    more than 49 frames (see rotary.py).
 
     Whole numbers may be numpy's; they are kept as Python's. Raises InvalidRequest, with the value, for anything else.
     """
@@ -45,6 +46,7 @@ class Request:
     sampler: Sampler = "dpm"
     strength: float = 1.0
     face_latent: bool = True
+    riflex: bool = False
 
     def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt"):
@@ -68,8 +70,9 @@ class Request:
         self._keep("strength", _number("strength", self.strength, MAX_STRENGTH))
         _check_choice("guidance", self.guidance, GUIDANCES)
         _check_choice("sampler", self.sampler, SAMPLERS)
-        if not isinstance(self.face_latent, bool):
-            raise InvalidRequest(f"face_latent is True or False, not {self.face_latent!r}")
+        for name in ("face_latent", "riflex"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidRequest(f"{name} is True or False, not {getattr(self, name)!r}")
 
     def _keep(self, name: str, value: float) -> None:
         object.__setattr__(self, name, value)  # the way past `frozen`, as dataclasses themselves go

@@ -4,18 +4,27 @@ A head is 64 wide: 16 numbers turn with time, 24 with height, 24 with width, in 
 Space is measured on the 30 x 45 grid of the base model's 480 x 720 pictures: the real grid is scaled to fit
 inside it with its aspect kept, centred and rounded, and its rows and columns are spread evenly over that crop.
 ComfyUI's own CogVideoX class and diffusers after 0.31 place them differently wherever the crop starts off 0.
+
+RIFLEx (arXiv 2502.15894) is for videos longer than the training's: of the frequencies in time, the one whose period is
+nearest to the length at which a video begins to repeat itself (k = 2 for CogVideoX, that is period 19.9) is slowed
+down, so that all frames lie within 90 % of one period of it.
 """
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import torch
 from einops import rearrange, repeat
 from torch import Tensor
 
+from .limits import FRAME_STEP, TRAINED_FRAMES
+
 BASE_ROWS, BASE_COLUMNS = 30, 45
 THETA = 10_000.0
+TRAINED_LATENT_FRAMES = (TRAINED_FRAMES - 1) // FRAME_STEP + 1
+RIFLEX_FREQUENCY = 1  # the paper's k = 2, which counts from 1
 
 
 def crop_region(rows: int, columns: int) -> tuple[int, int, int, int]:
@@ -29,29 +38,43 @@ def crop_region(rows: int, columns: int) -> tuple[int, int, int, int]:
 
 
 def rotary_table(
-    frames: int, rows: int, columns: int, head_width: int = 64, device: torch.device | str = "cpu"
+    frames: int,
+    rows: int,
+    columns: int,
+    head_width: int = 64,
+    device: torch.device | str = "cpu",
+    riflex: bool = False,
 ) -> Tensor:
     """Unit complex numbers [frames * rows * columns, head_width / 2], complex64; the last few tables are kept, so
     read only.
 
     Tokens run frame by frame, row by row. Angles are computed in float64 on the CPU and rounded once, since at
-    position 44 a float32 angle is already off by 4e-6. `frames` counts latent frames.
+    position 44 a float32 angle is already off by 4e-6. `frames` counts latent frames. `riflex` slows one frequency
+    down where there are more frames than in training (13), and changes nothing otherwise.
     """
+    riflex = riflex and frames > TRAINED_LATENT_FRAMES
     if torch.compiler.is_compiling():  # a trace looks through the cache, and warns of it
-        return _make_table(frames, rows, columns, head_width, device)
-    return _keep_table(frames, rows, columns, head_width, device)
+        return _make_table(frames, rows, columns, head_width, device, riflex)
+    return _keep_table(frames, rows, columns, head_width, device, riflex)
 
 
 @lru_cache(maxsize=4)  # of 5.3 MB at 480 x 848, 49 frames
 @torch.inference_mode(False)  # gradients cannot pass through what was made for inference
-def _keep_table(frames: int, rows: int, columns: int, head_width: int, device: torch.device | str) -> Tensor:
-    return _make_table(frames, rows, columns, head_width, device)
+def _keep_table(
+    frames: int, rows: int, columns: int, head_width: int, device: torch.device | str, riflex: bool
+) -> Tensor:
+    return _make_table(frames, rows, columns, head_width, device, riflex)
 
 
-def _make_table(frames: int, rows: int, columns: int, head_width: int, device: torch.device | str) -> Tensor:
+def _make_table(
+    frames: int, rows: int, columns: int, head_width: int, device: torch.device | str, riflex: bool
+) -> Tensor:
     top, left, bottom, right = crop_region(rows, columns)
     time_width, space_width = head_width // 4, head_width * 3 // 8
     time = _angles(0, frames, frames, time_width)  # [t, 8]
+    if riflex:  # never faster than it was: up to 17 latent frames lie within its period as it is
+        whole = 0.9 * 2 * math.pi / frames * torch.arange(frames, dtype=torch.float64, device="cpu")
+        time[:, RIFLEX_FREQUENCY] = torch.minimum(time[:, RIFLEX_FREQUENCY], whole)
     height = _angles(top, bottom, rows, space_width)  # [h, 12]
     width = _angles(left, right, columns, space_width)  # [w, 12]
     angles = torch.cat(

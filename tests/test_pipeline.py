@@ -49,9 +49,9 @@ def branches(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     forward = pipeline.transformer.forward
 
-    def counting(x: Tensor, *args: Any) -> Tensor:
+    def counting(x: Tensor, *args: Any, **named: Any) -> Tensor:
         seen.append(len(x))
-        return forward(x, *args)
+        return forward(x, *args, **named)
 
     monkeypatch.setattr(pipeline.transformer, "forward", counting)
     return seen
@@ -81,6 +81,14 @@ def test_any_number_of_frames_and_any_size_comes_out_as_asked(
     assert result.frames.shape == (frames, height, width, 3)
     assert result.latents.shape == request.latent_shape
     assert result.frames.isfinite().all()
+
+
+@pytest.mark.parametrize(("frames", "changes"), [(49, False), (69, True)])
+def test_riflex_changes_videos_longer_than_the_training_s_alone(
+    video: Callable[..., Tensor], frames: int, changes: bool
+) -> None:
+    small = {"height": 16, "width": 16, "frames": frames, "steps": 1}
+    assert torch.equal(video(**small, riflex=True), video(**small)) != changes
 
 
 @pytest.mark.parametrize("sampler", ["dpm", "ddim"])

@@ -37,6 +37,7 @@ valid = st.builds(
     sampler=st.sampled_from(["dpm", "ddim"]),
     strength=st.floats(0, 1.5),
     face_latent=st.booleans(),
+    riflex=st.booleans(),
 )
 outside = {
     "height": st.integers().filter(lambda n: not 16 <= n <= 4096 or n % 16),
@@ -71,7 +72,8 @@ def test_what_a_video_remembers_of_its_request_makes_the_same_request(request: R
     assert all(isinstance(text, str) for text in told.values())
     again: dict[str, Any] = dict(told)
     again |= {name: int(told[name]) for name in WHOLE} | {name: float(told[name]) for name in NUMBERS}
-    assert Request(**{**again, "face_latent": told["face_latent"] == "True"}) == request
+    again |= {name: told[name] == "True" for name in ("face_latent", "riflex")}
+    assert Request(**again) == request
 
 
 @pytest.mark.parametrize("field", outside)
@@ -94,7 +96,7 @@ def test_an_impossible_value_is_named_in_the_refusal(field: str, data: st.DataOb
         *((field, value) for field in NUMBERS for value in (True, "1", None, [1], 1j, Decimal(1))),
         *((field, value) for field in ("guidance", "sampler") for value in (None, 1, ["dpm"], {})),
         *((field, value) for field in ("prompt", "negative_prompt") for value in (None, b"hi", 7, ["hi"])),
-        *(("face_latent", value) for value in (None, 0, 1, "no")),
+        *((name, value) for name in ("face_latent", "riflex") for value in (None, 0, 1, "no")),
     ],
 )
 def test_a_value_of_another_type_is_refused_and_not_converted(field: str, value: Any) -> None:

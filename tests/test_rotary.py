@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
-from diffusers.models.embeddings import apply_rotary_emb, get_3d_rotary_pos_embed
+from diffusers.models.embeddings import (
+    apply_rotary_emb,
+    get_1d_rotary_pos_embed,
+    get_3d_rotary_pos_embed,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -75,3 +81,21 @@ def test_a_16_bit_tensor_is_turned_in_float32() -> None:
     x = torch.randn(1, 24, 2, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
     exact = rotate_(x.float(), table)
     assert torch.equal(rotate_(x, table), exact.bfloat16())
+
+
+@given(frames=st.integers(1, 17))
+def test_riflex_changes_no_bit_where_all_frames_lie_within_the_period_as_it_is(frames: int) -> None:
+    assert torch.equal(rotary_table(frames, 1, 2, riflex=True), rotary_table(frames, 1, 2))
+
+
+@given(frames=st.integers(18, 257))
+def test_riflex_slows_the_second_frequency_in_time_and_no_other(frames: int) -> None:
+    """By the published code's own line, freqs[k - 1] = 0.9 * 2 pi / L, over diffusers' other frequencies."""
+    table, plain = rotary_table(frames, 1, 1, riflex=True), rotary_table(frames, 1, 1)
+    positions = torch.arange(frames, dtype=torch.float64)
+    others = get_1d_rotary_pos_embed(16, positions, use_real=False, freqs_dtype=torch.float64)
+    turned = others.clone()
+    turned[:, 1] = torch.exp(1j * positions * 0.9 * 2 * math.pi / frames)
+    torch.testing.assert_close(table[:, :8], turned.to(torch.complex64), atol=1e-5, rtol=0)
+    assert torch.equal(table[:, 8:], plain[:, 8:])
+    assert not torch.equal(table, plain)

@@ -118,7 +118,7 @@ def _read_cell(key: str, text: str, line: int) -> Any:
             return int(text)
         if key in _REAL:
             return float(text)
-        if key == "face_latent":
+        if key in ("face_latent", "riflex"):
             return _TRUTH[text.lower()]
     except (ValueError, KeyError):
         raise InvalidRequest(f"line {line}: {key} cannot be {text!r}") from None
@@ -142,7 +142,7 @@ def _read_job(line: int, row: dict[str, Any], files: _Files) -> Job:
             raise InvalidRequest(f"fps must be {MIN_FPS} to {MAX_FPS}, not {fps!r}")
         hashes = [files.hashes[path] for path in ((identity,) if identity else photos)]
         person = _digest([bool(identity), hashes, choice.order, choice.index, choice.padding])
-        id = _digest([person, vars(request), float(fps)])
+        id = _digest([person, _list_settings(request), float(fps)])
         output = _read_output(row.get("output"), id)
         return Job(line, photos, identity, choice, request, float(fps), output, person, id)
     except InvalidRequest as error:
@@ -157,6 +157,12 @@ def _read_choice(row: dict[str, Any]) -> FaceChoice:
         raise InvalidRequest(f"face_index counts from 0, so it cannot be {index!r}")
     padding = row.get("padding", LARGEST.padding)
     return FaceChoice(row.get("face_order", LARGEST.order), index, padding=padding)
+
+
+def _list_settings(request: Request) -> dict[str, Any]:
+    """What decides the frames; without riflex where it is off, as before it was there: made videos stay made."""
+    settings = vars(request)
+    return settings if request.riflex else {name: settings[name] for name in settings if name != "riflex"}
 
 
 def _read_person(row: dict[str, Any], files: _Files) -> tuple[tuple[Path, ...], Path | None]:

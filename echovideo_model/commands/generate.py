@@ -133,6 +133,11 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--no-face-latent", action="store_true", help="do not show the model the face's pixels"
     )
+    group.add_argument(
+        "--riflex",
+        action="store_true",
+        help="for more frames than in training: keep the video from repeating itself (arXiv 2502.15894)",
+    )
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
@@ -214,6 +219,7 @@ def _make_request(args: argparse.Namespace, prompt: str, model: ModelFacts) -> R
         sampler=args.sampler,
         strength=args.strength,
         face_latent=not args.no_face_latent,
+        riflex=args.riflex,
     )
 
 
