@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from echovideo_model.errors import WrongModelFile
+from echovideo_model.errors import InvalidRequest, WrongModelFile
 from echovideo_model.text import TextEncoder
 from echovideo_model.tiny import networks
 from echovideo_model.tiny.tokenizer import tokenizer_files
 from echovideo_model.weights.family import open_released
-from echovideo_model.weights.loading import convert, inspect, load_transformer, read_state
+from echovideo_model.weights.loading import convert, inspect, is_bulk, load_transformer, read_state
 from echovideo_model.weights.quantised import _hadamard
 
 State = dict[str, Tensor]
@@ -478,3 +478,63 @@ def test_a_block_of_the_text_encoder_under_another_name_is_missed(
     save_file(state, tmp_path / "t5.safetensors")
     with pytest.raises(WrongModelFile, match=name):
         TextEncoder.load(tmp_path / "t5.safetensors", models / "tokenizer")
+
+
+# Writing: root mean squares of the difference against those of the weights. fp8 keeps 3 bits behind the point, int8
+# 1 / 254 of a row's largest at worst.
+WRITTEN = {"fp8_scaled": 0.03, "int8": 0.01}
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+def test_a_transformer_written_in_a_form_is_the_one_that_it_was_made_of(
+    models: Path, transformer: State, tmp_path: Path, form: str
+) -> None:
+    file = convert(models / "transformer", tmp_path / "a.safetensors", "file", form=form)
+    loaded = load_transformer(file).state_dict()
+    assert loaded.keys() == transformer.keys()
+    bulk = [name for name in loaded if is_bulk(name)]
+    marks = [name for name in load_file(file) if name.endswith(".comfy_quant")]
+    assert len(bulk) == len(marks) > 10
+    for name, tensor in loaded.items():
+        allowed = WRITTEN[form] if name in bulk else 2**-8  # bf16's
+        assert (tensor.float() - transformer[name]).norm() <= allowed * transformer[name].norm(), name
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+def test_a_form_says_by_the_safetensors_library_what_the_weights_were(
+    models: Path, transformer: State, tmp_path: Path, form: str
+) -> None:
+    """weight = stored * scale, as ComfyUI has it, in a file that the library of that name reads."""
+    state = load_file(convert(models / "transformer", tmp_path / "a.safetensors", "file", form=form))
+    said = json.loads(bytes(state[f"{LAYER}.comfy_quant"].tolist()))
+    assert said == {"format": {"fp8_scaled": "float8_e4m3fn", "int8": "int8_tensorwise"}[form]}
+    wide, weight = (
+        state[f"{LAYER}.weight"].float() * state[f"{LAYER}.weight_scale"],
+        transformer[f"{LAYER}.weight"],
+    )
+    assert (wide - weight).norm() <= WRITTEN[form] * weight.norm()
+    assert state["text_proj.weight"].dtype == torch.bfloat16
+
+
+def test_a_vae_has_nothing_to_quantise(tmp_path: Path) -> None:
+    (tmp_path / "vae").mkdir()
+    for name, content in networks.vae_files():
+        (tmp_path / "vae" / name).write_bytes(content)
+    with pytest.raises(InvalidRequest, match="the VAE has no matrices to keep in int8"):
+        convert(tmp_path / "vae", tmp_path / "a.safetensors", "file", form="int8")
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+def test_a_text_encoder_written_in_a_form_is_the_one_that_it_was_made_of(
+    models: Path, tmp_path: Path, form: str
+) -> None:
+    file = convert(models / "text_encoder", tmp_path / "t5.safetensors", "file", form=form)
+    quantised = TextEncoder.load(file, models / "tokenizer").network.state_dict()
+    plain = TextEncoder.load(models / "text_encoder", models / "tokenizer").network.state_dict()
+    marked = {name for name in load_file(file) if name.endswith(".comfy_quant")}
+    assert len(marked) == sum(map(is_bulk, plain)) > 5
+    for name, tensor in quantised.items():
+        allowed = WRITTEN[form] if is_bulk(name) else 2**-8
+        assert (tensor.float() - plain[name].float()).norm() <= allowed * plain[name].float().norm(), name
+    with pytest.raises(InvalidRequest, match="becomes one file"):
+        convert(models / "text_encoder", tmp_path / "folder", "folder", form=form)

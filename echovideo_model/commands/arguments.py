@@ -108,12 +108,12 @@ def parse_face_choice(args: argparse.Namespace) -> FaceChoice:
     return FaceChoice(args.face_order.replace("-", " "), args.face_index, padding=args.padding)
 
 
-def parse_dtype(name: str | None) -> Any:
-    """The dtype that a name such as bf16 stands for; None for None. Raises InvalidRequest."""
+def parse_dtype(name: str | None, others: Iterable[str] = ()) -> Any:
+    """The dtype that a name such as bf16 stands for; None for None. Raises InvalidRequest, naming `others` too."""
     from ..weights.loading import STORAGE
 
     if name is not None and name not in STORAGE:
-        raise InvalidRequest(f"weights cannot be kept as {name!r}: choose {', '.join(STORAGE)}")
+        raise InvalidRequest(f"weights cannot be kept as {name!r}: choose {', '.join([*STORAGE, *others])}")
     return None if name is None else STORAGE[name]
 
 

@@ -15,7 +15,7 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "convert",
         help="turn a folder of shards into one file or back, or cast the weights",
-        description="Works on the EchoVideo transformer and the CogVideoX VAE, with the memory of one tensor.",
+        description="Works on the EchoVideo transformer, the CogVideoX VAE and T5, with the memory of one tensor.",
     )
     parser.add_argument(
         "source", type=expand_user, metavar="SOURCE", help="a file, an index .json or a folder"
@@ -27,7 +27,8 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--weight-dtype",
         metavar="DTYPE",
-        help="bf16, fp16, fp32 or fp8_e4m3fn, which keeps norms, biases, embeddings and IITF in bf16",
+        help="bf16, fp16, fp32, or one that narrows the blocks' matrices and keeps the rest in bf16: fp8_e4m3fn, or "
+        "with scales, in ComfyUI's form, fp8_scaled or int8",
     )
     parser.set_defaults(run=run)
 
@@ -35,17 +36,21 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Converts and names what was written."""
     from ..weights.loading import Layout, convert
+    from ..weights.quantising import FORMS
     from ..weights.shards import PICKLES
 
     file_like = args.target.suffix in (".safetensors", *PICKLES)  # the latter are then refused as a file
     layout: Layout = args.layout or ("file" if file_like else "folder")
+    form = args.weight_dtype if args.weight_dtype in FORMS else None
+    dtype = None if form else parse_dtype(args.weight_dtype, FORMS)
     with Bars() as bars:
         written = convert(
             args.source,
             args.target,
             layout,
-            parse_dtype(args.weight_dtype),
+            dtype,
             lambda done, total: bars("converting", done, total, "bytes"),
+            form,
         )
     say(str(written))
     return 0

@@ -19,6 +19,7 @@ from ..transformer import EchoVideoTransformer, TransformerSizes
 from ..vae.autoencoder import CogVideoXVAE, VAESizes
 from .family import (
     IF_A_SHARD,
+    T5,
     TRANSFORMER,
     VAE,
     describe_family,
@@ -31,6 +32,7 @@ from .family import (
 )
 from .headers import may_be_zero
 from .quantised import widen
+from .quantising import plan_quantised, read_quantised
 from .reading import OnBytes, TensorFile
 from .writing import Planned, Read, write_file, write_folder
 
@@ -45,8 +47,9 @@ STORAGE = {
     "fp8_e4m3fn": torch.float8_e4m3fn,
 }
 NARROW = (torch.float8_e4m3fn, torch.float8_e5m2)
-BULK = (".attn1.to_", ".ff.net.")
-"""The matrices that fp8 narrows: 85 % of the weights. Norms, biases, embeddings, modulation and IITF stay bf16."""
+BULK = (".attn1.to_", ".ff.net.", ".SelfAttention.", ".DenseReluDense.")
+"""The matrices that fp8 narrows: 85 % of the transformer's weights, all but the embeddings of T5's. Norms, biases,
+embeddings, modulation and IITF stay bf16."""
 
 COUNTER = ".num_batches_tracked"
 """A batch norm's, and the one whole number among weights."""
@@ -195,8 +198,12 @@ def storage_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
     """What a parameter is stored as when a model is cast to `dtype`: see BULK for float8."""
     if dtype not in NARROW:
         return dtype
-    narrow = any(part in name for part in BULK) and name.endswith(".weight")
-    return dtype if narrow else torch.bfloat16
+    return dtype if is_bulk(name) else torch.bfloat16
+
+
+def is_bulk(name: str) -> bool:
+    """Whether a parameter is one of the matrices that are narrowed: see BULK."""
+    return any(part in name for part in BULK) and name.endswith(".weight") and "attention_bias" not in name
 
 
 def convert(
@@ -205,8 +212,10 @@ def convert(
     layout: Layout,
     dtype: torch.dtype | None = None,
     on_bytes: OnBytes | None = None,
+    form: str | None = None,
 ) -> Path:
-    """Write the transformer or the VAE at `source` as one file or as a released folder, cast to `dtype`.
+    """Write the transformer or the VAE at `source` as one file or as a released folder, T5 as one file, cast to
+    `dtype`, or what is no VAE quantised in one of quantising.FORMS.
 
     The network's configuration goes along (config.json of a folder, metadata of a file). Memory stays at one
     tensor. An older file at `target` is replaced; a folder has to be new or empty. Returns the file or the index
@@ -215,16 +224,28 @@ def convert(
     source, target = Path(source), Path(target)
     opened = open_released(source)
     family = find_family(opened.entries)
-    if family not in (TRANSFORMER, VAE):
+    if family not in (TRANSFORMER, VAE, T5):
         raise WrongModelFile(
-            f"{source} is {describe_family(opened.entries)}: only the EchoVideo transformer and the VAE are converted"
+            f"{source} is {describe_family(opened.entries)}: choose the EchoVideo transformer, the VAE or T5"
         )
-    if family == VAE and dtype in NARROW:
-        raise InvalidRequest(f"the VAE has no matrices to keep in {_name_dtype(dtype)}: choose bf16")
-    require_same(opened, shapes_of(_empty_network(opened, family)))
+    if family == T5 and layout == "folder":
+        raise InvalidRequest(f"{source} is a T5 text encoder, which becomes one file: choose --layout file")
+    if family == VAE and (form is not None or dtype in NARROW):
+        raise InvalidRequest(f"the VAE has no matrices to keep in {form or _name_dtype(dtype)}: choose bf16")
+    if family != T5:
+        require_same(opened, shapes_of(_empty_network(opened, family)))
     _check_target(source, opened, target, layout)
-    config, planned = read_config(opened.path, opened.metadata), _plan(opened, dtype)
+    config, planned = (
+        read_config(opened.path, opened.metadata),
+        _plan(opened, torch.bfloat16 if form else dtype),
+    )
     read = _reader(opened, planned, on_bytes)
+    if form is not None:
+        wide = {**planned} | {
+            name: (shape, torch.float32) for name, (shape, _) in planned.items() if is_bulk(name)
+        }
+        read = read_quantised(_reader(opened, wide, on_bytes), _reader(opened, wide, None), form, is_bulk)
+        planned = plan_quantised(planned, form, is_bulk)
     if layout == "folder":
         return write_folder(target, SHARD_STEM, planned, read, config)
     metadata = {"format": "pt"} | opened.metadata | ({"config": json.dumps(config)} if config else {})
@@ -259,7 +280,7 @@ def _empty_network(opened: TensorFile, family: str) -> Any:
         ) from error
 
 
-def _plan(opened: TensorFile, dtype: torch.dtype | None) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+def _plan(opened: TensorFile, dtype: torch.dtype | None) -> Planned:
     """{name: (shape, what it is to be stored as)}."""
     own = {
         name: entry.dtype if entry.scale is None else torch.bfloat16 for name, entry in opened.entries.items()

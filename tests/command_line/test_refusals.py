@@ -63,7 +63,7 @@ refusals: list[tuple[type[errors.EchoVideoError] | None, str, tuple[object, ...]
     (ModelFileMissing, "looks like ComfyUI's models folder", (*make, "--models", "ComfyUI/models")),
     (ModelFileMissing, "no weights at nothing", ("inspect", "nothing")),
     (WrongModelFile, "wall.png is no file of weights", ("inspect", "wall.png")),
-    (WrongModelFile, "is a LoRA: only", ("convert", "lora.safetensors", "other.safetensors")),
+    (WrongModelFile, "is a LoRA: choose", ("convert", "lora.safetensors", "other.safetensors")),
     (InvalidRequest, "as a video", ("score", "text.jpg", PHOTO)),
     (None, "--prompt", ("generate", PHOTO)),
     (None, "'481' is not WIDTHxHEIGHT", (*make, "--size", "481")),

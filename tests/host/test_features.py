@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from echovideo_model.weights.loading import storage_dtype
+from echovideo_model.weights.loading import convert, storage_dtype
 from echovideo_model.weights.reading import open_tensors
 from testbed import checkpoints
 from testbed.checkpoints import LAYERS, SPELLINGS, write_lora
@@ -192,6 +193,19 @@ def scaled_fp8(state: dict[str, Tensor]) -> dict[str, Tensor]:
         else:
             result[name] = tensor
     return result
+
+
+@pytest.mark.parametrize("form", ["fp8_scaled", "int8"])
+def test_the_stock_loader_takes_what_convert_writes_or_says_that_it_cannot(
+    host: Host, released: Path, untouched: Tensor, form: str
+) -> None:
+    name = f"{form}.safetensors"
+    convert(released / "transformer", host.base / "models" / "diffusion_models" / name, "file", form=form)
+    run = host.run(plain(model="stock") | {"stock": stock(name)})
+    if run.status == "error":  # 0.8.0 has no int8, 0.3.64 neither
+        assert re.search(r"is quantised as \w+, which this ComfyUI does not read", run.message)
+    else:
+        assert 0 < difference(run.latents(), untouched) < 0.2
 
 
 def test_other_packs_patches_are_called_and_change_nothing(host: Host, untouched: Tensor) -> None:
