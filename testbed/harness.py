@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -149,7 +150,7 @@ class Host:
 
     def node(self, kind: str, **inputs: Any) -> dict[str, Any]:
         """A node of the host's own in the API's form: inputs not given take the host's defaults."""
-        about = self.get(f"/object_info/{kind}")[kind]["input"]
+        about = self.get(f"/object_info/{urllib.parse.quote(kind)}")[kind]["input"]
         defaults = {}
         for id, (type_, *options) in {**about.get("required", {}), **about.get("optional", {})}.items():
             known = options[0] if options else {}
