@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from .errors import InvalidRequest, WrongModelFile
 from .limits import FPS, TRAINED_FRAMES, TRAINED_SIZES, Guidance
@@ -30,6 +31,18 @@ class ModelFacts:
     guidance_scale: float = 6.0
     face_encoders: str = ""
     whole_person: bool = False
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The fields of a Request that the model decides where nobody does."""
+        height, width = self.size
+        return {
+            "height": height,
+            "width": width,
+            "frames": self.frames,
+            "guidance": self.guidance,
+            "guidance_scale": self.guidance_scale,
+        }
 
     def metadata(self) -> dict[str, str]:
         """For the transformer's file."""

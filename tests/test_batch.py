@@ -22,6 +22,7 @@ from echovideo_model import cli
 from echovideo_model.batch.folder import FAILURES
 from echovideo_model.batch.job import EXAMPLE, read_jobs
 from echovideo_model.errors import InvalidRequest
+from echovideo_model.facts import ModelFacts
 from echovideo_model.pipeline import Pipeline
 from echovideo_model.request import Request
 from echovideo_model.tiny import PORTRAITS
@@ -260,3 +261,16 @@ def test_killed_at_any_moment_the_same_command_ends_with_every_video_once_and_wh
         made, quiet = (folder / place / f"{n}.mp4" for place in ("out", "quiet"))
         assert made.read_bytes() == quiet.read_bytes()
         assert describe(made).frames == 1
+
+
+def test_what_a_line_leaves_open_the_model_decides(folder: Path) -> None:
+    nano = ModelFacts(size=(128, 96), frames=17, fps=8, guidance="constant", guidance_scale=2.5)
+    bare = {"photos": ["me.png"], "prompt": "A man waves."}
+    table = write(folder, [bare, bare | {"width": 64, "fps": 16}])
+    opened = [read_jobs(table, nano)[0], read_jobs(table, nano)[1]]
+    assert [(one.request.height, one.request.width, one.fps) for one in opened] == [
+        (128, 96, 8),
+        (128, 64, 16),
+    ]
+    assert (opened[0].request.frames, opened[0].request.guidance_scale) == (17, 2.5)
+    assert read_jobs(table)[0].request.height == 480

@@ -17,8 +17,9 @@ from typing import Any
 
 from ..errors import InvalidRequest
 from ..face.choice import LARGEST, FaceChoice
+from ..facts import RELEASED, ModelFacts
 from ..files import expand_user
-from ..limits import FPS, MAX_FPS, MIN_FPS
+from ..limits import MAX_FPS, MIN_FPS
 from ..request import Request
 
 EXAMPLE = {"photos": ["me.jpg"], "prompt": "A man waves.", "seed": 1, "output": "waving.mp4"}
@@ -51,8 +52,11 @@ class Job:
         return self.request.negative_prompt, self.request.prompt
 
 
-def read_jobs(table: str | Path) -> list[Job]:
-    """Every job of a table, in its order. Raises InvalidRequest, with the line, for the first that is wrong."""
+def read_jobs(table: str | Path, model: ModelFacts = RELEASED) -> list[Job]:
+    """Every job of a table, in its order; what a line leaves open, `model` decides.
+
+    Raises InvalidRequest, with the line, for the first that is wrong.
+    """
     table = Path(table)
     rows = _read_csv if table.suffix.lower() == ".csv" else _read_json_lines
     jobs: list[Job] = []
@@ -60,7 +64,7 @@ def read_jobs(table: str | Path) -> list[Job]:
     files = _Files(table.parent)
     try:
         for line, row in rows(table):
-            job = _read_job(line, row, files)
+            job = _read_job(line, row, files, model)
             if (before := names.setdefault(job.output, line)) != line:
                 raise InvalidRequest(
                     f'lines {before} and {line} both write "{job.output}": give one another output'
@@ -125,7 +129,7 @@ def _read_cell(key: str, text: str, line: int) -> Any:
     return text.split(SEPARATOR) if key == "photos" else text
 
 
-def _read_job(line: int, row: dict[str, Any], files: _Files) -> Job:
+def _read_job(line: int, row: dict[str, Any], files: _Files, model: ModelFacts) -> Job:
     for key in row:
         if key not in KEYS:
             near = difflib.get_close_matches(key, KEYS, 1)
@@ -135,9 +139,9 @@ def _read_job(line: int, row: dict[str, Any], files: _Files) -> Job:
         raise InvalidRequest(f"line {line}: there is no prompt")
     try:
         photos, identity = _read_person(row, files)
-        request = Request(**{key: row[key] for key in SETTINGS if key in row})
+        request = Request(**model.defaults | {key: row[key] for key in SETTINGS if key in row})
         choice = _read_choice(row) if any(key in row for key in CHOICE) else LARGEST
-        fps = row.get("fps", FPS)
+        fps = row.get("fps", model.fps)
         if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not MIN_FPS <= fps <= MAX_FPS:
             raise InvalidRequest(f"fps must be {MIN_FPS} to {MAX_FPS}, not {fps!r}")
         hashes = [files.hashes[path] for path in ((identity,) if identity else photos)]

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from ..errors import InvalidRequest
+from ..errors import InvalidRequest, ModelFileMissing, WrongModelFile
+from ..facts import RELEASED, ModelFacts, read_facts
 from ..files import expand_user
 from ..limits import FACE_ORDERS
-from ..weights.folders import default_folder
+from ..weights.folders import default_folder, require
 
 if TYPE_CHECKING:
     from ..face.choice import FaceChoice
@@ -70,6 +71,14 @@ def parse_loras(args: argparse.Namespace) -> list[Lora]:
     from ..weights.merging import Lora
 
     return [Lora.parse(text) for text in args.lora]
+
+
+def find_facts(args: argparse.Namespace) -> ModelFacts:
+    """What the transformer says of itself; of one that is missing or cannot be read, Pipeline.check tells later."""
+    try:
+        return read_facts(args.transformer or require(models_folder(args), "transformer"))
+    except (ModelFileMissing, WrongModelFile, InvalidRequest):
+        return RELEASED
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..files import expand_user
 from . import say, say_json
-from .arguments import add_json, add_models, models_folder, parse_dtype
+from .arguments import add_json, add_models, find_facts, models_folder, parse_dtype
 
 if TYPE_CHECKING:
     from ..batch.folder import Folder
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     if args.table is None:
         raise InvalidRequest("batch needs a table of jobs: `echovideo batch --example` prints a line of one")
     _check_ray(args)
-    jobs = read_jobs(args.table)
+    jobs = read_jobs(args.table, find_facts(args))
     folder = open_folder(args.output)
     folder.check()
     plan = plan_jobs(jobs, folder, args.retry)

@@ -72,21 +72,11 @@ def run(args: argparse.Namespace) -> int:
     with Bars() as bars, _use_few_threads():
         pipeline = Pipeline(folder, device="cpu", on_progress=bars)
         model = pipeline.facts
-        height, width = model.size
-        request = Request(
-            args.prompt,
-            height=height,
-            width=width,
-            frames=model.frames,
-            steps=STEPS,
-            seed=args.seed,
-            guidance=model.guidance,
-            guidance_scale=model.guidance_scale,
-        )
+        request = Request(args.prompt, steps=STEPS, seed=args.seed, **model.defaults)
         millions = sum(parameter.numel() for parameter in pipeline.transformer.parameters()) / 1e6
         note = (
             f"Drawn people, by a model of {millions:.1f} million parameters; enlarged {ENLARGED} times "
-            f"from {width} x {height} pixels"
+            f"from {request.width} x {request.height} pixels"
         )
         say(f"{note}.")
         identity = pipeline.identify(photo)

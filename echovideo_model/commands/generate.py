@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidRequest, ModelFileMissing, WrongModelFile
-from ..facts import RELEASED, ModelFacts, read_facts
+from ..errors import InvalidRequest
+from ..facts import RELEASED, ModelFacts
 from ..files import expand_user, reserving
 from ..limits import MAX_GUIDANCE_SCALE, MAX_STRENGTH, SIDE_STEP, TRAIN_STEPS
 from ..request import Request
-from ..weights.folders import require
 from . import say, say_json
 from .arguments import (
     Bars,
@@ -23,6 +22,7 @@ from .arguments import (
     add_loras,
     add_models,
     check_outputs,
+    find_facts,
     match_files,
     models_folder,
     parse_dtype,
@@ -170,7 +170,7 @@ def run(args: argparse.Namespace) -> int:
     from ..video import frame_rate
 
     args.photos = match_files(args.photos)
-    model = _find_facts(args)
+    model = find_facts(args)
     fps = model.fps if args.fps is None else args.fps
     requests = [_make_request(args, prompt, model) for prompt in args.prompt]
     frame_rate(fps)
@@ -196,30 +196,26 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _find_facts(args: argparse.Namespace) -> ModelFacts:
-    """What the transformer says of itself; of one that is missing or cannot be read, Pipeline.check tells later."""
-    try:
-        return read_facts(args.transformer or require(models_folder(args), "transformer"))
-    except (ModelFileMissing, WrongModelFile, InvalidRequest):
-        return RELEASED
-
-
 def _make_request(args: argparse.Namespace, prompt: str, model: ModelFacts) -> Request:
-    width, height = args.size or model.size[::-1]
+    width, height = args.size or (None, None)
+    given = {
+        "height": height,
+        "width": width,
+        "frames": args.frames,
+        "guidance": args.guidance,
+        "guidance_scale": args.guidance_scale,
+    }
+    chosen = {name: value for name, value in given.items() if value is not None}
     return Request(
         prompt=prompt,
         negative_prompt=args.negative_prompt,
-        height=height,
-        width=width,
-        frames=model.frames if args.frames is None else args.frames,
         steps=args.steps,
         seed=args.seed,
-        guidance_scale=model.guidance_scale if args.guidance_scale is None else args.guidance_scale,
-        guidance=args.guidance or model.guidance,
         sampler=args.sampler,
         strength=args.strength,
         face_latent=not args.no_face_latent,
         riflex=args.riflex,
+        **model.defaults | chosen,
     )
 
 
