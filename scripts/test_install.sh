@@ -23,7 +23,23 @@ installed() { # heading of README.md, folder to be in
     (cd "$made" && echovideo --version && echovideo demo --output "$made/demo")
 }
 
+nothing_stale() { # the pack's folder: installing left nothing there, and a module that is deleted does not come back
+    local left
+    left="$(git -C "$1" status --porcelain --ignored | grep -v __pycache__ || true)"
+    [[ -z "$left" ]] || { echo "installing left in custom_nodes: $left" >&2; exit 1; }
+    touch "$1/echovideo_model/deleted.py"
+    python -m pip install --no-deps "$1"
+    (cd "$made" && python -c "import echovideo_model.deleted")
+    rm "$1/echovideo_model/deleted.py"
+    python -m pip install --no-deps "$1"
+    if (cd "$made" && python -c "import echovideo_model.deleted" 2>/dev/null); then
+        echo "a deleted module came back" >&2
+        exit 1
+    fi
+}
+
 mkdir -p "$made/ComfyUI/custom_nodes"
 installed "In ComfyUI" "$made"
+nothing_stale "$made/ComfyUI/custom_nodes/ComfyUI-EchoVideo"
 git clone --quiet "$repo" "$made/clone"
 installed "On the command line" "$made/clone"

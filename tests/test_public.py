@@ -1,0 +1,44 @@
+"""What strangers see of the pack: its version, its addresses, its pictures, its forms."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import echovideo_model
+from testbed.readme import README
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+RAW = "https://raw.githubusercontent.com/comfyui-echovideo/ComfyUI-EchoVideo/main/"
+
+
+def test_there_is_one_version() -> None:
+    assert PROJECT["project"]["version"] == echovideo_model.__version__
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"\n## {echovideo_model.__version__}" in changelog
+
+
+@pytest.mark.parametrize(("what", "shape"), [("Icon", 1), ("Banner", 21 / 9)])
+def test_the_registry_s_pictures_are_in_the_repository_and_of_its_shapes(what: str, shape: float) -> None:
+    address = PROJECT["tool"]["comfy"][what]
+    assert address.startswith(RAW)
+    with Image.open(ROOT / address.removeprefix(RAW)) as picture:
+        assert picture.width / picture.height == pytest.approx(shape)
+        assert what != "Icon" or picture.width <= 400
+
+
+def test_addresses_point_at_this_repository() -> None:
+    urls = PROJECT["project"]["urls"]
+    assert {"Repository", "Documentation", "Bug Tracker"} <= urls.keys()
+    for name in ("Documentation", "Bug Tracker", "Changelog"):
+        assert urls[name].startswith(urls["Repository"])
+    assert README.startswith("# ComfyUI-EchoVideo")
