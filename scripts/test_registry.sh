@@ -5,7 +5,7 @@ set -euo pipefail
 repo="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 made="$(mktemp -d)"
 trap 'rm -rf "$made"' EXIT
-export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_QUIET=1 DO_NOT_TRACK=1 HOME="$made" # nothing is sent, nothing kept
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_QUIET=1 DO_NOT_TRACK=1
 
 if [[ -z "${COMFY:-}" ]]; then # a comfy-cli that is there already
     "${PYTHON:-python3}" -m venv "$made/environment"
@@ -15,7 +15,7 @@ fi
 git clone --quiet "$repo" "$made/clone"
 cd "$made/clone"
 for action in validate pack; do
-    "$COMFY" --skip-prompt --no-enable-telemetry node "$action" </dev/null 2>&1 | tee "$made/said"
+    HOME="$made" "$COMFY" --skip-prompt --no-enable-telemetry node "$action" </dev/null 2>&1 | tee "$made/said"
     if grep -qi "warning\|error" "$made/said"; then
         echo "comfy node $action has something to say" >&2
         exit 1

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Judges the archive for ComfyUI's registry: python testbed/archive.py node.zip fails if it holds too much or too little."""
+"""Judges the archive for ComfyUI's registry: python testbed/archive.py node.zip names what is too much or lacks."""
 
 from __future__ import annotations
 
