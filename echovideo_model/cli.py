@@ -1,7 +1,7 @@
 """The command `echovideo`: one subcommand a module in commands/, one sentence on stderr when something is wrong.
 
 Exit status: 0 done, 2 a request that cannot be met, 3 missing models or packages, 130 cancelled (by Ctrl-C, SIGTERM
-or SIGHUP).
+or SIGHUP). With --json a failure is one JSON object on stdout, too: its class, its sentence and its exit status.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from .commands import (
     batch,
     convert,
     demo,
+    doctor,
     draw,
     evaluate,
     generate,
@@ -32,31 +33,64 @@ from .commands import (
     inspect,
     models,
     prepare,
+    say_json,
     score,
     train,
 )
-from .errors import Cancelled, EchoVideoError, is_out_of_memory
+from .errors import Cancelled, DependencyMissing, EchoVideoError, InvalidRequest, is_out_of_memory
 
-COMMANDS = (generate, batch, demo, draw, identity, convert, inspect, score, evaluate, prepare, train, models)
+COMMANDS = (
+    generate,
+    batch,
+    demo,
+    draw,
+    identity,
+    convert,
+    inspect,
+    score,
+    evaluate,
+    prepare,
+    train,
+    models,
+    doctor,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `echovideo ARGUMENTS` and return its exit status; argparse exits with 2 by itself."""
     _open_closed_streams()
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    _complete(parser)
+    arguments = parser.parse_args(argv)
+    as_json = getattr(arguments, "json", False)
     try:
         with _stop_as_by_ctrl_c(), _log_on_stderr():
             status: int = arguments.run(arguments)
             return status
     except KeyboardInterrupt:
-        return _fail("cancelled; nothing half-written was left behind", Cancelled.exit_code)
+        return _fail("cancelled; nothing half-written was left behind", Cancelled, as_json)
     except EchoVideoError as error:
-        return _fail(str(error), error.exit_code)
+        return _fail(str(error), type(error), as_json)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        remedy = "pip install torch, in the build for your GPU (https://pytorch.org/get-started)"
+        return _fail(f"PyTorch is not installed: {remedy}", DependencyMissing, as_json)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         remedy = "choose a smaller --size, fewer --frames or, on a GPU, --weight-dtype fp8_e4m3fn"
-        return _fail(f"out of memory: {remedy}", EchoVideoError.exit_code)
+        return _fail(f"out of memory: {remedy}", EchoVideoError, as_json)
+
+
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Answers a shell that asks how a line goes on, where argcomplete is installed; it then ends the process."""
+    if "_ARGCOMPLETE" in os.environ:
+        try:
+            import argcomplete
+        except ImportError:
+            return
+        argcomplete.autocomplete(parser)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,7 +124,9 @@ class _Parser(argparse.ArgumentParser):
             name for action in self._actions if action.metavar == "TEXT" for name in action.option_strings
         ]
         joined: list[str] = []
-        for one in sys.argv[1:] if args is None else args:
+        words = sys.argv[1:] if args is None else args
+        self.as_json = "--json" in words
+        for one in words:
             is_name = any(name.startswith(one.partition("=")[0]) for name in names)
             if joined and joined[-1] in texts and one.startswith("-") and not is_name:
                 joined[-1] += f"={one}"
@@ -99,7 +135,10 @@ class _Parser(argparse.ArgumentParser):
         return super().parse_known_args(joined, namespace)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(EchoVideoError.exit_code, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        sentence = f"{self.prog}: {message} (see {self.prog} --help)"
+        if getattr(self, "as_json", False):
+            _say_failure(sentence, InvalidRequest)
+        self.exit(EchoVideoError.exit_code, f"{sentence}\n")
 
 
 class _Handler(logging.Handler):
@@ -149,10 +188,21 @@ def _stop_as_by_ctrl_c() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-def _fail(sentence: str, status: int) -> int:
+def _fail(sentence: str, kind: type[EchoVideoError], as_json: bool) -> int:
+    """The sentence on stderr, for people; as JSON on stdout where a program reads. Returns the exit status."""
+    sentence = " ".join(sentence.split())
     with suppress(OSError):
-        sys.stderr.write(f"echovideo: {' '.join(sentence.split())}\n")
-    return status
+        sys.stderr.write(f"echovideo: {sentence}\n")
+    if as_json:
+        _say_failure(sentence, kind)
+    return kind.exit_code
+
+
+def _say_failure(sentence: str, kind: type[EchoVideoError]) -> None:
+    with suppress(
+        InvalidRequest
+    ):  # stdout cannot be written to: the sentence has been said, or is about that
+        say_json({"error": kind.__name__, "sentence": sentence, "status": kind.exit_code})
 
 
 if __name__ == "__main__":

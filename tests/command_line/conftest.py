@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,9 +33,9 @@ def echovideo(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
         caught: list[type[BaseException] | None] = []
         fail = cli._fail
 
-        def noted(sentence: str, status: int) -> int:
+        def noted(*failure: Any) -> int:
             caught.append(sys.exc_info()[0])
-            return fail(sentence, status)
+            return fail(*failure)
 
         monkeypatch.setattr(cli, "_fail", noted)
         try:
