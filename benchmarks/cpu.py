@@ -189,20 +189,20 @@ def measure_time(case: Case, rounds: int) -> tuple[Taken, Taken, float, float]:
 def measure_memory(name: str, side: str) -> float:
     """MiB that one run of `side` takes above what stood before it; in a process of its own, on Linux."""
     command = [sys.executable, "-m", "benchmarks.cpu", name, "--peak", side]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return float(subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8").stdout)
 
 
 def print_peak(case: Case, side: str) -> None:
     run: Run = getattr(case, side)()
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the highest resident size starts anew
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the highest resident size starts anew
     before = _resident("VmRSS")
     run()
     print(_resident("VmHWM") - before)
 
 
 def _resident(key: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key))
 
 

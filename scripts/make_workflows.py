@@ -36,7 +36,7 @@ def main() -> None:
             api = {key: {**one, "_meta": {"title": TITLES.get(key, key)}} for key, one in graph.items()}
             page = page_form(graph, described, title, about)
             for path, content in ((folder / f"{name}.json", page), (folder / "api" / f"{name}.json", api)):
-                path.write_text(json.dumps(content, indent=1) + "\n")
+                path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
             thumbnail(name, folder / f"{name}.jpg")
 
 

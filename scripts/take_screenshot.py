@@ -42,7 +42,7 @@ def main() -> None:
         write_subjects(base, base / "released")
         settings = base / "user" / "default" / "comfy.settings.json"
         settings.parent.mkdir(parents=True)
-        settings.write_text(json.dumps(SETTINGS | PLAIN))
+        settings.write_text(json.dumps(SETTINGS | PLAIN), encoding="utf-8")
         with Host.start(Path(os.environ["COMFYUI_PATH"]), base) as host, browser(host.address) as page:
             page.page.set_viewport_size({"width": 3200, "height": 2000})
             for name in chosen:

@@ -140,7 +140,7 @@ class Host:
 
     def log(self) -> str:
         """Everything that the host has written so far."""
-        return (self.base / "host.log").read_text(errors="replace")
+        return (self.base / "host.log").read_text(errors="replace", encoding="utf-8")
 
     def memory(self) -> int:
         """Resident memory of the host's process, bytes."""

@@ -225,7 +225,7 @@ def test_a_judge_that_is_missing_names_itself_and_the_rest_is_measured(
     assert "w600k_r50.onnx" in found["facesim_buffalo_l"]["note"]
     assert "echovideo models download --only evaluation" in found["clipscore"]["note"]
     assert "clip-vit-base-patch32" in capsys.readouterr().out
-    kept = (tmp_path / memory.NAME).read_text()
+    kept = (tmp_path / memory.NAME).read_text(encoding="utf-8")
     assert "download" not in kept  # it may come
 
 
@@ -241,7 +241,7 @@ def test_a_table_names_video_photo_and_prompt(folder: Path, models: Path, tmp_pa
         {"video": "a.mp4", "photo": "absent.png"},
     ]
     table = tmp_path / "table.jsonl"
-    table.write_text("\n".join([*map(json.dumps, rows), "{no JSON", ""]))
+    table.write_text("\n".join([*map(json.dumps, rows), "{no JSON", ""]), encoding="utf-8")
     names = ("identity_average", "clipscore")
     assert run(table, "--models", models, "--output", tmp_path / "out", "--metrics", *names) == 0
     videos = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))["videos"]
@@ -260,9 +260,9 @@ def test_a_table_names_video_photo_and_prompt(folder: Path, models: Path, tmp_pa
 def test_ten_thousand_rows_are_ten_thousand_rows(folder: Path, models: Path, tmp_path: Path) -> None:
     table = tmp_path / "table.jsonl"
     row = json.dumps({"video": str(folder / "one.mp4"), "prompt": PROMPT})
-    table.write_text("\n".join([row] * 9_999 + ["{}"]))
+    table.write_text("\n".join([row] * 9_999 + ["{}"]), encoding="utf-8")
     assert run(table, "--models", models, "--output", tmp_path / "out", "--metrics", "temporal_flicker") == 0
-    assert len((tmp_path / "out" / "report.csv").read_text().splitlines()) == 10_001
+    assert len((tmp_path / "out" / "report.csv").read_text(encoding="utf-8").splitlines()) == 10_001
     assert (tmp_path / "out" / "report.html").stat().st_size < 3e6
 
 
@@ -299,7 +299,9 @@ def test_an_identity_in_the_photo_s_place_has_one_recogniser_s_numbers(
 ) -> None:
     person.save(tmp_path / "me.safetensors")
     table = tmp_path / "table.jsonl"
-    table.write_text(json.dumps({"video": str(folder / "right.mp4"), "photo": "me.safetensors"}))
+    table.write_text(
+        json.dumps({"video": str(folder / "right.mp4"), "photo": "me.safetensors"}), encoding="utf-8"
+    )
     names = ("facesim_antelopev2", "facesim_buffalo_l", "identity_average")
     assert run(table, "--models", models, "--output", tmp_path / "out", "--metrics", *names) == 0
     (video,) = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))["videos"]

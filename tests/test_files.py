@@ -223,7 +223,9 @@ except InvalidRequest as error:
 @pytest.mark.parametrize("writer", ["python", "pillow"])
 def test_running_out_of_space_is_one_sentence_and_leaves_nothing(tmp_path: Path, writer: str) -> None:
     target = tmp_path / "new" / "file.bin"
-    run = subprocess.run([sys.executable, "-c", DISK_FULL, target, writer], capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", DISK_FULL, target, writer], capture_output=True, text=True, encoding="utf-8"
+    )
     assert run.returncode == 2, run.stderr
     assert run.stdout.count("\n") == 1
     assert str(target) in run.stdout

@@ -327,7 +327,7 @@ def test_saving_over_an_identity_replaces_it_and_the_loaded_one_lives_on(tmp_pat
 
 
 def test_a_place_that_cannot_be_written_is_refused_and_left_clean(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(InvalidRequest, match="cannot write"):
         an_identity().save(tmp_path / "file" / "anna.safetensors")
     assert os.listdir(tmp_path) == ["file"]

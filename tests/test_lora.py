@@ -177,7 +177,7 @@ def test_the_files_own_alpha_is_the_one_that_peft_uses(
     settings: dict[str, object], options: dict[str, object], scale: float, tmp_path: Path
 ) -> None:
     text = json.dumps(settings)
-    (tmp_path / "adapter_config.json").write_text(text)
+    (tmp_path / "adapter_config.json").write_text(text, encoding="utf-8")
     for read in (
         LoraSettings.read({"lora_adapter_metadata": text}),
         LoraSettings.read(None, tmp_path / "adapter_model.safetensors"),

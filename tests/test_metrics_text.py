@@ -33,8 +33,8 @@ def write_clip(folder: Path) -> Path:
     )
     model.logit_scale.data.fill_(np.log(100))
     model.save_pretrained(folder)
-    (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
     return folder
 
 

@@ -56,9 +56,9 @@ def test_a_folder_with_nothing_to_run_is_not_a_pass(tmp_path: Path) -> None:
 
 
 def test_other_step_counts_and_sizes_in_a_file_are_run(tmp_path: Path) -> None:
-    scales = json.loads((GOLDEN / "dynamic_cfg.json").read_text())
+    scales = json.loads((GOLDEN / "dynamic_cfg.json").read_text(encoding="utf-8"))
     scales["scales"] = {"10": scales["scales"]["10"]}
-    (tmp_path / "dynamic_cfg.json").write_text(json.dumps(scales))
+    (tmp_path / "dynamic_cfg.json").write_text(json.dumps(scales), encoding="utf-8")
     shutil.copy(GOLDEN / "transformer_keys.json", tmp_path)
     assert main(tmp_path) == 0
     assert [row.name for row in check_file(tmp_path / "dynamic_cfg.json")] == ["reference guidance, 10 steps"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 import echovideo_model
@@ -42,3 +44,28 @@ def test_addresses_point_at_this_repository() -> None:
     for name in ("Documentation", "Bug Tracker", "Changelog"):
         assert urls[name].startswith(urls["Repository"])
     assert README.startswith("# ComfyUI-EchoVideo")
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda file: file.name
+)
+def test_a_workflow_runs_scripts_that_are_there(file: Path) -> None:
+    workflow = yaml.safe_load(file.read_text(encoding="utf-8"))
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    assert all(("uses" in step) != ("run" in step) for step in steps)
+    called = re.findall(r"(?<![\w./])(?:ComfyUI-EchoVideo/)?(scripts/\S+)", file.read_text(encoding="utf-8"))
+    assert called
+    assert [script for script in called if not (ROOT / script).is_file()] == []
+
+
+def test_a_report_of_a_problem_asks_for_what_doctor_says() -> None:
+    form = yaml.safe_load((ROOT / ".github/ISSUE_TEMPLATE/problem.yml").read_text(encoding="utf-8"))
+    asked = {part["id"]: part for part in form["body"]}
+    assert "echovideo doctor" in asked["doctor"]["attributes"]["label"]
+    assert asked["doctor"]["validations"]["required"]
+
+
+def test_the_citation_is_of_this_version_and_of_the_paper() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == echovideo_model.__version__
+    assert citation["preferred-citation"]["url"] == PROJECT["project"]["urls"]["Paper"]

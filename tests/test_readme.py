@@ -90,7 +90,7 @@ def folder(tmp_path: Path, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "stdin", Terminal("yes\n" * 2))
     shutil.copy(PORTRAITS[0], "me.jpg")
     job = {"photos": ["me.jpg"], "prompt": "A man waves.", "width": 64, "height": 64, "frames": 5, "steps": 2}
-    Path("jobs.jsonl").write_text(json.dumps(job))
+    Path("jobs.jsonl").write_text(json.dumps(job), encoding="utf-8")
     (tmp_path / "path/to/ComfyUI/models").mkdir(parents=True)
     encoders = pipeline.face_encoders
     monkeypatch.setattr(FaceEncoders, "load", lambda folder: encoders)  # four seconds each time

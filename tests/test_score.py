@@ -211,7 +211,7 @@ def test_a_video_without_a_face_is_said_plainly_and_succeeds(
 def test_what_cannot_be_scored_is_one_sentence_and_leaves_nothing(
     tmp_path: Path, models: Path, video: Path
 ) -> None:
-    (tmp_path / "text.mp4").write_text("not a video")
+    (tmp_path / "text.mp4").write_text("not a video", encoding="utf-8")
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     Image.new("RGB", (64, 64)).save(tmp_path / "black.png")
     portrait = PORTRAITS / "portrait.png"

@@ -416,7 +416,7 @@ def test_a_missing_tokenizer_is_said_to_be_missing(models: Path, tmp_path: Path)
 
 def test_a_pointer_in_the_tokenizer_s_place_is_called_one(models: Path, tmp_path: Path) -> None:
     (tmp_path / "spiece.model").write_text(
-        "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 791656\n"
+        "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 791656\n", encoding="utf-8"
     )
     assert "spiece.model is no tokenizer but a Git LFS pointer" in refusal(
         WrongModelFile, models / "text_encoder", tmp_path

@@ -88,7 +88,7 @@ def test_a_set_that_is_damaged_or_of_older_code_is_written_anew(
     if damage == "missing":
         (folder / "vae" / "one").unlink()
     if damage == "no stamp content":
-        (folder / checkpoints.STAMP).write_text("[]")
+        (folder / checkpoints.STAMP).write_text("[]", encoding="utf-8")
     tiny.build(folder)
     assert contents(folder)["two"] == b"22"
     assert contents(folder).keys() == whole.keys()
@@ -156,7 +156,12 @@ def test_importing_the_room_loads_none_of_the_heavy_libraries() -> None:
     heavy = ("onnx", "onnxruntime", "insightface", "cv2", "transformers", "diffusers", "av")
     program = f"import sys, echovideo_model.tiny; print(*(set({heavy}) & set(sys.modules)))"
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+        encoding="utf-8",
     )
     assert done.stdout.split() == []
 
@@ -185,7 +190,9 @@ def test_counters_start_at_zero_and_running_variances_are_positive() -> None:
 
 def transformer_state(models: Path) -> dict[str, torch.Tensor]:
     folder = models / "transformer"
-    index = json.loads((folder / "diffusion_pytorch_model.safetensors.index.json").read_text())
+    index = json.loads(
+        (folder / "diffusion_pytorch_model.safetensors.index.json").read_text(encoding="utf-8")
+    )
     shards = {file: load_file(folder / file) for file in sorted(set(index["weight_map"].values()))}
     assert len(shards) == 2
     assert index["metadata"]["total_size"] == sum(
@@ -195,7 +202,7 @@ def transformer_state(models: Path) -> dict[str, torch.Tensor]:
 
 
 def test_the_transformer_has_the_released_names_with_fewer_blocks_and_layers(models: Path) -> None:
-    released = json.loads((ROOT / "tests" / "golden" / "transformer_keys.json").read_text())
+    released = json.loads((ROOT / "tests" / "golden" / "transformer_keys.json").read_text(encoding="utf-8"))
     fewer = re.compile(r"transformer_blocks\.(\d+)\.|face_prj_wofc\.layers\.(\d+)\.")
     expected = {}
     for name, shape in released.items():
@@ -285,7 +292,7 @@ def test_common_words_are_one_token_and_come_back_as_written(models: Path) -> No
 
 
 def test_every_token_has_its_row_in_the_text_encoder(models: Path) -> None:
-    rows = json.loads((models / "text_encoder" / "config.json").read_text())["vocab_size"]
+    rows = json.loads((models / "text_encoder" / "config.json").read_text(encoding="utf-8"))["vocab_size"]
     tokenizer = tokenizer_of(models, transformers.AutoTokenizer)
     assert len(tokenizer) <= rows
     assert tokenizer.convert_tokens_to_ids("<extra_id_0>") == len(tokenizer) - 1

@@ -110,7 +110,8 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path: Path, stop: in
     assert whole.keys() == parts.keys()
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     steps = [
-        json.loads(line)["step"] for line in (tmp_path / "parts" / "stats.jsonl").read_text().splitlines()
+        json.loads(line)["step"]
+        for line in (tmp_path / "parts" / "stats.jsonl").read_text(encoding="utf-8").splitlines()
     ]
     assert steps == [1, 2, 3, 4]
 

@@ -263,7 +263,9 @@ for limit in (0, 1, 2_000, size // 2, size - 1):
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX limits")
 def test_running_out_of_space_at_any_byte_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
-    run = subprocess.run([sys.executable, "-c", DISK_FULL], cwd=tmp_path, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", DISK_FULL], cwd=tmp_path, capture_output=True, text=True, encoding="utf-8"
+    )
     assert run.returncode == 0, run.stderr
     assert (
         run.stdout.splitlines()
@@ -288,8 +290,8 @@ def test_frames_are_read_one_by_one(tmp_path: Path) -> None:
 def test_a_file_that_is_not_a_video_is_refused(tmp_path: Path) -> None:
     from PIL import Image
 
-    (tmp_path / "text.txt").write_text("hello\n" * 100)
-    (tmp_path / "text.mp4").write_text("hello\n" * 100)
+    (tmp_path / "text.txt").write_text("hello\n" * 100, encoding="utf-8")
+    (tmp_path / "text.mp4").write_text("hello\n" * 100, encoding="utf-8")
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "random.mp4").write_bytes(np.random.default_rng(0).bytes(10_000))
     Image.new("RGB", (32, 32)).save(tmp_path / "photo.png")

@@ -40,7 +40,7 @@ FOLDER_OF_CHOICE = {  # a loader's input -> the constant of nodes/host/folders.p
 def host_folders() -> dict[str, str]:
     """The folder names of nodes/host/folders.py, which cannot be imported without a host."""
     names: dict[str, str] = {}
-    for statement in ast.parse((ROOT / "nodes/host/folders.py").read_text()).body:
+    for statement in ast.parse((ROOT / "nodes/host/folders.py").read_text(encoding="utf-8")).body:
         if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Tuple):
             keys = [ast.unparse(target) for target in statement.targets[0].elts]
             names.update(zip(keys, ast.literal_eval(statement.value), strict=True))
@@ -52,7 +52,7 @@ def choices(workflow: Path) -> set[tuple[str, str]]:
     folders = host_folders()
     return {
         (folders[FOLDER_OF_CHOICE[id]], value)
-        for node in json.loads(workflow.read_text()).values()
+        for node in json.loads(workflow.read_text(encoding="utf-8")).values()
         if node["class_type"].startswith("EchoVideoLoad")
         for id, value in node["inputs"].items()
         if id in FOLDER_OF_CHOICE
@@ -138,7 +138,7 @@ def test_the_host_s_t5_has_the_size_of_t5_xxl_in_16_bits_with_its_embedding_twic
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
 def test_the_downloads_that_a_workflow_offers_are_those_that_install_makes(workflow: Path) -> None:
     """All but antelopev2's .onnx, which no page can look for; its note has those, too."""
-    page = json.loads(workflow.read_text())
+    page = json.loads(workflow.read_text(encoding="utf-8"))
     (note,) = (node["widgets_values"][0] for node in page["nodes"] if node["type"] == "MarkdownNote")
     known = {}
     for file in HOST:
@@ -274,7 +274,7 @@ def test_what_lies_where_extra_model_paths_says_is_not_fetched_again(
     hub: Hub, comfyui: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     absolute, shared = tmp_path_factory.mktemp("absolute"), comfyui.parent / "shared"
-    (comfyui / "extra_model_paths.yaml").write_text(EXTRA.format(absolute=absolute))
+    (comfyui / "extra_model_paths.yaml").write_text(EXTRA.format(absolute=absolute), encoding="utf-8")
     there = [
         put(shared / "autoencoders" / "cogvideox_vae.safetensors"),
         *(put(shared / f"unet/deep/echovideo-0000{part}-of-00002.safetensors") for part in (1, 2)),
@@ -291,7 +291,7 @@ def test_what_lies_where_extra_model_paths_says_is_not_fetched_again(
 
 
 def test_one_part_of_a_model_elsewhere_is_not_the_model(hub: Hub, comfyui: Path) -> None:
-    (comfyui / "extra_model_paths.yaml").write_text("mine: {diffusion_models: elsewhere}")
+    (comfyui / "extra_model_paths.yaml").write_text("mine: {diffusion_models: elsewhere}", encoding="utf-8")
     put(comfyui / "elsewhere" / "echovideo-00001-of-00002.safetensors")
     assert install(comfyui, hub, "--accept-licenses", "--only", "transformer") == 0
     assert len(installed(comfyui)) == 2
@@ -299,7 +299,7 @@ def test_one_part_of_a_model_elsewhere_is_not_the_model(hub: Hub, comfyui: Path)
 
 @pytest.mark.parametrize("text", ["mine: [", "mine: {vae: [a, b]}", "- mine", "mine: words"])
 def test_extra_model_paths_that_cannot_be_read_are_named(comfyui: Path, text: str) -> None:
-    (comfyui / "extra_model_paths.yaml").write_text(text)
+    (comfyui / "extra_model_paths.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(InvalidRequest, match=r"extra_model_paths\.yaml cannot be read .*: mend it or move"):
         install(comfyui)
 

@@ -216,7 +216,10 @@ def child(hub: Hub, folder: Path, content: bytes, *, beforehand: str = "") -> su
         fetch(folder, plan(folder, [file], endpoint=address))
     """
     return subprocess.Popen(
-        [sys.executable, "-c", dedent(program), str(folder), hub.address], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", dedent(program), str(folder), hub.address],
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
     )
 
 
@@ -394,6 +397,7 @@ def test_being_told_to_stay_offline_is_said_at_once(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         timeout=60,
+        encoding="utf-8",
     )
     assert "ModelFileMissing" in child.stderr
     assert "unset HF_HUB_OFFLINE" in child.stderr
@@ -407,6 +411,7 @@ def echovideo(*arguments: object, **environment: str) -> subprocess.CompletedPro
         capture_output=True,
         text=True,
         timeout=60,
+        encoding="utf-8",
     )
 
 
@@ -727,7 +732,9 @@ def sharded(folder: Path) -> list[ModelFile]:
     for shard, name in zip(SHARDS, "ab", strict=True):
         save_file({name: torch.ones(9)}, folder / shard)
     names = [Path(shard).name for shard in SHARDS]
-    (folder / INDEX).write_text(json.dumps({"weight_map": dict(zip("ab", names, strict=True))}))
+    (folder / INDEX).write_text(
+        json.dumps({"weight_map": dict(zip("ab", names, strict=True))}), encoding="utf-8"
+    )
     return [unknown(path) for path in (INDEX, *SHARDS)]
 
 
@@ -749,7 +756,7 @@ def test_an_index_without_its_shards_is_damaged(tmp_path: Path) -> None:
     index, first, second = verify(tmp_path, files)
     assert (index.status, first.status, second.status) == ("damaged", "missing", "unchecked")
     assert f"lacks {Path(SHARDS[0]).name} of 2 shards" in index.detail
-    (tmp_path / INDEX).write_text((tmp_path / INDEX).read_text()[:-5])
+    (tmp_path / INDEX).write_text((tmp_path / INDEX).read_text(encoding="utf-8")[:-5], encoding="utf-8")
     index = verify(tmp_path, files)[0]
     assert index.status == "damaged"
     assert "is not an index of shards" in index.detail

@@ -167,7 +167,9 @@ def lay_out(folder: Path, *names: str) -> Path:
         if name.endswith(".index.json"):
             stem = name.rpartition("/")[2].removesuffix(".safetensors.index.json")
             shards = [f"{stem}-0000{n}-of-00002.safetensors" for n in (1, 2)]
-            path.write_text(json.dumps({"weight_map": dict(zip("ab", shards, strict=True))}))
+            path.write_text(
+                json.dumps({"weight_map": dict(zip("ab", shards, strict=True))}), encoding="utf-8"
+            )
     return folder
 
 
@@ -232,7 +234,7 @@ def test_shards_may_have_any_name(tmp_path: Path, group: str, index: bool) -> No
 def test_shards_are_those_that_the_index_names_however_many(tmp_path: Path) -> None:
     index = tmp_path / "transformer/diffusion_pytorch_model.safetensors.index.json"
     index.parent.mkdir()
-    index.write_text(json.dumps({"weight_map": {"a": "only-00001-of-00001.safetensors"}}))
+    index.write_text(json.dumps({"weight_map": {"a": "only-00001-of-00001.safetensors"}}), encoding="utf-8")
     with pytest.raises(ModelFileMissing, match=r"transformer/only-00001-of-00001\.safetensors"):
         require(tmp_path, "transformer")
     (index.parent / "only-00001-of-00001.safetensors").touch()

@@ -39,7 +39,7 @@ from echovideo_model.weights.writing import _header
 
 KEYS = Path(__file__).parent / "golden" / "transformer_keys.json"
 RELEASED: dict[str, tuple[int, ...]] = {
-    name: tuple(shape) for name, shape in json.loads(KEYS.read_text()).items()
+    name: tuple(shape) for name, shape in json.loads(KEYS.read_text(encoding="utf-8")).items()
 }
 PARAMETERS = 5_621_259_202
 FP8 = torch.float8_e4m3fn
@@ -322,7 +322,9 @@ def test_a_whole_pipeline_is_on_no_meta_device_and_stays_mapped(models: Path) ->
         assert not network.training
         assert not any(tensor.requires_grad for tensor in tensors)
     if os.path.exists("/proc/self/maps"):
-        mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
+        mapped = {
+            line.split()[-1] for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+        }
         files = {
             str(file)
             for group in ("transformer", "vae", "text_encoder")
@@ -448,7 +450,7 @@ def test_groups_that_are_not_the_released_32_come_from_the_configuration_alone(
 ) -> None:
     save_file(stored(models / "vae"), tmp_path / "a.safetensors")
     assert "norm_num_groups" in refusal(WrongModelFile, load_vae, tmp_path / "a.safetensors")
-    (tmp_path / "config.json").write_text('{"norm_num_groups": 2}')
+    (tmp_path / "config.json").write_text('{"norm_num_groups": 2}', encoding="utf-8")
     assert load_vae(tmp_path / "a.safetensors").sizes.groups == 2
 
 
@@ -475,8 +477,8 @@ def test_there_and_back_between_the_layouts_is_the_same_to_the_bit(
     assert same(stored(file), stored(models / network))
     assert same(stored(index.parent), stored(file))
     assert file.read_bytes() == back.read_bytes()
-    config = json.loads((models / network / "config.json").read_text())
-    assert json.loads((index.parent / "config.json").read_text()) == config
+    config = json.loads((models / network / "config.json").read_text(encoding="utf-8"))
+    assert json.loads((index.parent / "config.json").read_text(encoding="utf-8")) == config
     assert json.loads(open_tensors(file).metadata["config"]) == config
 
 

@@ -66,7 +66,9 @@ def test_memory_follows_what_is_made_and_not_the_file(tmp_path: Path) -> None:
     assert size > 290e6
     assert 6 * largest < 0.2 * size
 
-    done = subprocess.run([sys.executable, "-c", MEASURE, file, tmp_path], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, file, tmp_path], capture_output=True, text=True, encoding="utf-8"
+    )
     assert done.returncode == 0, done.stderr
     peaks = json.loads(done.stdout)
     made = (tmp_path / "one.safetensors").stat().st_size  # what casting makes, in memory as in the file

@@ -148,7 +148,7 @@ def test_tensors_are_mapped_and_a_change_never_reaches_the_file(tmp_path: Path) 
     file = tmp_path / "a.safetensors"
     safetensors.torch.save_file({"a": torch.ones(5000), "b": torch.ones(5000)}, file)
     before, state = file.read_bytes(), read(file)
-    assert str(file) in Path("/proc/self/maps").read_text()
+    assert str(file) in Path("/proc/self/maps").read_text(encoding="utf-8")
     state["a"].mul_(2)
     assert state["a"].sum() == 10_000
     assert state["b"].sum() == 5_000
@@ -235,7 +235,7 @@ def write_shards(folder: Path, *shards: dict[str, Tensor], **index: str) -> Path
         safetensors.torch.save_file(shard, folder / f"{number}.safetensors")
         weight_map |= dict.fromkeys(shard, f"{number}.safetensors")
     path = folder / "model.safetensors.index.json"
-    path.write_text(json.dumps({"weight_map": weight_map | index}))
+    path.write_text(json.dumps({"weight_map": weight_map | index}), encoding="utf-8")
     return path
 
 
@@ -471,8 +471,8 @@ def test_a_folder_holds_config_shards_and_index_under_the_released_names(tmp_pat
         "model-00003-of-00003.safetensors",
         "model.safetensors.index.json",
     ]
-    assert json.loads((tmp_path / "new" / "config.json").read_text()) == {"width": 3}
-    content = json.loads(index.read_text())
+    assert json.loads((tmp_path / "new" / "config.json").read_text(encoding="utf-8")) == {"width": 3}
+    content = json.loads(index.read_text(encoding="utf-8"))
     assert content["metadata"] == {"total_size": 2000}
     for name, shard in content["weight_map"].items():
         assert same(safetensors.torch.load_file(index.parent / shard)[name], STATE[name])

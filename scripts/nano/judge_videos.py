@@ -162,7 +162,7 @@ def report(count: int, videos: dict[str, float], real: dict[str, float]) -> None
 
 
 def read_rows(path: Path) -> dict[tuple[int, int], dict[str, Any]]:
-    lines = path.read_text().splitlines() if path.is_file() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     return {(row["who"], row["seed"]): row for row in map(json.loads, lines)}
 
 

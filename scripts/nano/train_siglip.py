@@ -107,7 +107,7 @@ def main() -> None:
         save_file(state, temporary, {"format": "pt"})
     with replacing(folder / "config.json") as temporary:
         config = {"model_type": "siglip", "vision_config": {"model_type": "siglip_vision_model", **SIZES}}
-        temporary.write_text(json.dumps(config, indent=2))
+        temporary.write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
 def _face_picture(rng: np.random.Generator, person: Person) -> Tensor:

@@ -190,9 +190,11 @@ def resume(folder: Path, steps: int | None, freeze_at: int | None) -> Training:
     training = Training(steps or state["steps"], freeze_at or state["freeze_at"])
     training.load(state)
     stats = folder / "stats.jsonl"
-    lines = stats.read_text().splitlines(True) if stats.is_file() else []
+    lines = stats.read_text(encoding="utf-8").splitlines(True) if stats.is_file() else []
     with replacing(stats) as temporary:
-        temporary.write_text("".join(line for line in lines if json.loads(line)["step"] <= training.done))
+        temporary.write_text(
+            "".join(line for line in lines if json.loads(line)["step"] <= training.done), encoding="utf-8"
+        )
     return training
 
 

@@ -28,7 +28,7 @@ def base(folder: Path, released: Path, tmp_path_factory: pytest.TempPathFactory)
     write_photos(made / "input")
     settings = made / "user" / "default" / "comfy.settings.json"
     settings.parent.mkdir(parents=True)
-    settings.write_text(json.dumps(SETTINGS))
+    settings.write_text(json.dumps(SETTINGS), encoding="utf-8")
     return made
 
 

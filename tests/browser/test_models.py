@@ -48,7 +48,9 @@ def own_host(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     shutil.copy(PORTRAITS[0], base / "input" / "portrait.png")
     settings = base / "user" / "default" / "comfy.settings.json"
     settings.parent.mkdir(parents=True)
-    settings.write_text(json.dumps(SETTINGS | {"Comfy.Workflow.ShowMissingModelsWarning": True}))
+    settings.write_text(
+        json.dumps(SETTINGS | {"Comfy.Workflow.ShowMissingModelsWarning": True}), encoding="utf-8"
+    )
     with Host.start(folder, base) as running:
         yield running
 

@@ -426,7 +426,7 @@ def test_the_score_is_drawn_with_its_worst_frame(page: Browser, host: Any) -> No
 
 
 def test_the_quick_start_opens_whole_and_makes_a_video(page: Browser, host: Any) -> None:
-    page.load(json.loads((PACK / "workflows" / "quick_start.json").read_text()))
+    page.load(json.loads((PACK / "workflows" / "quick_start.json").read_text(encoding="utf-8")))
     page.wait_for_faces(1)
     page.see_all()
     page.picture("quick_start_opened")

@@ -42,4 +42,5 @@ def in_a_process(
         stderr=stderr,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(cli.__file__).parents[1])},
+        encoding="utf-8",
     )

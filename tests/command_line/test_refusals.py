@@ -96,7 +96,7 @@ def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing_behind(
 
 
 def put_odd_files(folder: Path) -> None:
-    (folder / "text.jpg").write_text("not an image")
+    (folder / "text.jpg").write_text("not an image", encoding="utf-8")
     (folder / "empty").mkdir()
     for name in ("diffusion_models", "text_encoders", "vae"):
         (folder / "ComfyUI" / "models" / name).mkdir(parents=True)

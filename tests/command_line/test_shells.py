@@ -36,11 +36,13 @@ def test_the_users_folder_is_meant_where_no_shell_put_it_in(
 
 
 def test_the_users_folder_is_meant_in_tables_too(echovideo: Run, workplace: Path, home: Path) -> None:
-    Path("jobs.jsonl").write_text('{"photos": "~/me.jpg", "prompt": "a"}\n')
+    Path("jobs.jsonl").write_text('{"photos": "~/me.jpg", "prompt": "a"}\n', encoding="utf-8")
     assert f"{home / 'me.jpg'} was not found" in echovideo("batch", "jobs.jsonl").err
     home.mkdir()
     (home / "me.jpg").write_bytes(b"x")
-    Path("jobs.jsonl").write_text('{"photos": "~/me.jpg", "prompt": "a", "output": "~/x.mp4"}\n')
+    Path("jobs.jsonl").write_text(
+        '{"photos": "~/me.jpg", "prompt": "a", "output": "~/x.mp4"}\n', encoding="utf-8"
+    )
     assert "below the output folder" in echovideo("batch", "jobs.jsonl").err
 
 
@@ -114,7 +116,7 @@ def test_a_choice_that_comes_to_nothing_leaves_no_folder(workplace: Path) -> Non
     with _choose_targets(args, 2):
         assert len(os.listdir("output")) == 4
     assert list(workplace.iterdir()) == []
-    Path("output").write_text("a file")
+    Path("output").write_text("a file", encoding="utf-8")
     with pytest.raises(InvalidRequest, match="a part of the path is a file"), _choose_targets(args, 1):
         pass
 

@@ -82,12 +82,12 @@ def test_without_a_name_nothing_is_replaced_and_with_one_it_is(
     assert made() == ["output/video.mp4", "output/video.png"]
     first = {path: path.read_bytes() for path in (workplace / "output").iterdir()}
     assert made("--seed", 7) == ["output/video_2.mp4", "output/video_2.png"]
-    (workplace / "output" / "video_3.png").write_text("somebody's picture")
+    (workplace / "output" / "video_3.png").write_text("somebody's picture", encoding="utf-8")
     assert made() == ["output/video_4.mp4", "output/video_4.png"]
     assert made("--no-contact-sheet") == ["output/video_3.mp4"]
-    assert (workplace / "output" / "video_3.png").read_text() == "somebody's picture"
+    assert (workplace / "output" / "video_3.png").read_text(encoding="utf-8") == "somebody's picture"
     assert {path: path.read_bytes() for path in first} == first
-    (workplace / "output" / "video-2.mp4").write_text("in the way")
+    (workplace / "output" / "video-2.mp4").write_text("in the way", encoding="utf-8")
     assert made("--no-contact-sheet", prompts=2) == ["output/video_2-1.mp4", "output/video_2-2.mp4"]
     made("--output", "output/video.mp4", "--seed", 7)
     assert (workplace / "output" / "video.mp4").read_bytes() == (

@@ -43,7 +43,7 @@ def test_what_the_terminal_cannot_show_is_escaped_rather_than_an_error(
     with open("ascii.txt", "w", encoding="ascii") as stream:
         monkeypatch.setattr(sys, "stdout", stream)
         say("é \udcff.mp4")
-    assert Path("ascii.txt").read_text() == "\\xe9 \\udcff.mp4\n"
+    assert Path("ascii.txt").read_text(encoding="utf-8") == "\\xe9 \\udcff.mp4\n"
 
 
 def test_a_command_leaves_no_handler_of_its_log_behind(echovideo: Run) -> None:

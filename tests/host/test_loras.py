@@ -73,7 +73,7 @@ def test_the_alpha_of_the_metadata_and_of_peft_s_settings_counts(host: Host) -> 
     assert torch.equal(
         run(host, put(host, "meta.safetensors", pairs(), {"lora_adapter_metadata": settings})), half
     )
-    (host.base / "models" / "loras" / "adapter_config.json").write_text(settings)
+    (host.base / "models" / "loras" / "adapter_config.json").write_text(settings, encoding="utf-8")
     try:
         assert torch.equal(run(host, put(host, "beside.safetensors", pairs())), half)
     finally:

@@ -44,7 +44,7 @@ def test_every_input_and_output_has_a_tooltip(host: Host) -> None:
 def test_without_insightface_all_nodes_are_there_and_the_face_node_says_what_to_install(
     folder: Path, base: Path, host: Host, tmp_path: Path
 ) -> None:
-    (tmp_path / "insightface.py").write_text("raise ImportError('not installed')")
+    (tmp_path / "insightface.py").write_text("raise ImportError('not installed')", encoding="utf-8")
     with Host.start(folder, base, environment={"PYTHONPATH": str(tmp_path)}) as bare:
         assert our_nodes(bare).keys() == our_nodes(host).keys()
         run = bare.run(identity())
@@ -63,7 +63,7 @@ def test_extra_model_paths_mean_to_the_command_what_they_mean_to_the_host(
         two: {{clip: t5, insightface: {shared}/faces}}
         three:
     """
-    (tmp_path / "extra_model_paths.yaml").write_text(text)
+    (tmp_path / "extra_model_paths.yaml").write_text(text, encoding="utf-8")
     config = ("--extra-model-paths-config", str(tmp_path / "extra_model_paths.yaml"))
     with Host.start(folder, tmp_path, *config) as host:
         said = re.findall(r"Adding extra search path (\w+) (.+)", host.log())

@@ -83,7 +83,12 @@ def test_the_library_reads_a_quantised_file_as_the_host_does(folder: Path, tmp_p
     save_file(state, tmp_path / "plain.safetensors")
     files = [str(tmp_path / f"{name}.safetensors") for name in ("plain", "quantised", "read")]
     run = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *files, form], cwd=folder, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", SCRIPT, *files, form],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        encoding="utf-8",
     )
     if run.returncode == 77:
         pytest.skip(f"this host has no {form}")

@@ -95,7 +95,7 @@ def recipe_of(tmp_path: Path, examples: Path) -> Callable[..., Recipe]:
             assert old in text
             text = text.replace(old, new)
         path = tmp_path / "recipe.toml"
-        path.write_text(text + more)
+        path.write_text(text + more, encoding="utf-8")
         return read_recipe(path)
 
     return make

@@ -45,7 +45,7 @@ def require_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 
 
 def lines(recipe: Recipe) -> list[dict[str, Any]]:
-    text = (recipe.output / state.STATS).read_text().splitlines()
+    text = (recipe.output / state.STATS).read_text(encoding="utf-8").splitlines()
     return [{**json.loads(line), "samples_per_second": None} for line in text]
 
 
@@ -64,7 +64,7 @@ def test_the_loss_falls_and_the_released_layout_is_written(recipe_of: Make) -> N
     averaged = saved(recipe)["average.transformer.proj_out.weight"]
     torch.testing.assert_close(network.proj_out.weight, averaged.bfloat16())
     assert not torch.equal(averaged, saved(recipe)["weights.transformer.proj_out.weight"])
-    config = json.loads((model / "transformer" / "config.json").read_text())
+    config = json.loads((model / "transformer" / "config.json").read_text(encoding="utf-8"))
     assert (config["num_layers"], config["max_text_seq_length"]) == (2, 6)
 
 
@@ -122,7 +122,8 @@ def test_a_lora_leaves_the_weights_alone(recipe_of: Make, tmp_path: Path, tiny_s
     path = tmp_path / "lora.toml"
     path.write_text(
         f'examples = "{recipe.examples}"\noutput = "lora"\nsteps = 3\n[model]\n'
-        'transformer = "run/model/transformer"\n[optimizer]\nrate = 1e-2\n[lora]\nrank = 2\n'
+        'transformer = "run/model/transformer"\n[optimizer]\nrate = 1e-2\n[lora]\nrank = 2\n',
+        encoding="utf-8",
     )
     lora = read_recipe(path)
     model = train(lora, CPU)
@@ -164,7 +165,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_bits(
         patch.setattr(Trained, "loss", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(stopped, CPU)
-    with open(stopped.output / state.STATS, "a") as stats:
+    with open(stopped.output / state.STATS, "a", encoding="utf-8") as stats:
         stats.write('{"step": 5, "lo')  # killed in the middle of a line
     train(stopped, CPU)
     require_equal(saved(stopped), saved(whole))
@@ -181,6 +182,7 @@ def start(recipe: Path, **environment: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        encoding="utf-8",
     )
 
 

@@ -42,7 +42,7 @@ def film(
         pictures.append(np.asarray(scene))
     write_mp4(path, np.stack(pictures), fps)
     if caption is not None:
-        path.with_suffix(".txt").write_text(caption)
+        path.with_suffix(".txt").write_text(caption, encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     film(folder / "nobody.mp4", np.zeros((4, 4, 3), np.uint8), 30)
     whole = (folder / "good.mp4").read_bytes()
     (folder / "broken.mp4").write_bytes(whole[: len(whole) // 2])
-    (folder / "broken.txt").write_text(CAPTION)
+    (folder / "broken.txt").write_text(CAPTION, encoding="utf-8")
     return folder
 
 
@@ -129,7 +129,7 @@ def test_what_is_done_is_kept_and_a_new_caption_is_not_overlooked(
     before = (output / "good.safetensors").stat().st_mtime_ns
     prepare(one, output, Encoder(pipeline), SIZES, LENGTHS)
     assert (output / "good.safetensors").stat().st_mtime_ns == before
-    (one / "good.txt").write_text("A man smiles.")
+    (one / "good.txt").write_text("A man smiles.", encoding="utf-8")
     ids = tmp_path / "ids"
     prepare(one, ids, Encoder(pipeline, token_ids=12), SIZES, LENGTHS)
     found = load_file(ids / "good.safetensors")["token_ids"][0].tolist()
@@ -179,7 +179,8 @@ def test_the_whole_chain_ends_in_a_video(
         f'examples = "{prepared[0]}"\noutput = "run"\nsteps = 3\nface_latent = 0.5\n'
         f'[model]\ntransformer = "{tiny_set}/transformer"\n[optimizer]\nrate = 1e-3\n'
         f'[every]\nstats = 1\nsave = 3\nsamples = 3\n[samples]\nexamples = "{prepared[0]}"\nvae = "{tiny_set}/vae"\n'
-        "count = 1\nsteps = 2\n"
+        "count = 1\nsteps = 2\n",
+        encoding="utf-8",
     )
     model = train(read_recipe(recipe), torch.device("cpu"))
     sheet = Image.open(tmp_path / "run" / "samples" / "step-0000003.png")
