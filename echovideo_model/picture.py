@@ -16,6 +16,7 @@ from torch import Tensor
 from .errors import InvalidRequest
 from .files import check_writable, replacing
 from .limits import FPS
+from .provenance import describe_picture
 from .video import to_uint8
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -80,11 +81,15 @@ def check_picture_path(path: str | os.PathLike[str]) -> None:
     check_writable(path)
 
 
-def save_picture(picture: Image.Image, path: str | os.PathLike[str]) -> None:
-    """Writes a picture, whole or not at all, in the format of its suffix. Raises InvalidRequest if it cannot."""
+def save_picture(picture: Image.Image, path: str | os.PathLike[str], source_type: str | None = None) -> None:
+    """Writes a picture, whole or not at all, in the format of its suffix. Raises InvalidRequest if it cannot.
+
+    source_type: what is said of its origin in it (provenance.TRAINED, DRAWN); nothing by default.
+    """
     check_picture_path(path)
     with replacing(path) as temporary:
-        picture.save(temporary, quality=92)  # of JPEG and WebP
+        tags = describe_picture(source_type) if source_type else {}
+        picture.save(temporary, quality=92, **tags)  # the quality of JPEG and WebP
 
 
 def _arrange(references: Sequence[_Tile], tiles: Sequence[_Tile], title: str, caption: str) -> Image.Image:

@@ -23,6 +23,7 @@ from torch import Tensor
 from .errors import DependencyMissing, InvalidRequest
 from .files import replacing
 from .limits import FPS, MAX_FPS, MIN_FPS
+from .provenance import TRAINED, describe_origin, tag_mp4
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -50,31 +51,36 @@ def write_mp4(
     fps: float = FPS,
     metadata: Mapping[str, str] | None = None,
     on_frame: Callable[[int, int], None] | None = None,
+    ai_tag: bool = True,
 ) -> None:
     """Writes frames [F, H, W, 3], float in 0..1 (clamped) or uint8, as H.264 yuv420p (BT.709, crf 18) in mp4.
 
     H and W are even; fps is 1..240. `metadata` comes back from `read_mp4` as it is; its "prompt" becomes the
-    title. `on_frame(done, total)` is called after each frame; what it raises cancels and leaves no file.
+    title. `on_frame(done, total)` is called after each frame; what it raises cancels and leaves no file. `ai_tag`: the
+    file says that AI made it (provenance.py), in its description and as XMP.
     Raises InvalidRequest for another shape, an odd size, NaN (the frame is named) and a path that cannot be
     written; DependencyMissing without PyAV or its H.264 encoder.
     """
     av = _import_av()
     total, height, width = _size(frames)
     rate = frame_rate(fps)
-    with (
-        replacing(path) as temporary,
+    with replacing(path) as temporary:
         # faststart moves the index to the front, so that browsers play before the whole file is there
-        av.open(
-            str(temporary), "w", format="mp4", options={"movflags": "faststart"}, **_metadata_options(av)
-        ) as container,
-    ):
-        container.metadata.update(_tags(metadata or {}))
-        stream = _h264_stream(av, container, rate, height, width)
-        for index in range(total):
-            container.mux(stream.encode(_to_yuv(av, frames[index], index, rate)))
-            if on_frame is not None:
-                on_frame(index + 1, total)
-        container.mux(stream.encode(None))
+        options = {"movflags": "faststart"}
+        with av.open(
+            str(temporary), "w", format="mp4", options=options, **_metadata_options(av)
+        ) as container:
+            container.metadata.update(_tags(metadata or {}))
+            if ai_tag:
+                container.metadata["description"] = describe_origin(TRAINED)
+            stream = _h264_stream(av, container, rate, height, width)
+            for index in range(total):
+                container.mux(stream.encode(_to_yuv(av, frames[index], index, rate)))
+                if on_frame is not None:
+                    on_frame(index + 1, total)
+            container.mux(stream.encode(None))
+        if ai_tag:
+            tag_mp4(temporary)
 
 
 def iter_frames(path: str | os.PathLike[str]) -> Iterator[np.ndarray]:

@@ -9,7 +9,7 @@ from comfy_api.latest import ComfyExtension, io
 from ..echovideo_model import __version__
 from .conditioning import EchoVideoConditioning, EchoVideoVideoSize
 from .evaluate import EchoVideoEvaluate
-from .host import folders, registry, routes
+from .host import folders, provenance, registry, routes
 from .identity import (
     EchoVideoIdentity,
     LoadEchoVideoFaceEncoders,
@@ -49,5 +49,6 @@ async def comfy_entrypoint() -> EchoVideoExtension:
     folders.register()
     registry.register()
     routes.register()
+    provenance.register()
     log.info("ComfyUI-EchoVideo %s: %d nodes", __version__, len(NODES))
     return EchoVideoExtension()

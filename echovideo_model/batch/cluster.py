@@ -77,7 +77,14 @@ class Models:
     transformer: Path | None = None
 
 
-def make_jobs_on(cluster: Cluster, jobs: Sequence[Job], folder: Folder, models: Models, on_job: OnJob) -> int:
+def make_jobs_on(
+    cluster: Cluster,
+    jobs: Sequence[Job],
+    folder: Folder,
+    models: Models,
+    on_job: OnJob,
+    ai_tag: bool = True,
+) -> int:
     """`work.make_jobs` over a cluster: every job once, in any order; returns how many failed.
 
     At most JOBS_A_WORKER jobs a worker are under way, so neither the driver's memory nor the object store grows with
@@ -85,7 +92,7 @@ def make_jobs_on(cluster: Cluster, jobs: Sequence[Job], folder: Folder, models: 
     Raises what is the machine's fault, and DependencyMissing without Ray.
     """
     with _connected(cluster) as ray:
-        stages = _Stages(ray, cluster, models, folder)
+        stages = _Stages(ray, cluster, models, folder, ai_tag)
         stages.check(faces=any(job.photos for job in jobs))
         failed = 0
         for job, error in _run(ray, jobs, stages):
@@ -150,8 +157,10 @@ class _Worker:
 class _Stages:
     """The workers, and a job's way through them."""
 
-    def __init__(self, ray: ModuleType, cluster: Cluster, models: Models, folder: Folder) -> None:
-        self.ray, self.folder = ray, folder
+    def __init__(
+        self, ray: ModuleType, cluster: Cluster, models: Models, folder: Folder, ai_tag: bool
+    ) -> None:
+        self.ray, self.folder, self.ai_tag = ray, folder, ai_tag
         gpus, count = _share_out(cluster, models.device, ray.cluster_resources())
         worker = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=REPEATS)(_Worker)
         seeing, making = replace(models, device="cpu"), replace(models, device="cuda" if gpus else "cpu")
@@ -173,7 +182,8 @@ class _Stages:
         """Sends the job on its way; returns the reference of its video file. Raises JOBS_FAULT."""
         person = self.people.get(job.person, lambda: self._find_person(job))
         negative, positive = (self.prompts.get(one, partial(maker.encode.remote, one)) for one in job.prompts)
-        return self.encode_mp4.remote(maker.make.remote(job, person, negative, positive), job.fps)
+        clip = maker.make.remote(job, person, negative, positive)
+        return self.encode_mp4.remote(clip, job.fps, self.ai_tag)
 
     def finish(self, job: Job, video: Callable[[], bytes]) -> str | None:
         """Writes the video; returns the sentence of its failure. Raises MachineFault."""

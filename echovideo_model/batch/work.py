@@ -78,8 +78,13 @@ def plan_jobs(jobs: Sequence[Job], folder: Folder, retry: bool = False) -> Plan:
     return Plan(pending, len(jobs) - len(missing), len(missing) - len(pending))
 
 
-def make_jobs(jobs: Sequence[Job], folder: Folder, pipeline: Pipeline, on_job: OnJob) -> int:
-    """Makes every job, in the order given; returns how many failed. Raises what is the machine's fault."""
+def make_jobs(
+    jobs: Sequence[Job], folder: Folder, pipeline: Pipeline, on_job: OnJob, ai_tag: bool = True
+) -> int:
+    """Makes every job, in the order given; returns how many failed. Raises what is the machine's fault.
+
+    ai_tag: as of `write_mp4`.
+    """
     failed = 0
     people = _People(folder, pipeline)
     text: dict[str, Encoded] = {}
@@ -91,7 +96,7 @@ def make_jobs(jobs: Sequence[Job], folder: Folder, pipeline: Pipeline, on_job: O
             try:
                 negative, positive = job.prompts
                 clip = make_clip(job, people.find(job), text[negative], text[positive], pipeline)
-                folder.write(job.output, encode_mp4(clip, job.fps))
+                folder.write(job.output, encode_mp4(clip, job.fps, ai_tag))
                 on_job(job, "made")
             except MachineFault:
                 raise
@@ -169,12 +174,12 @@ def make_clip(job: Job, identity: Identity, negative: Encoded, positive: Encoded
     return Clip(frames, result.metadata() | {"fps": f"{job.fps:g}", "job": job.id})
 
 
-def encode_mp4(clip: Clip, fps: float) -> bytes:
+def encode_mp4(clip: Clip, fps: float, ai_tag: bool = True) -> bytes:
     """The video file's bytes: files go through a scratch folder, since an mp4's index is moved to its front at last."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, "video.mp4")
         try:
-            write_mp4(path, clip.frames, fps, clip.metadata)
+            write_mp4(path, clip.frames, fps, clip.metadata, ai_tag=ai_tag)
         except InvalidRequest as error:
             raise MachineFault(str(error)) from error  # frames and rate are right by now
         return path.read_bytes()

@@ -85,6 +85,15 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON value, for a program to read")
 
 
+def add_ai_tag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-ai-tag",
+        dest="ai_tag",
+        action="store_false",
+        help="do not write into the files that AI made them (IPTC digital source type, model, version)",
+    )
+
+
 def add_face_choice(parser: argparse.ArgumentParser) -> None:
     """Which face of a photo is meant."""
     group = parser.add_argument_group("which face, where a photo shows several")

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..files import expand_user
 from . import say, say_json
-from .arguments import add_json, add_models, find_facts, models_folder, parse_dtype
+from .arguments import add_ai_tag, add_json, add_models, find_facts, models_folder, parse_dtype
 
 if TYPE_CHECKING:
     from ..batch.folder import Folder
@@ -48,6 +48,7 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("--weight-dtype", metavar="DTYPE", help="as for `echovideo generate`")
     _add_ray(parser)
+    add_ai_tag(parser)
     add_models(parser)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -136,7 +137,7 @@ def _make_here(args: argparse.Namespace, jobs: list[Job], folder: Folder, report
     pipeline = Pipeline(models_folder(args), args.device, parse_dtype(args.weight_dtype), args.transformer)
     pipeline.check(faces=any(job.photos for job in jobs))
     pipeline.stay_on_device()
-    return make_jobs(jobs, folder, pipeline, report)
+    return make_jobs(jobs, folder, pipeline, report, args.ai_tag)
 
 
 def _make_on_ray(args: argparse.Namespace, jobs: list[Job], folder: Folder, report: OnJob) -> int:
@@ -146,4 +147,4 @@ def _make_on_ray(args: argparse.Namespace, jobs: list[Job], folder: Folder, repo
     transformer = args.transformer and args.transformer.resolve()
     dtype = parse_dtype(args.weight_dtype)
     models = Models(models_folder(args).resolve(), args.device, dtype, transformer)
-    return make_jobs_on(cluster, jobs, folder, models, report)
+    return make_jobs_on(cluster, jobs, folder, models, report, args.ai_tag)

@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from ..nano.body import GARMENTS
     from ..nano.palette import CLOTHES
     from ..picture import save_picture
+    from ..provenance import DRAWN
 
     if args.seed < 0:
         raise InvalidRequest(f"--seed must be 0 or more, not {args.seed}")
@@ -56,6 +57,6 @@ def run(args: argparse.Namespace) -> int:
         garment=GARMENTS[args.seed % len(GARMENTS)],
         colour=list(CLOTHES)[args.seed % len(CLOTHES)],
     )
-    save_picture(Image.fromarray(pixels), args.output)
+    save_picture(Image.fromarray(pixels), args.output, DRAWN)
     say(f"{args.output}: {describe(person)}")
     return 0

@@ -17,6 +17,7 @@ from ..request import Request
 from . import say, say_json
 from .arguments import (
     Bars,
+    add_ai_tag,
     add_face_choice,
     add_json,
     add_loras,
@@ -69,6 +70,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--no-contact-sheet", action="store_true", help="do not write FILE.png beside the video"
     )
+    add_ai_tag(parser)
     _add_settings(parser)
     _add_machine(parser)
     add_face_choice(parser)
@@ -187,7 +189,7 @@ def run(args: argparse.Namespace) -> int:
         identity, photo = _identify_person(args, pipeline)
         made = []
         for result, target in zip(pipeline.generate_all(identity, requests), targets, strict=True):
-            write(result, identity, photo, args.photos[0], target, fps, bars)
+            write(result, identity, photo, args.photos[0], target, fps, bars, ai_tag=args.ai_tag)
             made.append(list_facts(result, target, fps))
             if not args.json:
                 say("\n".join(map(str, target.paths)))

@@ -35,20 +35,28 @@ def write(
     fps: float,
     bars: Bars,
     note: str = "",
+    ai_tag: bool = True,
 ) -> None:
     """The mp4 with its metadata, and the contact sheet; `note` goes into both.
 
     `source` is the file that the person came from, a photo (its pixels are `photo`) or an identity.
+    ai_tag: both say that AI made them.
     """
     from ..metrics.samples import photo_metadata
     from ..picture import contact_sheet, save_picture
+    from ..provenance import TRAINED
     from ..video import write_mp4
 
     request = result.request
     metadata = result.metadata() | photo_metadata(source, target.video) | {"fps": f"{fps:g}"}
     metadata |= {"note": note} if note else {}
     write_mp4(
-        target.video, result.frames, fps, metadata, lambda done, total: bars("writing", done, total, "frames")
+        target.video,
+        result.frames,
+        fps,
+        metadata,
+        lambda done, total: bars("writing", done, total, "frames"),
+        ai_tag,
     )
     if target.sheet is not None:
         caption = (
@@ -56,7 +64,7 @@ def write(
             f"{request.guidance} guidance {request.guidance_scale:g}" + (f". {note}" if note else "")
         )
         sheet = contact_sheet(photo, identity.face_picture, result.frames, request.prompt, caption, fps)
-        save_picture(sheet, target.sheet)
+        save_picture(sheet, target.sheet, TRAINED if ai_tag else None)
 
 
 def list_facts(result: Result, target: Target, fps: float) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..devices import on_device
 from ..errors import InvalidRequest
 from ..picture import GREY, INK, MARGIN, PAPER, TEXT_SIZE, TITLE_SIZE, line_height, save_picture, wrap, write
+from ..provenance import TRAINED
 from ..samplers import sample
 from ..schedule import Step, plan_steps
 from ..vae.autoencoder import LATENT_SCALE
@@ -52,7 +53,7 @@ class Sampler:
                 )
             rows.append((self._decode(face)[:1], self._decode(clip), self._decode(made), chosen.caption))
         sheet = _lay_out(rows, f"Step {step} of {self.recipe.steps}")
-        save_picture(sheet, self.recipe.output / "samples" / f"step-{step:07}.png")
+        save_picture(sheet, self.recipe.output / "samples" / f"step-{step:07}.png", TRAINED)
         return self._held_out_loss()
 
     def _denoise(self, chosen: Sample, face_latent: Tensor | None, number: int) -> Tensor:

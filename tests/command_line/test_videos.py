@@ -41,6 +41,16 @@ def test_a_photo_and_a_prompt_become_a_video_that_remembers_them_and_a_contact_s
     assert "warning: 64x64 is not one of the sizes" in done.err
 
 
+@pytest.mark.parametrize(("option", "told"), [((), True), (("--no-ai-tag",), False)])
+def test_video_and_sheet_say_that_ai_made_them_unless_told_not_to(
+    echovideo: Run, models: Path, face: Path, workplace: Path, option: tuple[str, ...], told: bool
+) -> None:
+    assert echovideo("generate", face, "--prompt", "Rain.", *SMALL, *option).status == 0
+    for name in ("video.mp4", "video.png"):
+        content = (workplace / "output" / name).read_bytes()
+        assert (b"digitalsourcetype/trainedAlgorithmicMedia" in content) == told
+
+
 def same(one: Path, other: Path) -> bool:
     """Whether two videos are equal but for where they found the person."""
     (frames, *facts, metadata), (frames_2, *facts_2, metadata_2) = read_mp4(one), read_mp4(other)

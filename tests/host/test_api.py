@@ -16,9 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from PIL import Image
 
+from echovideo_model import __version__
+from echovideo_model.provenance import TRAINED
 from testbed.checkpoints import PHOTOS, write_lora
 from testbed.harness import PACK, Graph, Host
 from testbed.shipped import NAMES, api_form, check_video, length, small
@@ -56,6 +59,11 @@ def test_the_readmes_curl_starts_a_run_and_plain_http_fetches_its_video(host: Ho
     with urllib.request.urlopen(f"http://{host.address}/view?{urllib.parse.urlencode(file)}") as video:
         (tmp_path / "video.mp4").write_bytes(video.read())
     check_video(tmp_path / "video.mp4", length(graph))
+    with av.open(str(tmp_path / "video.mp4")) as container:
+        told = container.metadata
+    assert json.loads(told["digital_source_type"]) == TRAINED
+    assert json.loads(told["made_with"]) == f"EchoVideo, ComfyUI-EchoVideo {__version__}"
+    assert json.loads(told["prompt"]) == graph  # and nothing of the host's own is lost
 
 
 def run_client(host: Host, graph: Graph, tmp_path: Path) -> subprocess.CompletedProcess[str]:
