@@ -38,7 +38,7 @@ def write_table(folder: Path, count: int) -> Path:
         for n in range(count)
     )  # fmt: skip
     table = folder / "jobs.jsonl"
-    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return table
 
 

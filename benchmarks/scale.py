@@ -74,7 +74,7 @@ def write_jobs(scratch: Path, count: int) -> list[Job]:
         {"photos": [f"{n % PERSONS}.jpg"], "prompt": f"A man counts to {n % PROMPTS}.", "seed": n}
         for n in range(count)
     )
-    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return read_jobs(table)
 
 
