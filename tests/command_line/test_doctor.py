@@ -69,7 +69,7 @@ def test_a_failure_is_one_json_object_for_a_program_and_a_sentence_for_people(
     assert "\n" not in told["sentence"]
 
 
-@pytest.mark.parametrize("arguments", [("demo",), ("draw",), ("generate", PHOTO, "--prompt", "a")])
+@pytest.mark.parametrize("arguments", [("inspect", PHOTO), ("draw",), ("generate", PHOTO, "--prompt", "a")])
 def test_without_pytorch_it_is_one_sentence_and_3(arguments: tuple[object, ...]) -> None:
     process = in_a_process(*arguments, code=WITHOUT_TORCH)
     out, err = process.communicate(timeout=120)
