@@ -7,18 +7,11 @@ or SIGHUP). With --json a failure is one JSON object on stdout, too: its class, 
 from __future__ import annotations
 
 import argparse
-import logging
 import os
-import signal
 import sys
-import threading
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from types import FrameType
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
-
-from tqdm import tqdm
 
 from . import __version__
 from .commands import (
@@ -37,6 +30,7 @@ from .commands import (
     score,
     train,
 )
+from .commands.process import log_on_stderr, stop_as_by_ctrl_c
 from .errors import Cancelled, DependencyMissing, EchoVideoError, InvalidRequest, is_out_of_memory
 
 COMMANDS = (
@@ -64,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     as_json = getattr(arguments, "json", False)
     try:
-        with _stop_as_by_ctrl_c(), _log_on_stderr():
+        with stop_as_by_ctrl_c(), log_on_stderr():
             status: int = arguments.run(arguments)
             return status
     except KeyboardInterrupt:
@@ -139,53 +133,6 @@ class _Parser(argparse.ArgumentParser):
         if getattr(self, "as_json", False):
             _say_failure(sentence, InvalidRequest)
         self.exit(EchoVideoError.exit_code, f"{sentence}\n")
-
-
-class _Handler(logging.Handler):
-    """Lines above the progress bars, not through them."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        level = record.levelname.lower()
-        with suppress(OSError):  # nobody reads it any more
-            tqdm.write(f"echovideo: {level}: {record.getMessage()}", file=sys.stderr)
-
-
-@contextmanager
-def _log_on_stderr() -> Iterator[None]:
-    """The package's own warnings on stderr, for as long as a command runs; other packages' are left alone, but for
-    Pillow's about metadata, which stop no picture from being read."""
-    logger, handler = logging.getLogger(__package__), _Handler()
-    logger.addHandler(handler)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"PIL\.")
-            yield
-    finally:
-        logger.removeHandler(handler)
-
-
-@contextmanager
-def _stop_as_by_ctrl_c() -> Iterator[None]:
-    """SIGTERM (a service, timeout, kill) and SIGHUP (a closed terminal) cancel, too, for as long as a command runs.
-
-    What is ignored or handled already stays so: nohup's SIGHUP, and whatever a program has that calls `main`.
-    """
-    named = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    in_main_thread = threading.current_thread() is threading.main_thread()  # no other may have handlers
-    ours = [number for number in named if in_main_thread and signal.getsignal(number) is signal.SIG_DFL]
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        for number in ours:
-            signal.signal(number, signal.SIG_IGN)  # a second one would break into the cleaning up
-        raise KeyboardInterrupt
-
-    try:
-        for number in ours:
-            signal.signal(number, stop)
-        yield
-    finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _fail(sentence: str, kind: type[EchoVideoError], as_json: bool) -> int:

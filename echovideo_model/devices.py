@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,6 +27,36 @@ def find_device(name: torch.device | str | None = None) -> torch.device:
             f'no device "{name}" can be used here: choose {" or ".join(_list_devices())}'
         ) from error
     return device
+
+
+def find_devices(name: str | None, ranks: int) -> list[torch.device]:
+    """A device for each of the ranks of this machine: a GPU of its own, or a share of the CPU.
+
+    Nothing is put on a GPU here, since that would stay in its memory. Raises InvalidRequest.
+    """
+    gpus = torch.cuda.device_count()
+    name = name or ("cuda" if gpus else _list_devices()[0])
+    if name == "cuda" and gpus:
+        if ranks > gpus:
+            raise InvalidRequest(
+                f"{ranks} ranks need {ranks} GPUs, this machine has {gpus}: choose --ranks {gpus}, or --device cpu"
+            )
+        return [torch.device("cuda", index) for index in range(ranks)]
+    device = find_device(name)
+    if device.type != "cpu":
+        raise InvalidRequest(
+            f'several ranks run on "cuda", each on a GPU of its own, or on "cpu", not on "{name}"'
+        )
+    return [device] * ranks
+
+
+def find_rank_device(name: str | None) -> torch.device:
+    """The device of this process among those of torchrun on this machine; without torchrun, as find_device."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return find_device(name)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    return find_devices(name, here)[int(os.environ["LOCAL_RANK"])]
 
 
 def _list_devices() -> list[str]:

@@ -41,6 +41,10 @@ class DependencyMissing(EchoVideoError):
     exit_code = 3
 
 
+class RankLost(EchoVideoError):
+    """Another of the processes that share the work has ended or is silent; it says why, where it still could."""
+
+
 class Cancelled(EchoVideoError):
     """The caller asked to stop; raised between two steps, with nothing half-written left behind."""
 

@@ -254,7 +254,9 @@ class Pipeline:
                 branches = context if scale != 1 else context[1:]  # negative and positive, or positive alone
                 timesteps = torch.full((len(branches),), step.t, device=self.device)
                 inputs = x.to(self.dtype).expand(len(branches), -1, -1, -1, -1)
-                v = transformer(inputs, timesteps, branches, face_latent, riflex=request.riflex).float()
+                v = self._predict(
+                    transformer, inputs, timesteps, branches, face_latent, request.riflex
+                ).float()
                 return v[:1] + scale * (v[1:] - v[:1]) if scale != 1 else v
 
             def check(step: Step, steps: int, x: Tensor, x0: Tensor) -> None:
@@ -270,6 +272,19 @@ class Pipeline:
             x = x.to(self.device)
             latents = sample(request.sampler, steps, x, predict, lambda: noise().to(self.device), check)
         return latents.cpu()
+
+    def _predict(
+        self,
+        network: EchoVideoTransformer,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        face: Tensor | None,
+        riflex: bool,
+    ) -> Tensor:
+        """v [B, 16, t, h, w] of the B branches whose contexts are given; the one call of the transformer."""
+        v: Tensor = network(x, timesteps, context, face, riflex=riflex)
+        return v
 
     @torch.no_grad()
     def decode(self, latents: Tensor, report: Callable[[int, int], None] | None = None) -> Tensor:

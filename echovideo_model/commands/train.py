@@ -34,15 +34,16 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains, and shows the statistics as a table that grows."""
-    from ..devices import find_device
+    from ..devices import find_rank_device
+    from ..parallel.ranks import join
     from ..training.loop import train
-    from ..training.ranks import join
     from ..training.recipe import read_recipe
 
     recipe = read_recipe(args.recipe)
     if args.memory:
         return _say_memory(recipe)
-    with join(find_device(args.device)) as (ranks, device):
+    device = find_rank_device(args.device)
+    with join(device) as ranks:
         table = _Table(recipe.steps)
         model = train(recipe, device, ranks, table.add)
         if ranks.first:

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from ..errors import InvalidRequest
 from ..files import check_writable
+from ..parallel.ranks import Ranks
 from .average import Average
 from .examples import Examples, Order
 from .objective import make_batch
-from .ranks import Ranks
 from .recipe import Optimizer, Recipe
 from .samples import Sampler
 from .state import STATE, State, append_stats, trim_stats
@@ -136,7 +136,7 @@ def _accumulate_gradients(
     losses = torch.zeros(size, device=device)
     for parameter in trained.parameters.values():
         parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.zero_()
-    places = ranks.slice(size)
+    places = _take_places(ranks, size)
     for first in range(0, len(places), micro):
         part = places[first : first + micro]
         batch = make_batch(examples, takes, part, step, size, recipe.seed, recipe.dropout, recipe.face_latent)
@@ -147,6 +147,16 @@ def _accumulate_gradients(
         [losses, *(parameter.grad for parameter in trained.parameters.values() if parameter.grad is not None)]
     )
     return losses
+
+
+def _take_places(ranks: Ranks, batch: int) -> range:
+    """This process's places in a global batch. Raises InvalidRequest if it cannot be shared out evenly."""
+    if batch % ranks.size:
+        raise InvalidRequest(
+            f"[batch] size {batch} cannot be shared by {ranks.size} devices: choose a multiple of {ranks.size}"
+        )
+    share = batch // ranks.size
+    return range(ranks.rank * share, (ranks.rank + 1) * share)
 
 
 def _clip(trained: Trained, greatest: float) -> float:

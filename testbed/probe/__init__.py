@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import comfy.ldm.flux.math
+import comfy.model_management
 import comfy.patcher_extension
 import torch
 
@@ -101,6 +102,39 @@ class ProbeAttention:
         return (clone,)
 
 
+class ProbeSplit:
+    """The host's own MultiGPU CFG Split on a machine without GPUs: its one CPU under two names."""
+
+    RETURN_TYPES = ("MODEL",)
+    FUNCTION = "split"
+    CATEGORY = "probe"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def split(self, model):
+        import comfy.multigpu
+
+        def call(executor, *args, **kwargs):
+            COUNTS[f"on {args[-1].get('multigpu_thread_device')}, {len(args[0])} of 2 branches"] += 1
+            return executor(*args, **kwargs)
+
+        COUNTS.clear()
+        memory = comfy.model_management
+        devices, memory.get_all_torch_devices = memory.get_all_torch_devices, two_cpus
+        try:
+            model = comfy.multigpu.create_multigpu_deepclones(model, 2, reuse_loaded=True)
+        finally:
+            memory.get_all_torch_devices = devices
+        model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "probe", call)
+        return (model,)
+
+
+def two_cpus(exclude_current=False):
+    return [torch.device("cpu"), torch.device("cpu", 0)]
+
+
 class ProbeCounts:
     RETURN_TYPES = ()
     FUNCTION = "count"
@@ -147,6 +181,7 @@ class ProbeConditioning:
 NODE_CLASS_MAPPINGS = {
     "ProbePatches": ProbePatches,
     "ProbeAttention": ProbeAttention,
+    "ProbeSplit": ProbeSplit,
     "ProbeCounts": ProbeCounts,
     "ProbeConditioning": ProbeConditioning,
     "ProbeLosses": ProbeLosses,

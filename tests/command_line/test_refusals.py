@@ -40,6 +40,8 @@ refusals: list[tuple[type[errors.EchoVideoError] | None, str, tuple[object, ...]
     (InvalidRequest, "0.0 frames per second", (*make, "--fps", 0)),
     (InvalidRequest, "'fp4': choose fp32, fp16, bf16", (*make, "--weight-dtype", "fp4")),
     (InvalidRequest, "no device \"garbage\" .* choose .*cpu", (*make, "--device", "garbage")),
+    (InvalidRequest, "0 ranks cannot make", (*make, "--ranks", 0)),
+    (InvalidRequest, "3 ranks cannot share the model's 2 attention heads .* 1, 2, 4", (*make, "--ranks", 3)),
     (InvalidRequest, "must end in .mp4", (*make, "--output", "video.avi")),
     (InvalidRequest, "part of the path is a file", (*make, "--output", "text.jpg/video.mp4")),
     (InvalidRequest, "not an image", ("generate", "text.jpg", *make[2:])),

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from echovideo_model.commands import say
-from echovideo_model.commands.generate import _choose_targets, _paths
+from echovideo_model.commands.making import _choose_targets, _paths
 from echovideo_model.errors import InvalidRequest, ModelFileMissing
 from tests.command_line.command import SMALL, Run, in_a_process
 
@@ -56,7 +56,7 @@ def test_a_prompt_may_begin_with_a_dash(
         asked.extend((prompt, args.negative_prompt))  # type: ignore[attr-defined]
         raise InvalidRequest("enough")
 
-    monkeypatch.setattr("echovideo_model.commands.generate._make_request", note)
+    monkeypatch.setattr("echovideo_model.commands.making._make_request", note)
     echovideo("generate", face, "--negative-prompt", text, "--prompt", text)
     assert asked == [text, text]
 

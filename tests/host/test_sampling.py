@@ -209,3 +209,24 @@ def test_part_of_the_noise_repaints_part_of_the_video(host: Host) -> None:
     first, second = run.latents(), run.latents("second_saved")
     together = torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1]
     assert 0.3 < together < 0.999
+
+
+def test_the_hosts_guidance_split_gives_each_device_a_branch_and_changes_nothing(
+    host: Host, folder: Path
+) -> None:
+    """A second model is loaded through cached_patcher_init; a CPU under two names stands for two GPUs."""
+    if not (folder / "comfy" / "multigpu.py").exists():
+        pytest.skip("this host cannot split guidance")
+    graph = custom(ours("dpm"))
+    alone = host.run(graph).latents()
+    graph |= {
+        "split": node("ProbeSplit", model=out("model")),
+        "counts": node("ProbeCounts", after=out("latents")),
+    }
+    for name in ("sigmas", "guider"):
+        graph[name]["inputs"]["model"] = out("split")
+    run = host.run(graph)
+    assert run.status == "success", run.message
+    assert difference(run.latents(), alone) < EXACT
+    counts = run.outputs["counts"]["counts"][0]
+    assert counts == {f"on {device}, 1 of 2 branches": STEPS for device in ("cpu", "cpu:0")}

@@ -1,0 +1,153 @@
+"""What `generate` makes: its arguments become requests, and those become videos."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InvalidRequest
+from ..facts import ModelFacts
+from ..files import reserving
+from ..request import Request
+from . import say, say_json
+from .arguments import (
+    Bars,
+    check_outputs,
+    find_facts,
+    match_files,
+    models_folder,
+    parse_dtype,
+    parse_face_choice,
+    parse_loras,
+)
+from .output import Target, list_facts, write
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from ..identity import Identity
+    from ..pipeline import Pipeline
+
+
+def read_requests(args: argparse.Namespace) -> list[Request]:
+    """One request a prompt. Photos become those that patterns match, and fps the model's where none is given.
+    Raises InvalidRequest for all that can be known before the work."""
+    from ..video import frame_rate
+
+    args.photos = match_files(args.photos)
+    model = find_facts(args)
+    args.fps = model.fps if args.fps is None else args.fps
+    requests = [_make_request(args, prompt, model) for prompt in args.prompt]
+    frame_rate(args.fps)
+    if args.output:
+        check_outputs(
+            _paths(_name_targets(args.output, len(requests), not args.no_contact_sheet)), args.photos
+        )
+    return requests
+
+
+def pipeline_settings(args: argparse.Namespace, device: torch.device | str | None) -> dict[str, Any]:
+    """What Pipeline takes, but for on_progress. Raises InvalidRequest."""
+    return {
+        "models": models_folder(args),
+        "device": device,
+        "storage": parse_dtype(args.weight_dtype),
+        "transformer": args.transformer,
+        "loras": parse_loras(args),
+    }
+
+
+def make_videos(args: argparse.Namespace, requests: list[Request], pipeline: Pipeline, bars: Bars) -> None:
+    """Identifies the person, makes and writes every video, and says where it is."""
+    with _choose_targets(args, len(requests)) as targets:
+        check_outputs(_paths(targets), args.photos)
+        identity, photo = _identify_person(args, pipeline)
+        made = []
+        for result, target in zip(pipeline.generate_all(identity, requests), targets, strict=True):
+            write(result, identity, photo, args.photos[0], target, args.fps, bars, ai_tag=args.ai_tag)
+            made.append(list_facts(result, target, args.fps))
+            if not args.json:
+                say("\n".join(map(str, target.paths)))
+    if args.json:
+        say_json(made)
+
+
+def find_identities(args: argparse.Namespace) -> list[Path]:
+    """Those of the photos that are identities: with one of them, no face need be found."""
+    return [path for path in args.photos if path.suffix.lower() == ".safetensors"]
+
+
+def _make_request(args: argparse.Namespace, prompt: str, model: ModelFacts) -> Request:
+    width, height = args.size or (None, None)
+    given = {
+        "height": height,
+        "width": width,
+        "frames": args.frames,
+        "guidance": args.guidance,
+        "guidance_scale": args.guidance_scale,
+    }
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return Request(
+        prompt=prompt,
+        negative_prompt=args.negative_prompt,
+        steps=args.steps,
+        seed=args.seed,
+        sampler=args.sampler,
+        strength=args.strength,
+        face_latent=not args.no_face_latent,
+        riflex=args.riflex,
+        **model.defaults | chosen,
+    )
+
+
+def _name_targets(output: Path, count: int, sheets: bool) -> list[Target]:
+    if output.suffix.lower() != ".mp4":
+        raise InvalidRequest(f"the output {output} must end in .mp4")
+    numbers = range(1, count + 1)
+    videos = [output] if count == 1 else [output.with_stem(f"{output.stem}-{number}") for number in numbers]
+    return [Target(video, video.with_suffix(".png") if sheets else None) for video in videos]
+
+
+@contextmanager
+def _choose_targets(args: argparse.Namespace, count: int) -> Iterator[list[Target]]:
+    """--output, else the first of output/video.mp4, output/video_2.mp4, ... that replaces nothing and that no other
+    run has chosen."""
+    sheets = not args.no_contact_sheet
+    if args.output:
+        yield _name_targets(args.output, count, sheets)
+        return
+    names = ("video.mp4" if number == 1 else f"video_{number}.mp4" for number in itertools.count(1))
+    choices = (_name_targets(Path("output", name), count, sheets) for name in names)
+    with reserving(choices, _paths) as targets:
+        yield targets
+
+
+def _paths(targets: Sequence[Target]) -> list[Path]:
+    return [path for target in targets for path in target.paths]
+
+
+def _identify_person(args: argparse.Namespace, pipeline: Pipeline) -> tuple[Identity, np.ndarray | None]:
+    """Who it is, and the first photo as pixels where there is one; the models are checked first."""
+    from ..face.choice import LARGEST
+    from ..face.photo import load_photo
+    from ..identity import Identity
+
+    identities = find_identities(args)
+    pipeline.check(faces=not identities)
+    if not identities:
+        photos = [load_photo(path) for path in args.photos]
+        return pipeline.identify(photos, parse_face_choice(args)), photos[0]
+    if len(args.photos) > 1:
+        raise InvalidRequest(
+            f"{identities[0]} is an identity, which stands alone: give it by itself, or photos alone"
+        )
+    if parse_face_choice(args) != LARGEST:
+        raise InvalidRequest(
+            f"{identities[0]} is an identity, in which there is no face to choose: leave out --face-... and --padding"
+        )
+    return Identity.load(identities[0]), None

@@ -1,0 +1,280 @@
+"""A prediction over 2, 3 and 4 processes is that of one; and whatever ends one process ends all, with a sentence."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, distributed
+
+from echovideo_model.devices import find_devices
+from echovideo_model.errors import InvalidRequest, NoFaceFound, RankLost
+from echovideo_model.identity import Identity
+from echovideo_model.limits import TRAINED_FRAMES, TRAINED_SIZES
+from echovideo_model.operations import Attend, scaled_dot_product_attention
+from echovideo_model.parallel import launch
+from echovideo_model.parallel.ranks import Ranks, join
+from echovideo_model.parallel.spread import Spread, check_ranks
+from echovideo_model.pipeline import Result
+from echovideo_model.pipeline_over_ranks import PipelineOverRanks, is_guided
+from echovideo_model.request import Request, latent_shape
+from echovideo_model.tiny.networks import IITF_SIZES
+from echovideo_model.tiny.weights import seeded_state
+from echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
+
+SIZES = replace(TransformerSizes(), blocks=1, heads=6, head_width=16, time_width=32, iitf=IITF_SIZES)
+TOKENS = 226
+RANKS = (2, 3, 4)
+TOLERANCE = 1e-5
+
+
+def attend_linearly(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention with a product of positive features in place of the exponential (arXiv 2006.16236): every key counts,
+    as in the softmax, and 20,896 of them cost little."""
+    q, k = q.exp(), k.exp()
+    summed = q @ (k.transpose(-1, -2) @ v)  # [B, heads, N, D]
+    return (summed / (q @ k.sum(2)[..., None])).transpose(1, 2).flatten(2)
+
+
+Case = tuple[tuple[int, ...], int, Attend]  # latents, branches, attention
+TRAINED: list[Case] = [(latent_shape(TRAINED_FRAMES, *size), 2, attend_linearly) for size in TRAINED_SIZES]
+SMALL: list[Case] = [
+    ((1, 16, 2, 10, 14), 2, scaled_dot_product_attention),  # 296 tokens, which 3 ranks pad
+    ((1, 16, 3, 6, 10), 1, scaled_dot_product_attention),  # 271 tokens, which any number pads; no guidance
+    (
+        (1, 16, 1, 2, 2),
+        2,
+        scaled_dot_product_attention,
+    ),  # 227 tokens, of which the last rank has one of video
+]
+
+
+def predict(network: EchoVideoTransformer, case: Case, spread: Spread) -> Tensor:
+    shape, branches, attend = case
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(shape, generator=generator).expand(branches, -1, -1, -1, -1)
+    context = torch.randn(branches, TOKENS, SIZES.iitf.text_width, generator=generator)
+    face_latent = torch.randn(1, 16, 1, *shape[-2:], generator=generator)
+    timesteps = torch.full((branches,), 759)
+    return spread.predict(network, x, timesteps, context, face_latent, attend=attend)
+
+
+ALONE = Spread(Ranks(), Ranks(), None)
+
+
+@torch.no_grad()
+def differ(
+    rank: int, folder: Path, network: Any, expected: list[tuple[Case, Tensor]], out: Connection
+) -> None:
+    """Rank `rank` of 4 sends, for each case and number of ranks in which it takes part, how far off it is."""
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    store = distributed.FileStore(str(folder / "store"), max(RANKS))
+    distributed.init_process_group(
+        "gloo", store=store, rank=rank, world_size=max(RANKS), timeout=timedelta(minutes=5)
+    )
+    for size in RANKS:
+        group = distributed.new_group(list(range(size)))
+        if rank >= size:
+            continue
+        ranks = Ranks(rank, size, group)
+        spreads = {branches: Spread.make(ranks, guided=branches == 2 or size == 4) for branches in (1, 2)}
+        for case, alone in expected:
+            together = predict(network, case, spreads[case[1]])
+            out.send((size, float((together - alone).abs().max())))
+    distributed.destroy_process_group()
+
+
+def fork(count: int, work: Callable[..., None], *args: Any) -> list[list[Any]]:
+    """What each of `count` processes sends; forked, which saves them the import of PyTorch."""
+    context = multiprocessing.get_context("fork")
+    pipes = [context.Pipe(duplex=False) for _ in range(count)]
+    processes = [
+        context.Process(target=work, args=(rank, *args, theirs)) for rank, (_, theirs) in enumerate(pipes)
+    ]
+    for process, (_, theirs) in zip(processes, pipes, strict=True):
+        process.start()
+        theirs.close()
+    sent: list[list[Any]] = []
+    for ours, _ in pipes:
+        sent.append([])
+        with suppress(EOFError):
+            while True:
+                sent[-1].append(ours.recv())
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * count
+    return sent
+
+
+needs_fork = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked, as is safe on Linux")
+
+
+@pytest.fixture(scope="module")
+def network() -> EchoVideoTransformer:
+    with torch.device("meta"):
+        network = EchoVideoTransformer(SIZES)
+    state = {name: torch.as_tensor(tensor).float() for name, tensor in seeded_state(network).items()}
+    network.load_state_dict(state, assign=True)
+    return network.requires_grad_(False)
+
+
+@needs_fork
+@pytest.mark.parametrize("cases", [SMALL, TRAINED], ids=["few tokens", "the trained sizes"])
+def test_2_3_and_4_ranks_predict_what_one_does(
+    network: EchoVideoTransformer, cases: list[Case], tmp_path: Path
+) -> None:
+    """In float32."""
+    with torch.no_grad():
+        expected = [(case, predict(network, case, ALONE)) for case in cases]
+    for _, v in expected:
+        assert v.std() > 0.1  # or it would be easy to be near
+    sent = fork(max(RANKS), differ, tmp_path, network, expected)
+    assert [len(results) for results in sent] == [len(expected) * n for n in (3, 3, 2, 1)]
+    for results in sent:
+        for size, difference in results:
+            assert difference < TOLERANCE, size
+
+
+def sample_over_ranks(rank: int, folder: Path, models: Path, person: Identity, out: Connection) -> None:
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    store = distributed.FileStore(str(folder / "store"), 4)
+    with join(torch.device("cpu"), store=store, rank=rank, world_size=4) as ranks:
+        pipeline = PipelineOverRanks(ranks, is_guided([SMALL_REQUEST]), models, "cpu")
+        if not ranks.first:
+            pipeline.assist()
+            assert {"vae", "text_encoder"}.isdisjoint(vars(pipeline))
+            return
+        out.send(pipeline.generate(person, SMALL_REQUEST).latents)
+        pipeline.close()
+
+
+SMALL_REQUEST = Request("A man waves.", height=64, width=64, frames=5, steps=3)  # of the fixture `run`
+
+
+@needs_fork
+def test_a_whole_run_over_4_ranks_draws_the_same_noise_and_ends_where_one_does(
+    run: Result, person: Identity, tiny_set: Path, tmp_path: Path
+) -> None:
+    (latents,), *others = fork(4, sample_over_ranks, tmp_path, tiny_set, person)
+    assert others == [[], [], []]
+    torch.testing.assert_close(latents, run.latents, atol=TOLERANCE, rtol=0)
+
+
+def test_ranks_that_cannot_share_the_heads_are_refused_with_those_that_can() -> None:
+    for ranks in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 96):
+        check_ranks(ranks, heads=48, guided=True)
+    with pytest.raises(
+        InvalidRequest, match=r"5 ranks .* 48 attention heads .* 1, 2, 3, 4, 6, 8, 12, 16, 24, 32"
+    ):
+        check_ranks(5, heads=48, guided=True)
+    with pytest.raises(InvalidRequest, match="choose 1, 2, 3, 4, 6, 8, 12, 16, 24, 48"):
+        check_ranks(32, heads=48, guided=False)
+
+
+def test_without_guidance_there_is_one_branch() -> None:
+    for guidance in ("constant", "reference"):
+        scale = {"constant": 1.0, "reference": 0.0}[guidance]
+        request = replace(SMALL_REQUEST, guidance=guidance)
+        assert is_guided([request])
+        assert not is_guided([replace(request, guidance_scale=scale)])
+
+
+# What ends one rank ends all -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """launch.start forks; the process ids of all that it started."""
+    context, started, start_rank = multiprocessing.get_context("fork"), [], launch._start_rank
+
+    def note(*args: Any) -> Any:
+        one = start_rank(*args)
+        started.append(one.process.pid)
+        return one
+
+    monkeypatch.setattr(launch.multiprocessing, "get_context", lambda method: context)
+    monkeypatch.setattr(launch, "_start_rank", note)
+    return started
+
+
+def require_gone(pids: list[int]) -> None:
+    assert pids
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+CPUS = [torch.device("cpu")] * 3
+
+
+def fail_on_the_second(how: Callable[[], None], ranks: Ranks, device: torch.device) -> None:
+    ranks.wait()
+    if ranks.rank == 1:
+        how()
+    ranks.receive() if ranks.rank else ranks.gather(torch.zeros(1))  # for ever, if nothing ends it
+
+
+def find_no_face() -> None:
+    raise NoFaceFound("no face here")
+
+
+def run_out_of_memory() -> None:
+    raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+
+def be_killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@needs_fork
+@pytest.mark.parametrize(
+    ("how", "error", "words"),
+    [
+        (find_no_face, NoFaceFound, "^no face here$"),
+        (run_out_of_memory, MemoryError, "^$"),
+        (be_killed, RankLost, "rank 1 of 3 was ended by SIGKILL"),
+        (partial(sys.exit, 7), RankLost, "rank 1 of 3 ended with exit status 7"),
+    ],
+)
+def test_whatever_ends_one_rank_ends_all_with_its_sentence(
+    forked: list[int], how: Callable[[], None], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        launch.start(partial(fail_on_the_second, how), CPUS)
+    require_gone(forked)
+
+
+@needs_fork
+def test_ctrl_c_leaves_no_process(forked: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch, "_wait_for_all", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        launch.start(partial(fail_on_the_second, signal.pause), CPUS)
+    require_gone(forked)
+
+
+# Devices ---------------------------------------------------------------------------------------------------------
+
+
+def test_each_rank_has_a_gpu_of_its_own_or_a_share_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_devices("cpu", 3) == CPUS
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert (
+        find_devices(None, 2) == find_devices("cuda", 2) == [torch.device("cuda", 0), torch.device("cuda", 1)]
+    )
+    with pytest.raises(InvalidRequest, match="3 ranks need 3 GPUs, this machine has 2: choose --ranks 2"):
+        find_devices(None, 3)
