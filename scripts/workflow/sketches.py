@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from echovideo_model.nano.models import FILES
 from testbed.graphs import Graph, node, out
 
 TRANSFORMER = "echovideo-00001-of-00002.safetensors"
@@ -13,7 +12,6 @@ PROMPT = (
     "sip and smiles. Warm morning light, shallow depth of field, slow camera movement, realistic."
 )
 NEGATIVE = "blurry, distorted face, deformed hands, low quality, static"
-NANO_PROMPT = "A woman in a red pullover waves at the beach. The camera is still."
 TITLES = {
     "prompt": "Prompt",
     "negative": "Negative prompt",
@@ -145,36 +143,7 @@ def long_video() -> Graph:
     return loaders() | {"windows": windows} | person() | size(97) | cond() | ksampler("windows") | film()
 
 
-def try_it() -> Graph:
-    chosen = {
-        "model": {"model_name": FILES["transformer"]},
-        "clip": {"text_encoder_name": FILES["text_encoder"]},
-        "vae": {"vae_name": FILES["vae"]},
-        "faces": {"parser_name": FILES["face_encoder"], "siglip_name": FILES["clip_visual_encoder"]},
-        "photo": {"image": "echovideo_nano_portrait.png"},
-        "prompt": {"text": NANO_PROMPT},
-        "negative": {"text": ""},
-        "size": {"size": "free", "free_width": 128, "free_height": 128, "frames": 17},
-        "latents": {"steps": 20, "cfg": 2.5},
-        "film": {
-            "images": out("large"),
-            "fps": 8.0,
-        },  # half of what it was trained on, so that there is more to see
-    }
-    large = node("ImageScaleBy", image=out("frames"), upscale_method="lanczos", scale_by=3.0)
-    graph = loaders() | person() | size() | cond() | ksampler() | {"large": large} | film()
-    for name, inputs in chosen.items():
-        graph[name]["inputs"] |= inputs
-    return graph
-
-
 WORKFLOWS = {  # name -> title, what it is for, graph
-    "try_it": (
-        "EchoVideo: try it, nothing to download",
-        "A drawn person in a small video, in about a minute without a GPU. Change the sentence, or choose the other "
-        "portrait.",
-        try_it(),
-    ),
     "quick_start": (
         "EchoVideo: quick start",
         "Load a photo, write what the person does, press Run. Three seconds at 16 fps.",
