@@ -52,7 +52,7 @@ def test_a_prompt_may_begin_with_a_dash(
 ) -> None:
     asked: list[str] = []
 
-    def note(args: object, prompt: str) -> None:
+    def note(args: object, prompt: str, *_: object) -> None:
         asked.extend((prompt, args.negative_prompt))  # type: ignore[attr-defined]
         raise InvalidRequest("enough")
 
