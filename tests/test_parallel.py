@@ -74,34 +74,45 @@ def predict(network: EchoVideoTransformer, case: Case, spread: Spread) -> Tensor
 ALONE = Spread(Ranks(), Ranks(), None)
 
 
+def make_network() -> EchoVideoTransformer:
+    with torch.device("meta"):
+        network = EchoVideoTransformer(SIZES)
+    network.load_state_dict(seeded_state(network), assign=True)
+    return network.requires_grad_(False)
+
+
 @torch.no_grad()
-def differ(
-    rank: int, folder: Path, network: Any, expected: list[tuple[Case, Tensor]], out: Connection
-) -> None:
-    """Rank `rank` of 4 sends, for each case and number of ranks in which it takes part, how far off it is."""
+def differ(rank: int, folder: Path, cases: list[Case], out: Connection) -> None:
+    """Rank `rank` of 4 sends, for each number of ranks in which it takes part and each case, how far off it is."""
+    torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     store = distributed.FileStore(str(folder / "store"), max(RANKS))
     distributed.init_process_group(
         "gloo", store=store, rank=rank, world_size=max(RANKS), timeout=timedelta(minutes=5)
     )
+    network, expected = make_network(), torch.load(folder / "expected.pt")
     for size in RANKS:
         group = distributed.new_group(list(range(size)))
         if rank >= size:
             continue
         ranks = Ranks(rank, size, group)
         spreads = {branches: Spread.make(ranks, guided=branches == 2 or size == 4) for branches in (1, 2)}
-        for case, alone in expected:
+        for case, alone in zip(cases, expected, strict=True):
             together = predict(network, case, spreads[case[1]])
             out.send((size, float((together - alone).abs().max())))
     distributed.destroy_process_group()
 
 
-def fork(count: int, work: Callable[..., None], *args: Any) -> list[list[Any]]:
-    """What each of `count` processes sends; forked, which saves them the import of PyTorch."""
-    context = multiprocessing.get_context("fork")
-    pipes = [context.Pipe(duplex=False) for _ in range(count)]
+server = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+server.set_forkserver_preload(["pytest", "echovideo_model.parallel.launch", "echovideo_model.pipeline"])
+"""Forks what has imported PyTorch and has no threads: quicker than to import it anew, and safer than forking pytest."""
+
+
+def run_processes(count: int, work: Callable[..., None], *args: Any) -> list[list[Any]]:
+    """What each of `count` processes sends."""
+    pipes = [server.Pipe(duplex=False) for _ in range(count)]
     processes = [
-        context.Process(target=work, args=(rank, *args, theirs)) for rank, (_, theirs) in enumerate(pipes)
+        server.Process(target=work, args=(rank, *args, theirs)) for rank, (_, theirs) in enumerate(pipes)
     ]
     for process, (_, theirs) in zip(processes, pipes, strict=True):
         process.start()
@@ -118,29 +129,20 @@ def fork(count: int, work: Callable[..., None], *args: Any) -> list[list[Any]]:
     return sent
 
 
-needs_fork = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked, as is safe on Linux")
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="the loopback device is called lo on Linux")
 
 
-@pytest.fixture(scope="module")
-def network() -> EchoVideoTransformer:
-    with torch.device("meta"):
-        network = EchoVideoTransformer(SIZES)
-    state = {name: torch.as_tensor(tensor).float() for name, tensor in seeded_state(network).items()}
-    network.load_state_dict(state, assign=True)
-    return network.requires_grad_(False)
-
-
-@needs_fork
+@needs_linux
 @pytest.mark.parametrize("cases", [SMALL, TRAINED], ids=["few tokens", "the trained sizes"])
-def test_2_3_and_4_ranks_predict_what_one_does(
-    network: EchoVideoTransformer, cases: list[Case], tmp_path: Path
-) -> None:
+def test_2_3_and_4_ranks_predict_what_one_does(cases: list[Case], tmp_path: Path) -> None:
     """In float32."""
+    network = make_network()
     with torch.no_grad():
-        expected = [(case, predict(network, case, ALONE)) for case in cases]
-    for _, v in expected:
+        expected = [predict(network, case, ALONE) for case in cases]
+    for v in expected:
         assert v.std() > 0.1  # or it would be easy to be near
-    sent = fork(max(RANKS), differ, tmp_path, network, expected)
+    torch.save(expected, tmp_path / "expected.pt")
+    sent = run_processes(max(RANKS), differ, tmp_path, cases)
     assert [len(results) for results in sent] == [len(expected) * n for n in (3, 3, 2, 1)]
     for results in sent:
         for size, difference in results:
@@ -148,6 +150,7 @@ def test_2_3_and_4_ranks_predict_what_one_does(
 
 
 def sample_over_ranks(rank: int, folder: Path, models: Path, person: Identity, out: Connection) -> None:
+    torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     store = distributed.FileStore(str(folder / "store"), 4)
     with join(torch.device("cpu"), store=store, rank=rank, world_size=4) as ranks:
@@ -163,11 +166,11 @@ def sample_over_ranks(rank: int, folder: Path, models: Path, person: Identity, o
 SMALL_REQUEST = Request("A man waves.", height=64, width=64, frames=5, steps=3)  # of the fixture `run`
 
 
-@needs_fork
+@needs_linux
 def test_a_whole_run_over_4_ranks_draws_the_same_noise_and_ends_where_one_does(
     run: Result, person: Identity, tiny_set: Path, tmp_path: Path
 ) -> None:
-    (latents,), *others = fork(4, sample_over_ranks, tmp_path, tiny_set, person)
+    (latents,), *others = run_processes(4, sample_over_ranks, tmp_path, tiny_set, person)
     assert others == [[], [], []]
     torch.testing.assert_close(latents, run.latents, atol=TOLERANCE, rtol=0)
 
@@ -195,16 +198,16 @@ def test_without_guidance_there_is_one_branch() -> None:
 
 
 @pytest.fixture
-def forked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """launch.start forks; the process ids of all that it started."""
-    context, started, start_rank = multiprocessing.get_context("fork"), [], launch._start_rank
+def started(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The process ids of all that launch.start has started, by the server above."""
+    started, start_rank = [], launch._start_rank
 
     def note(*args: Any) -> Any:
         one = start_rank(*args)
         started.append(one.process.pid)
         return one
 
-    monkeypatch.setattr(launch.multiprocessing, "get_context", lambda method: context)
+    monkeypatch.setattr(launch.multiprocessing, "get_context", lambda method: server)
     monkeypatch.setattr(launch, "_start_rank", note)
     return started
 
@@ -238,7 +241,7 @@ def be_killed() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@needs_fork
+@needs_linux
 @pytest.mark.parametrize(
     ("how", "error", "words"),
     [
@@ -249,22 +252,22 @@ def be_killed() -> None:
     ],
 )
 def test_whatever_ends_one_rank_ends_all_with_its_sentence(
-    forked: list[int], how: Callable[[], None], error: type[Exception], words: str
+    started: list[int], how: Callable[[], None], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
         launch.start(partial(fail_on_the_second, how), CPUS)
-    require_gone(forked)
+    require_gone(started)
 
 
-@needs_fork
-def test_ctrl_c_leaves_no_process(forked: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+@needs_linux
+def test_ctrl_c_leaves_no_process(started: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(launch, "_wait_for_all", interrupt)
     with pytest.raises(KeyboardInterrupt):
         launch.start(partial(fail_on_the_second, signal.pause), CPUS)
-    require_gone(forked)
+    require_gone(started)
 
 
 # Devices ---------------------------------------------------------------------------------------------------------

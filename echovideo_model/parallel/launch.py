@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -23,7 +24,7 @@ from .ranks import Ranks, join
 Work = Callable[[Ranks, torch.device], None]
 HOST = "127.0.0.1"
 LOST = 3  # exit status of a rank that ended because another one had
-SECONDS_TO_SETTLE = 2.0  # until the rank that was lost is known to have ended, too
+SECONDS_TO_SETTLE = 10.0  # until it is known how the rank that was lost has ended
 SECONDS_TO_END = 30.0  # for one that is in the midst of a long computation
 
 
@@ -97,14 +98,24 @@ def _end_with_parent() -> None:
 
 
 def _wait_for_all(started: Sequence[_Started]) -> None:
-    """Returns when all have ended well; raises what the first that has not failed with."""
+    """Returns when all have ended well; raises what the one that has not failed with.
+
+    Those that it leaves behind may end before it does: then there is a while to learn of it.
+    """
     running = [process for process, _ in started]
+    settled = math.inf
     while running:
-        wait([process.sentinel for process in running])
+        left = None if settled == math.inf else max(0.0, settled - time.monotonic())
+        if not wait([process.sentinel for process in running], left):
+            break
         ended, running = _part(running)
-        if any(process.exitcode for process in ended):
-            wait([process.sentinel for process in running], SECONDS_TO_SETTLE)
+        codes = {process.exitcode for process in ended}
+        if codes - {0, LOST}:
             _raise_failure(started)
+        if LOST in codes:
+            settled = min(settled, time.monotonic() + SECONDS_TO_SETTLE)
+    if settled < math.inf:
+        _raise_failure(started)
 
 
 def _part(processes: list[SpawnProcess]) -> tuple[list[SpawnProcess], list[SpawnProcess]]:
