@@ -184,7 +184,7 @@ def find_faces(
     if not photos:
         raise InvalidRequest("an identity needs at least one photo, none was given")
     if masks is not None and len(masks) != len(photos):
-        raise InvalidRequest(f"each photo needs its mask: there are {len(photos)} photos, {len(masks)} masks")
+        raise InvalidRequest(f"one mask is needed for each photo: {len(photos)}, not {len(masks)}")
     chosen = []
     for number, photo in enumerate(photos, start=1):
         which = f"photo {number} of {len(photos)}: " if len(photos) > 1 else ""
@@ -192,8 +192,8 @@ def find_faces(
             chosen.append(find_face(photo, detector, choice, masks[number - 1] if masks else None))
             if warning := chosen[-1].face.warning:
                 logger.warning("%s%s", which, warning)
-        except (NoFaceFound, FaceIndexOutOfRange) as error:
-            if isinstance(error, FaceIndexOutOfRange) or choice.on_no_face == "error":
+        except (NoFaceFound, FaceIndexOutOfRange, InvalidRequest) as error:
+            if not isinstance(error, NoFaceFound) or choice.on_no_face == "error":
                 raise type(error)(f"{which}{error}") from error
             logger.warning("%s%s", which, error)
         if on_photo:

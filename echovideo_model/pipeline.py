@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -143,9 +144,14 @@ class Pipeline:
             self._stay = room >= weights + WORKING_MEMORY
         return self._stay
 
-    def identify(self, photos: Photo | Sequence[Photo], choice: FaceChoice = LARGEST) -> Identity:
+    def identify(
+        self,
+        photos: Photo | Sequence[Photo],
+        choice: FaceChoice = LARGEST,
+        masks: Sequence[np.ndarray] | None = None,
+    ) -> Identity:
         """The person in the photo, or in several photos of one person; see identity.identify."""
-        return identify(photos, self.face_encoders, choice, self._report_on("face", "steps"))
+        return identify(photos, self.face_encoders, choice, self._report_on("face", "steps"), masks)
 
     def generate(self, identity: Identity, request: Request) -> Result:
         """One video of that person doing what the prompt says; see generate_all."""

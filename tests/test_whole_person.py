@@ -98,7 +98,7 @@ def test_a_mask_that_does_not_fit_is_refused(mask: np.ndarray, says: str) -> Non
 
 
 def test_each_photo_needs_its_mask() -> None:
-    with pytest.raises(InvalidRequest, match="2 photos, 1 masks"):
+    with pytest.raises(InvalidRequest, match="one mask is needed for each photo: 2, not 1"):
         identify(
             [level(1), level(2)],
             encoders_that_see([face()], [face()]),

@@ -19,6 +19,8 @@ from ..limits import FACE_ORDERS
 from ..weights.folders import default_folder, require
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..face.choice import FaceChoice
     from ..weights.merging import Lora
 
@@ -124,6 +126,54 @@ def parse_face_choice(args: argparse.Namespace) -> FaceChoice:
     from ..face.choice import FaceChoice
 
     return FaceChoice(args.face_order.replace("-", " "), args.face_index, padding=args.padding)
+
+
+def add_whole_person(parser: argparse.ArgumentParser) -> None:
+    """Whether the face or the whole person makes the identity."""
+    group = parser.add_argument_group(
+        "the whole person in place of the face; experimental on the released weights"
+    )
+    group.add_argument(
+        "--picture",
+        choices=("face", "person"),
+        default="face",
+        help="what the model sees of the photo (default: face); person needs --mask, or a photo whose background is "
+        "transparent",
+    )
+    group.add_argument(
+        "--mask",
+        action="append",
+        default=[],
+        type=expand_user,
+        metavar="FILE",
+        help="a picture of the photo's size, white where the person is, for --picture person; give it several times "
+        "for several photos, in their order",
+    )
+
+
+def load_people(args: argparse.Namespace) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
+    """The photos, uint8 RGB [H, W, 3], and with --picture person their masks, uint8 [H, W]: --mask, or the photo's own
+    alpha. Raises InvalidRequest."""
+    from ..face.person import load_mask
+    from ..face.photo import load_cutout, load_photo
+
+    if args.mask and args.picture != "person":
+        raise InvalidRequest(f"--mask {args.mask[0]} is for --picture person: add that, or leave out --mask")
+    if args.picture != "person":
+        return [load_photo(path) for path in args.photos], None
+    if args.mask:
+        return [load_photo(path) for path in args.photos], [load_mask(path) for path in args.mask]
+    photos, masks = [], []
+    for path in args.photos:
+        photo, alpha = load_cutout(path)
+        if alpha is None:
+            raise InvalidRequest(
+                f"--picture person needs to know where the person is, and nothing in {path} is transparent: give "
+                "--mask FILE, or a photo with a transparent background"
+            )
+        photos.append(photo)
+        masks.append(alpha)
+    return photos, masks
 
 
 def parse_dtype(name: str | None, others: Iterable[str] = ()) -> Any:

@@ -13,7 +13,9 @@ from .arguments import (
     add_face_choice,
     add_json,
     add_models,
+    add_whole_person,
     check_outputs,
+    load_people,
     match_files,
     models_folder,
     parse_face_choice,
@@ -41,9 +43,10 @@ def register(subparsers: Any) -> None:
         "--face-picture",
         type=expand_user,
         metavar="FILE.png",
-        help="also write what the model sees of the face",
+        help="also write what the model sees of the person",
     )
     add_face_choice(parser)
+    add_whole_person(parser)
     add_models(parser)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -53,26 +56,33 @@ def run(args: argparse.Namespace) -> int:
     """Finds the face, encodes it, writes the file."""
     from PIL import Image
 
-    from ..face.photo import load_photo
     from ..picture import check_picture_path, save_picture
     from ..pipeline import Pipeline
 
-    args.photos = match_files(args.photos)
+    args.photos, args.mask = match_files(args.photos), match_files(args.mask)
     if args.output.suffix.lower() != ".safetensors":
         raise InvalidRequest(f"the output {args.output} must end in .safetensors")
-    check_outputs([args.output, *([args.face_picture] if args.face_picture else [])], args.photos)
+    outputs = [args.output, *([args.face_picture] if args.face_picture else [])]
+    check_outputs(outputs, [*args.photos, *args.mask])
     if args.face_picture:
         check_picture_path(args.face_picture)
-    photos = [load_photo(path) for path in args.photos]
+    photos, masks = load_people(args)
     with Bars() as bars:
-        identity = Pipeline(models_folder(args), on_progress=bars).identify(photos, parse_face_choice(args))
+        pipeline = Pipeline(models_folder(args), on_progress=bars)
+        identity = pipeline.identify(photos, parse_face_choice(args), masks)
     identity.save(args.output)
     if args.face_picture:
         save_picture(Image.fromarray(identity.face_picture), args.face_picture)
     if args.json:
         length = float(identity.id_embedding.norm())
         say_json(
-            {"identity": str(args.output), "photos": len(args.photos), "embedding_length": round(length, 4)}
+            {
+                "identity": str(args.output),
+                "photos": len(args.photos),
+                "embedding_length": round(length, 4),
+                "face_encoders": identity.encoders or "released",
+                "whole_person": identity.whole_person,
+            }
         )
     else:
         say(str(args.output))

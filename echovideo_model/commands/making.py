@@ -18,6 +18,7 @@ from .arguments import (
     Bars,
     check_outputs,
     find_facts,
+    load_people,
     match_files,
     models_folder,
     parse_dtype,
@@ -35,18 +36,19 @@ if TYPE_CHECKING:
 
 
 def read_requests(args: argparse.Namespace) -> list[Request]:
-    """One request a prompt. Photos become those that patterns match, and fps the model's where none is given.
+    """One request a prompt. Photos and masks become those that patterns match, and fps the model's where none is given.
     Raises InvalidRequest for all that can be known before the work."""
     from ..video import frame_rate
 
-    args.photos = match_files(args.photos)
+    args.photos, args.mask = match_files(args.photos), match_files(args.mask)
     model = find_facts(args)
     args.fps = model.fps if args.fps is None else args.fps
     requests = [_make_request(args, prompt, model) for prompt in args.prompt]
     frame_rate(args.fps)
     if args.output:
         check_outputs(
-            _paths(_name_targets(args.output, len(requests), not args.no_contact_sheet)), args.photos
+            _paths(_name_targets(args.output, len(requests), not args.no_contact_sheet)),
+            [*args.photos, *args.mask],
         )
     return requests
 
@@ -65,7 +67,7 @@ def pipeline_settings(args: argparse.Namespace, device: torch.device | str | Non
 def make_videos(args: argparse.Namespace, requests: list[Request], pipeline: Pipeline, bars: Bars) -> None:
     """Identifies the person, makes and writes every video, and says where it is."""
     with _choose_targets(args, len(requests)) as targets:
-        check_outputs(_paths(targets), args.photos)
+        check_outputs(_paths(targets), [*args.photos, *args.mask])
         identity, photo = _identify_person(args, pipeline)
         made = []
         for result, target in zip(pipeline.generate_all(identity, requests), targets, strict=True):
@@ -140,8 +142,9 @@ def _identify_person(args: argparse.Namespace, pipeline: Pipeline) -> tuple[Iden
     identities = find_identities(args)
     pipeline.check(faces=not identities)
     if not identities:
-        photos = [load_photo(path) for path in args.photos]
-        return pipeline.identify(photos, parse_face_choice(args)), photos[0]
+        photos, masks = load_people(args)
+        identity = pipeline.identify(photos, parse_face_choice(args), masks)
+        return identity, photos[0] if masks is None else load_photo(args.photos[0])  # transparent parts black
     if len(args.photos) > 1:
         raise InvalidRequest(
             f"{identities[0]} is an identity, which stands alone: give it by itself, or photos alone"
@@ -149,5 +152,9 @@ def _identify_person(args: argparse.Namespace, pipeline: Pipeline) -> tuple[Iden
     if parse_face_choice(args) != LARGEST:
         raise InvalidRequest(
             f"{identities[0]} is an identity, in which there is no face to choose: leave out --face-... and --padding"
+        )
+    if args.mask or args.picture == "person":
+        raise InvalidRequest(
+            f"{identities[0]} is an identity, whose picture is made already: leave out --picture and --mask"
         )
     return Identity.load(identities[0]), None

@@ -17,7 +17,15 @@ _BLACK_POINT = 0x2000  # lcms2's flag for its compensation, which has no name in
 
 
 def to_srgb(picture: Image.Image, name: str) -> np.ndarray:
-    """uint8 RGB [H, W, 3]; transparency is laid over black.
+    """uint8 RGB [H, W, 3]; transparency is laid over black. Raises what split_alpha raises."""
+    colours, alpha = split_alpha(picture, name)
+    if alpha is not None:
+        colours = Image.composite(colours, Image.new("RGB", colours.size), alpha)
+    return np.array(colours)
+
+
+def split_alpha(picture: Image.Image, name: str) -> tuple[Image.Image, Image.Image | None]:
+    """(RGB as if all were opaque, L with 255 where it is, or None without transparency).
 
     A profile that does not fit the picture or cannot be read is ignored with a warning. Raises InvalidRequest for
     pixels of unknown range.
@@ -33,10 +41,7 @@ def to_srgb(picture: Image.Image, name: str) -> np.ndarray:
     alpha = picture.getchannel("A") if "A" in picture.getbands() else None
     if alpha is not None:
         picture = picture.convert(picture.mode[:-1])  # LA -> L, RGBA -> RGB
-    picture = _by_profile(picture, profile, name)
-    if alpha is not None:
-        picture = Image.composite(picture, Image.new("RGB", picture.size), alpha)
-    return np.array(picture)
+    return _by_profile(picture, profile, name), alpha
 
 
 def _by_profile(picture: Image.Image, profile: bytes | None, name: str) -> Image.Image:

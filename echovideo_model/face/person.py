@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
 
 from ..errors import InvalidRequest
 from .align import FACE_SIZE
 from .detect import Face
+from .photo import load_cutout
 
 _INSIDE = 128  # of a mask's 0..255: from here on a pixel belongs to the person
 
@@ -27,6 +30,15 @@ def person_picture(photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
     square = Image.new("RGB", (max(height, width),) * 2)
     square.paste(Image.fromarray(cut), ((square.width - width) // 2, (square.height - height) // 2))
     return np.asarray(square.resize((FACE_SIZE, FACE_SIZE), Image.Resampling.LANCZOS))
+
+
+def load_mask(path: Path) -> np.ndarray:
+    """uint8 [H, W] of a picture file: its alpha if a part of it is transparent, else its brightness.
+
+    Raises InvalidRequest for a file that is not a picture.
+    """
+    colours, alpha = load_cutout(path)
+    return np.array(Image.fromarray(colours).convert("L")) if alpha is None else alpha
 
 
 def check_mask(mask: np.ndarray, photo: np.ndarray) -> None:

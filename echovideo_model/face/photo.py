@@ -9,7 +9,7 @@ from PIL import Image
 
 from ..errors import InvalidRequest
 from . import import_optional
-from .colours import to_srgb
+from .colours import split_alpha, to_srgb
 from .opening import DAMAGE, LONGEST_SIDE, MAX_PIXELS, check_size, read_picture
 
 _ORIENTATION = 0x0112  # EXIF 2.32; what undoes each of its values
@@ -41,7 +41,7 @@ def load_photo(source: str | Path | Image.Image | np.ndarray) -> np.ndarray:
     check_size(source.width, source.height, "the picture")
     try:
         source.load()
-        return _turn_by_exif(source, "the picture")
+        return to_srgb(_turn_by_exif(source), "the picture")
     except DAMAGE as error:
         raise InvalidRequest(f"the picture is damaged or truncated ({error})") from error
 
@@ -50,16 +50,24 @@ def decode_photo(
     source: Path | bytes, name: str, formats: list[str] | None = None, max_pixels: int = MAX_PIXELS
 ) -> np.ndarray:
     """`load_photo` of a file or its bytes, called `name` in messages; `formats` are Pillow's names, all by default."""
-    return _turn_by_exif(read_picture(source, name, formats, max_pixels), name)
+    return to_srgb(_turn_by_exif(read_picture(source, name, formats, max_pixels)), name)
 
 
-def _turn_by_exif(picture: Image.Image, name: str) -> np.ndarray:
-    """Turned by its orientation, which is all that is read of its EXIF, and in sRGB."""
+def load_cutout(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """The file's photo, uint8 sRGB [H, W, 3], as if all of it were opaque; and its alpha, uint8 [H, W], or None where
+    nothing is transparent. Raises what load_photo raises."""
+    colours, alpha = split_alpha(_turn_by_exif(read_picture(path, str(path))), str(path))
+    opaque = alpha is None or np.asarray(alpha).min() == 255
+    return np.array(colours), None if opaque else np.array(alpha)
+
+
+def _turn_by_exif(picture: Image.Image) -> Image.Image:
+    """Turned by its orientation, which is all that is read of its EXIF."""
     try:
         turn = _UPRIGHT.get(picture.getexif().get(_ORIENTATION, 1))
     except DAMAGE:
         turn = None
-    return to_srgb(picture, name) if turn is None else to_srgb(picture.transpose(turn), name)
+    return picture if turn is None else picture.transpose(turn)
 
 
 def limit_long_edge(photo: np.ndarray, longest: int = LONGEST_SIDE) -> np.ndarray:

@@ -26,6 +26,7 @@ from tests.command_line.command import PHOTO, SMALL, Run
 
 make = ("generate", PHOTO, "--prompt", "a", *SMALL)
 keep = ("--output", "person.safetensors")
+whole = ("identity", PHOTO, *keep, "--picture", "person")
 refusals: list[tuple[type[errors.EchoVideoError] | None, str, tuple[object, ...]]] = [
     (InvalidRequest, "50 frames cannot be made", (*make, "--frames", 50)),
     (InvalidRequest, "0 steps cannot be taken", (*make, "--steps", 0)),
@@ -51,6 +52,13 @@ refusals: list[tuple[type[errors.EchoVideoError] | None, str, tuple[object, ...]
     (InvalidRequest, "no face to choose", ("generate", "face.safetensors", *make[2:], "--face-index", 1)),
     (InvalidRequest, "stands alone", ("generate", PHOTO, "face.safetensors", *make[2:])),
     (InvalidRequest, "replace a file that was given", ("generate", "wall.png", *make[2:], "--output", "wall.mp4")),
+    (InvalidRequest, "--mask wall.png is for --picture person", (*make, "--mask", "wall.png")),
+    (InvalidRequest, "picture is made already", ("generate", "face.safetensors", *make[2:], "--picture", "person")),
+    (InvalidRequest, "nothing in .* is transparent: give --mask", ("identity", PHOTO, *keep, "--picture", "person")),
+    (InvalidRequest, "one mask is needed for each photo: 1, not 2", (*whole, *("--mask", "wall.png") * 2)),
+    (InvalidRequest, "the mask has 400 x 300 pixels and the photo", (*whole, "--mask", "wall.png")),
+    (InvalidRequest, "text.jpg is not an image", (*whole, "--mask", "text.jpg")),
+    (InvalidRequest, "would replace", ("identity", PHOTO, *keep, "--mask", "wall.png", "--face-picture", "wall.png")),
     (NoFaceFound, "no face found .* 640, 512, 384, 320", ("generate", "wall.png", *make[2:])),
     (FaceIndexOutOfRange, "no face 1, the photo has 1", (*make, "--face-index", 1)),
     (NoFaceFound, "photo 2 of 2", ("identity", PHOTO, "wall.png", *keep)),
