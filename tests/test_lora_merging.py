@@ -157,6 +157,24 @@ def test_a_video_is_made_with_it_and_remembers_it(
     assert "loras" not in run.metadata()
 
 
+def test_what_is_for_a_text_encoder_is_named_once_and_changes_nothing(
+    tiny_set: Path, tmp_path: Path, written: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = "text_encoder.encoder.block.0.layer.0.SelfAttention.q.lora_{}.weight"
+    extra = {name.format("A"): torch.ones(4, 128), name.format("B"): torch.ones(128, 4)}
+    both = tmp_path / "both.safetensors"
+    save_file(load_file(written) | extra, both)
+    pipeline = Pipeline(tiny_set, "cpu", loras=[Lora(both)])
+    pipeline.check()
+    found = pipeline.transformer.state_dict()
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert "both.safetensors also changes a text encoder" in warnings[0]
+    assert f"2 tensors are not used, the first is {name.format('A')}" in warnings[0]
+    plain = load_with_loras(tiny_set / "transformer", [Lora(written)]).state_dict()
+    assert all(torch.equal(bits(found[key]), bits(value)) for key, value in plain.items())
+
+
 def test_what_does_not_fit_is_refused_before_any_work(tiny_set: Path, tmp_path: Path) -> None:
     write_lora(tmp_path, "wide.safetensors", "diffusers", width=256)
     wide = tmp_path / "models" / "loras" / "wide.safetensors"

@@ -14,7 +14,7 @@ from ..errors import InvalidRequest
 from ..transformer import EchoVideoTransformer
 from .family import Shapes, shapes_of
 from .loading import NARROW, load_transformer, read_empty_transformer, storage_dtype
-from .lora import LoraSettings, describe_scale, translate_lora
+from .lora import LoraSettings, describe_scale, is_text_encoder, translate_lora
 from .reading import OnBytes, open_tensors
 
 MAX_LORA_STRENGTH = 100.0  # either way, as in ComfyUI's loaders
@@ -53,9 +53,10 @@ class Lora:
         return f"{self.path.name}:{self.strength:g}"
 
 
-def read_lora(path: Path, shapes: Shapes) -> Layers:
+def read_lora(path: Path, shapes: Shapes, warn: bool = True) -> Layers:
     """{layer: {part: tensor}} of a LoRA in any trainer's spelling for a network of these {parameter: shape}.
 
+    What it holds for a text encoder is left out, which a warning says unless `warn` is False.
     Raises InvalidRequest where there is no file and for a method other than LoRA (DoRA, LoHa, ...), WrongModelFile as
     translate_lora does.
     """
@@ -65,6 +66,14 @@ def read_lora(path: Path, shapes: Shapes) -> Layers:
     settings = LoraSettings.read(opened.metadata, opened.path)
     state = {name: tensor.clone() for name, tensor in opened.tensors()}
     layers = translate_lora(state, shapes, settings, str(path))
+    unused = sorted(filter(is_text_encoder, state))
+    if unused and warn:
+        logger.warning(
+            "%s also changes a text encoder, which stays as it is here: %d tensors are not used, the first is %s",
+            path,
+            len(unused),
+            unused[0],
+        )
     for layer, parts in layers.items():
         if strange := sorted(parts.keys() - _PLAIN):
             raise InvalidRequest(
@@ -115,7 +124,7 @@ def check_loras(path: str | Path, loras: Sequence[Lora]) -> None:
     """Raises what merging into the transformer at `path` would, of which only the header is read."""
     shapes = shapes_of(read_empty_transformer(path)) if loras else {}
     for lora in loras:
-        read_lora(lora.path, shapes)
+        read_lora(lora.path, shapes, warn=False)  # merging says it
 
 
 def _changes(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
