@@ -8,6 +8,7 @@ from comfy.utils import ProgressBar
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..echovideo_model.face.encoders import require_same_set
 from ..echovideo_model.identity import Identity as IdentityData
 from ..echovideo_model.limits import FPS
 from ..echovideo_model.metrics.definitions import choose_metrics
@@ -81,8 +82,11 @@ class EchoVideoEvaluate(io.ComfyNode):
         if identity is None or face_encoders is None:
             clip.no_person = "connect identity and face_encoders to measure faces"
         else:
-            clip.judges = Judges(detector=face_encoders.ready().detector)
+            encoders = face_encoders.ready()
+            require_same_set(encoders.name, identity.encoders)
+            clip.judges = Judges(detector=encoders.detector)
             clip.embedding = identity.id_embedding.float().cpu().numpy().astype(np.float32)
+            clip.encoders = identity.encoders
         found = {metric.title: measure_one(metric, clip) for metric in choose_metrics(MEASURED)}
         lines = [
             f"{title}: {number(one.value)}" + (f" ({one.note})" if one.note else "")

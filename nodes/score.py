@@ -11,6 +11,7 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..echovideo_model.chart import plot_scores
+from ..echovideo_model.face.encoders import require_same_set
 from ..echovideo_model.identity import Identity as IdentityData
 from ..echovideo_model.metrics.identity import score
 from .host.encoders import HostFaceEncoders
@@ -55,6 +56,8 @@ class EchoVideoIdentityScore(io.ComfyNode):
     def execute(
         cls, frames: Tensor, identity: IdentityData, face_encoders: HostFaceEncoders, every: int
     ) -> io.NodeOutput:
+        encoders = face_encoders.ready()
+        require_same_set(encoders.name, identity.encoders)
         bar = ProgressBar(len(frames[::every]))
 
         def watched() -> Iterator[Tensor]:
@@ -63,7 +66,7 @@ class EchoVideoIdentityScore(io.ComfyNode):
                 yield frame[..., :3].clamp(0, 1)
                 bar.update(1)
 
-        scores = score(watched(), identity.id_embedding, face_encoders.ready().detector)
+        scores = score(watched(), identity.id_embedding, encoders.detector)
         drawn = to_image(np.asarray(plot_scores(scores, "Identity score")))
         numbers = scores.mean or 0.0, scores.standard_deviation or 0.0, scores.minimum or 0.0
         shown = {

@@ -7,6 +7,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 
 from echovideo_model.commands import evaluate as command
 from echovideo_model.errors import InvalidRequest
+from echovideo_model.identity import Identity
 from echovideo_model.metrics import definitions, evaluation, memory, page, report, samples
 from echovideo_model.metrics.definitions import METRICS, choose_metrics
 from echovideo_model.metrics.measure import Clip, Judges, Measured
@@ -308,6 +310,21 @@ def test_an_identity_in_the_photo_s_place_has_one_recogniser_s_numbers(
     assert video["metrics"]["facesim_antelopev2"]["value"] > 0.7
     assert video["metrics"]["identity_average"]["value"] > 0.7
     assert "another recogniser needs the photo" in video["metrics"]["facesim_buffalo_l"]["note"]
+
+
+def test_an_identity_of_other_encoders_has_no_numbers_and_the_row_says_why(
+    folder: Path, models: Path, tmp_path: Path, person: Identity
+) -> None:
+    replace(person, encoders="nano").save(tmp_path / "me.safetensors")
+    names = ("facesim_antelopev2", "identity_average", "temporal_flicker")
+    arguments = (folder / "one.mp4", folder / "right.mp4", "--photo", tmp_path / "me.safetensors")
+    output = tmp_path / "out"
+    assert run(*arguments, "--models", models, "--output", output, "--metrics", *names) == 0
+    measured = evaluated(output)["one"]["metrics"]
+    for name in names[:2]:
+        assert measured[name]["value"] is None
+        assert "made by the face encoders nano, which the released face encoders" in measured[name]["note"]
+    assert evaluated(output)["right"]["metrics"]["temporal_flicker"]["value"] is not None
 
 
 def test_a_photo_that_has_changed_or_gone_is_not_taken_for_the_one_that_was_used(

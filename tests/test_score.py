@@ -214,6 +214,9 @@ def test_what_cannot_be_scored_is_one_sentence_and_leaves_nothing(
     (tmp_path / "text.mp4").write_text("not a video", encoding="utf-8")
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     Image.new("RGB", (64, 64)).save(tmp_path / "black.png")
+    zeros = torch.zeros(196, 768)
+    someone = Identity(torch.ones(512), zeros, zeros, np.zeros((512, 512, 3), np.uint8), encoders="nano")
+    someone.save(tmp_path / "nano.safetensors")
     portrait = PORTRAITS / "portrait.png"
     before = sorted(tmp_path.iterdir())
     for arguments, error in (
@@ -222,6 +225,7 @@ def test_what_cannot_be_scored_is_one_sentence_and_leaves_nothing(
         ((video, tmp_path / "missing.png"), InvalidRequest),
         ((video, tmp_path / "text.mp4"), InvalidRequest),
         ((video, tmp_path / "other.safetensors"), EchoVideoError),
+        ((video, tmp_path / "nano.safetensors"), InvalidRequest),
         ((video, tmp_path / "black.png"), NoFaceFound),
         ((video, portrait, "--plot", tmp_path), InvalidRequest),
         ((video, portrait, "--plot", tmp_path / "plot.txt"), InvalidRequest),

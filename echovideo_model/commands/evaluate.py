@@ -97,5 +97,6 @@ def _load_person(path: Path) -> Person:
     from ..metrics.evaluation import Person
 
     if path.suffix.lower() == ".safetensors":
-        return Person(embedding=Identity.load(path).id_embedding.numpy())
+        identity = Identity.load(path)
+        return Person(embedding=identity.id_embedding.numpy(), encoders=identity.encoders)
     return Person(photo=load_photo(path))

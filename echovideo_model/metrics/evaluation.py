@@ -29,10 +29,12 @@ _VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
 
 
 class Person(NamedTuple):
-    """Whom a video is to show: a photo (uint8 RGB [H, W, 3]), or antelopev2's embedding [512], or nobody."""
+    """Whom a video is to show: a photo (uint8 RGB [H, W, 3]), or antelopev2's embedding [512] and the name of the face
+    encoders that made it, or nobody."""
 
     photo: np.ndarray | None = None
     embedding: np.ndarray | None = None
+    encoders: str = ""
 
 
 LoadPerson = Callable[[Path], Person]
@@ -84,7 +86,7 @@ def _clip(sample: Sample, judges: Judges, load_person: LoadPerson, on_progress: 
     clip = Clip(frames, fps, judges, sample.prompt, on_progress=on_progress)
     if sample.photo is not None:
         try:
-            clip.photo, clip.embedding = load_person(sample.photo)
+            clip.photo, clip.embedding, clip.encoders = load_person(sample.photo)
         except EchoVideoError as error:
             clip.no_person = str(error)
     return clip

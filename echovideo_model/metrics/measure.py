@@ -13,6 +13,7 @@ import torch
 
 from ..errors import EchoVideoError, InvalidRequest, NoFaceFound
 from ..face.detect import FaceDetector
+from ..face.encoders import require_same_set
 from ..face.photo import limit_long_edge
 from ..progress import OnProgress, ignore_progress
 from .frames import Frames, spread
@@ -122,6 +123,7 @@ class Clip:
     prompt: str = ""
     photo: np.ndarray | None = None  # uint8 RGB [H, W, 3]
     embedding: np.ndarray | None = None  # antelopev2's [512], of an identity in the photo's place
+    encoders: str = ""  # the name of the face encoders that made that identity
     no_person: str = "no photo of the person is known, which this compares with"
     on_progress: OnProgress = ignore_progress
 
@@ -149,10 +151,17 @@ class Clip:
             raise NoFaceFound("no face is found in the photo of the person")
         return seen
 
+    @property
+    def reference(self) -> np.ndarray | None:
+        """The identity's embedding [512]. Raises InvalidRequest if other face encoders than the detector's made it."""
+        if self.embedding is not None:
+            require_same_set(self.judges.get("detector").made_by, self.encoders)
+        return self.embedding
+
     @cached_property
     def scores(self) -> Scores:
         """The similarity of every frame, as `echovideo score` measures it."""
-        reference = self.embedding
+        reference = self.reference
         if reference is None and self.photo is None:
             raise InvalidRequest(self.no_person)
         detector = self.judges.get("detector")
