@@ -14,13 +14,15 @@ from torch import Tensor
 from ..echovideo_model.face.align import align_face
 from ..echovideo_model.face.choice import FaceChoice, rank_faces
 from ..echovideo_model.face.detect import Face
+from ..echovideo_model.face.encoders import require_same_set
+from ..echovideo_model.face.person import faces_inside
 from ..echovideo_model.identity import ChosenFace, find_faces, make_identity
 from ..echovideo_model.identity import Identity as IdentityData
 from ..echovideo_model.limits import FACE_ORDERS, MAX_PADDING, ON_NO_FACE
 from .host import folders
 from .host.encoders import HostFaceEncoders, load_face_encoders
 from .host.faces import RecordingDetector, describe
-from .preview import sheet, to_image, to_photos, with_faces
+from .preview import sheet, to_image, to_masks, to_photos, with_faces
 from .schema import FaceEncoders as FaceEncodersSocket
 from .schema import Identity, schema
 
@@ -118,6 +120,12 @@ class EchoVideoIdentity(io.ComfyNode):
                     optional=True,
                     tooltip="For the order closest: whom the face is to resemble.",
                 ),
+                io.Mask.Input(
+                    "masks",
+                    optional=True,
+                    tooltip="One per photo, of its size, white where the person is: the whole person then makes the "
+                    "identity instead of the face. Experimental on the released weights.",
+                ),
             ],
             outputs=[
                 Identity.Output(
@@ -143,14 +151,19 @@ class EchoVideoIdentity(io.ComfyNode):
         padding: float,
         on_no_face: str,
         closest_to: IdentityData | None = None,
+        masks: Tensor | None = None,
     ) -> io.NodeOutput:
-        like = None if closest_to is None else closest_to.id_embedding.numpy()
-        choice = FaceChoice(face_order, face_index, like, padding, on_no_face)
         encoders = face_encoders.ready()
+        like = None
+        if closest_to is not None:
+            require_same_set(encoders.name, closest_to.encoders)
+            like = closest_to.id_embedding.numpy()
+        choice = FaceChoice(face_order, face_index, like, padding, on_no_face)
         detector = RecordingDetector(encoders.detector)
         pictures = to_photos(photos)
         bar = ProgressBar(len(pictures) + 1)
-        chosen = find_faces(pictures, detector, choice, bar.update_absolute)
+        cut = None if masks is None else to_masks(masks)
+        chosen = find_faces(pictures, detector, choice, bar.update_absolute, cut)
         identity = make_identity(chosen, encoders)
         bar.update(1)
         picture = to_image(identity.face_picture)
@@ -168,6 +181,8 @@ def make_preview(
     """For the page: one sheet of everything, and what the face picker shows of each photo."""
     sheets, photos = [], []
     for photo, faces in seen:
+        mask = next((one.mask for one in chosen if one.photo is photo), None)
+        faces = faces if mask is None else faces_inside(faces, mask)  # as they are counted
         places = rank_faces(faces, choice)
         mine = next((place for place in places if any(faces[place] is one.face for one in chosen)), None)
         sheets.append(

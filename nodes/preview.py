@@ -22,6 +22,12 @@ def to_photos(image: Tensor) -> list[np.ndarray]:
     return list((image[..., :3].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
 
 
+def to_masks(masks: Tensor) -> list[np.ndarray]:
+    """The host's MASK [B, H, W] or [H, W] in 0..1 -> uint8 [H, W] each."""
+    masks = masks.reshape(-1, *masks.shape[-2:])  # [B, H, W]
+    return list((masks.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
+
+
 def to_image(picture: np.ndarray) -> Tensor:
     """uint8 [H, W, 3] -> the host's IMAGE [1, H, W, 3]."""
     return torch.from_numpy(np.array(picture, np.float32) / 255)[None]

@@ -215,7 +215,7 @@ def test_what_cannot_be_scored_is_one_sentence_and_leaves_nothing(
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     Image.new("RGB", (64, 64)).save(tmp_path / "black.png")
     zeros = torch.zeros(196, 768)
-    someone = Identity(torch.ones(512), zeros, zeros, np.zeros((512, 512, 3), np.uint8), encoders="nano")
+    someone = Identity(torch.ones(512), zeros, zeros + 1, np.zeros((512, 512, 3), np.uint8), encoders="nano")
     someone.save(tmp_path / "nano.safetensors")
     portrait = PORTRAITS / "portrait.png"
     before = sorted(tmp_path.iterdir())
