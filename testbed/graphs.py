@@ -10,7 +10,7 @@ Graph = dict[str, dict[str, Any]]
 Link = list[Any]
 
 
-def node(kind: str, **inputs: Any) -> dict[str, Any]:
+def node(kind: str, /, **inputs: Any) -> dict[str, Any]:
     return {"class_type": kind, "inputs": inputs}
 
 
