@@ -14,7 +14,6 @@ KEPT = (
     "web/",
     "locales/",
     "workflows/",
-    "examples/",
     "recipes/",
     "docs/",
     "__init__.py",
@@ -34,7 +33,9 @@ def judge(archive: Path) -> list[str]:
         ["git", "ls-files"], cwd=root, capture_output=True, text=True, encoding="utf-8", check=True
     ).stdout.split("\n")
     wanted = {name for name in listed if name.startswith(KEPT)}
-    wanted -= {name for name in wanted if name.startswith("docs/") and not name.endswith(".md")}
+    wanted -= {
+        name for name in wanted if name.startswith("docs/") and not name.endswith((".md", ".py", ".yaml"))
+    }
     with zipfile.ZipFile(archive) as packed:
         held = set(packed.namelist())
     return [

@@ -184,7 +184,7 @@ def test_without_ray_the_package_is_named(
 
 def test_the_cluster_of_the_documentation_is_one_that_ray_takes() -> None:
     util = pytest.importorskip("ray.autoscaler._private.util")
-    config = yaml.safe_load((ROOT / "examples" / "cluster.yaml").read_text("utf-8"))
+    config = yaml.safe_load((ROOT / "docs" / "examples" / "cluster.yaml").read_text("utf-8"))
     util.validate_config(util.prepare_config(config))
     nodes = config["available_node_types"]
     assert config["head_node_type"] in nodes

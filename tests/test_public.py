@@ -69,3 +69,9 @@ def test_the_citation_is_of_this_version_and_of_the_paper() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == echovideo_model.__version__
     assert citation["preferred-citation"]["url"] == PROJECT["project"]["urls"]["Paper"]
+
+
+@pytest.mark.parametrize("name", ["example_workflows", "example", "examples", "workflow"])
+def test_no_other_folder_takes_the_place_of_the_templates(name: str) -> None:
+    """ComfyUI serves a pack's templates from the first of these that exists, and `workflows` is the last it tries."""
+    assert not (ROOT / name).exists()

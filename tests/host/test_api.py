@@ -70,7 +70,7 @@ def run_client(host: Host, graph: Graph, tmp_path: Path) -> subprocess.Completed
     workflow = tmp_path / "workflow.json"
     workflow.write_text(json.dumps(graph), "utf-8")
     photo = host.base / "input" / PHOTOS[0]
-    client = PACK / "examples" / "comfyui_client.py"
+    client = PACK / "docs" / "examples" / "comfyui_client.py"
     command = [
         sys.executable,
         str(client),

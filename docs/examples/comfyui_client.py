@@ -1,7 +1,7 @@
 """Runs a workflow on a ComfyUI and fetches its video: one photo and a sentence, from a Python program.
 
     pip install aiohttp
-    python examples/comfyui_client.py me.jpg "A man waves." --output waving.mp4
+    python docs/examples/comfyui_client.py me.jpg "A man waves." --output waving.mp4
 
 The workflow is in the API form (workflows/api/). What to know about ComfyUI's answers: POST /prompt refuses a workflow
 (status 400) only where none of its outputs can run. Where one output is invalid and another is not, it answers 200,
