@@ -40,6 +40,11 @@ class FakeAnalysis:
         self.name, self.providers = name, providers
         self.models = dict.fromkeys(allowed_modules, self)
         self.faces: list[dict[str, Any]] = []
+        self.session = self  # onnxruntime's, of which the metadata is read
+        self.custom_metadata_map: dict[str, str] = {}
+
+    def get_modelmeta(self) -> FakeAnalysis:
+        return self
 
     def prepare(self, ctx_id: int, det_size: tuple[int, int]) -> None:
         """All that it prepares is said with each look."""
