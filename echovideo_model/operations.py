@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -67,7 +68,19 @@ class GroupNorm(nn.GroupNorm):
 
 def scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Full attention. q, k, v: [batch, heads, tokens, head width] -> [batch, tokens, heads * head width]."""
-    return rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)")
+    attend = _attend_in_products if _is_slow_fused(q) else F.scaled_dot_product_attention
+    return rearrange(attend(q, k, v), "b h n d -> b n (h d)")
+
+
+def _is_slow_fused(q: Tensor) -> bool:
+    """Training on a CPU in bfloat16, where the backward pass of PyTorch's kernel takes 1.7 to 2.4 times as long as
+    the plain products' (PyTorch 2.13; 344 and 88 tokens)."""
+    return q.requires_grad and q.device.type == "cpu" and q.dtype == torch.bfloat16
+
+
+def _attend_in_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    weights = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    return weights.float().softmax(-1).to(v.dtype) @ v
 
 
 __all__ = [

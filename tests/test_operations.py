@@ -131,3 +131,17 @@ def test_attention_is_softmax_of_scaled_products_with_heads_side_by_side(
     mixed: Any = (q @ k.mT / width**0.5).softmax(-1) @ v  # [B, heads, N, D]
     expected = torch.cat(list(mixed.unbind(1)), dim=-1)  # [B, N, heads * D]
     torch.testing.assert_close(operations.scaled_dot_product_attention(q, k, v), expected)
+
+
+def test_attention_trained_in_bfloat16_on_a_cpu_has_the_gradients_of_float32() -> None:
+    """It takes another way than float32 does, because PyTorch's own is slow there."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(2, 3, 20, 16, generator=generator).bfloat16() for _ in range(3)]
+    results = []
+    for dtype in (torch.bfloat16, torch.float32):
+        q, k, v = (x.detach().to(dtype, copy=True).requires_grad_(True) for x in inputs)
+        out = operations.scaled_dot_product_attention(q, k, v)
+        out.square().mean().backward()
+        results.append([out, q.grad, k.grad, v.grad])
+    for narrow, wide in zip(*results, strict=True):
+        assert (narrow.float() - wide).norm() < 0.02 * wide.norm()

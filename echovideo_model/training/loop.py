@@ -20,6 +20,7 @@ from ..parallel.ranks import Ranks
 from .average import Average
 from .examples import Examples, Order
 from .objective import make_batch
+from .optimizers import Optimizers
 from .recipe import Optimizer, Recipe
 from .samples import Sampler
 from .state import STATE, State, append_stats, trim_stats
@@ -62,7 +63,7 @@ def train(
     if ranks.first:
         check_writable(recipe.output / STATE)
 
-    optimizer = make_optimizer(trained, recipe.optimizer)
+    optimizer = Optimizers(trained.parameters, recipe.optimizer)
     average = Average(trained.parameters, recipe.average)
     state = State(recipe, trained.parameters, optimizer, average)
     start = state.load()
@@ -75,8 +76,7 @@ def train(
         losses = _accumulate_gradients(recipe, examples, order.at(step - 1), step, trained, device, ranks)
         norm = _clip(trained, recipe.optimizer.clip)
         _require_finite(losses, norm, step, recipe)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        optimizer.set_rate(rate)
         optimizer.step()
         average.update(step)
         tally.add(losses, norm)
@@ -110,16 +110,6 @@ def learning_rate(optimizer: Optimizer, step: int, steps: int) -> float:
     begin = max(optimizer.warmup, round(optimizer.flat * steps))
     way = max(0.0, (step - begin) / max(1, steps - begin))
     return optimizer.rate * (optimizer.last + (1 - optimizer.last) * (1 + math.cos(math.pi * way)) / 2)
-
-
-def make_optimizer(trained: Trained, recipe: Optimizer) -> torch.optim.AdamW:
-    """AdamW over the trained parameters; only what has two dimensions or more decays."""
-    parameters = list(trained.parameters.values())
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=recipe.rate, betas=recipe.betas)
 
 
 def _accumulate_gradients(
@@ -204,4 +194,4 @@ class _Tally:
         return stats
 
 
-__all__ = ["OnStats", "Stats", "learning_rate", "make_optimizer", "train"]
+__all__ = ["OnStats", "Stats", "learning_rate", "train"]
