@@ -14,7 +14,9 @@ from ..echovideo_model.chart import plot_scores
 from ..echovideo_model.face.encoders import require_same_set
 from ..echovideo_model.identity import Identity as IdentityData
 from ..echovideo_model.metrics.identity import score
+from .host.conditioning import Conditioning
 from .host.encoders import HostFaceEncoders
+from .host.regions import find_in_frames
 from .preview import to_image
 from .schema import FaceEncoders, Identity, schema
 
@@ -38,6 +40,15 @@ class EchoVideoIdentityScore(io.ComfyNode):
                 io.Int.Input(
                     "every", default=4, min=1, max=64, tooltip="Look at every n-th frame; 1 is all, and slow."
                 ),
+                io.Conditioning.Input(
+                    "region",
+                    optional=True,
+                    tooltip="With several people: the person's prompt behind its area or mask. Faces outside of it "
+                    "are not measured.",
+                ),
+                io.String.Input(
+                    "name", optional=True, default="", tooltip="Whose curve it is; written on it."
+                ),
             ],
             outputs=[
                 io.Float.Output(
@@ -54,23 +65,35 @@ class EchoVideoIdentityScore(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, frames: Tensor, identity: IdentityData, face_encoders: HostFaceEncoders, every: int
+        cls,
+        frames: Tensor,
+        identity: IdentityData,
+        face_encoders: HostFaceEncoders,
+        every: int,
+        region: Conditioning | None = None,
+        name: str = "",
     ) -> io.NodeOutput:
         encoders = face_encoders.ready()
         require_same_set(encoders.name, identity.encoders)
-        bar = ProgressBar(len(frames[::every]))
+        looked_at = frames[::every, ..., :3]
+        if region is not None:
+            top, left, height, width = find_in_frames(region, *frames.shape[1:3])
+            looked_at = looked_at[:, top : top + height, left : left + width]
+        bar = ProgressBar(len(looked_at))
 
         def watched() -> Iterator[Tensor]:
-            for frame in frames[::every]:
+            for frame in looked_at:
                 throw_exception_if_processing_interrupted()
-                yield frame[..., :3].clamp(0, 1)
+                yield frame.clamp(0, 1)
                 bar.update(1)
 
         scores = score(watched(), identity.id_embedding, encoders.detector)
-        drawn = to_image(np.asarray(plot_scores(scores, "Identity score")))
+        drawn = to_image(np.asarray(plot_scores(scores, name.strip() or "Identity score")))
         numbers = scores.mean or 0.0, scores.standard_deviation or 0.0, scores.minimum or 0.0
         shown = {
             **ui.PreviewImage(drawn, cls=cls).as_dict(),
-            "echovideo_scores": [scores.as_dict() | {"every": every}],  # drawn by the page
+            "echovideo_scores": [
+                scores.as_dict() | {"every": every, "name": name.strip()}
+            ],  # drawn by the page
         }
         return io.NodeOutput(*numbers, drawn, frames, ui=shown)

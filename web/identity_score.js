@@ -38,13 +38,15 @@ function fill(root, scores) {
     root.replaceChildren(element("p", { className: "echovideo-quiet", textContent: say("no_score") }));
     return;
   }
-  const { frames, mean, minimum, standard_deviation: deviation, every } = scores;
+  const { frames, mean, minimum, standard_deviation: deviation, every, name } = scores;
+  const who = name ? [element("strong", { textContent: name })] : [];
   if (mean === null) {
-    root.replaceChildren(element("p", { textContent: say("no_faces", { count: frames }) }));
+    root.replaceChildren(element("p", {}, ...who, " ", say("no_faces", { count: frames })));
     return;
   }
   const figure = (key, values, className = "") => element("span", { className, textContent: say(key, values) });
   const figures = [
+    ...who,
     figure("mean", { value: mean.toFixed(3), deviation: deviation.toFixed(3) }),
     figure("worst", { value: minimum.toFixed(3), frame: scores.worst_frame * every }, "echovideo-least"),
   ];

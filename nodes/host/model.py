@@ -22,6 +22,7 @@ from ...echovideo_model.schedule import BETA_END, BETA_START
 from ...echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
 from ...echovideo_model.vae.autoencoder import LATENT_SCALE
 from .quantised import check_marks
+from .regions import begins_later, find_crop, find_region, place_face, resize
 from .transformer import HostTransformer
 
 # What the conditioning node writes and this model reads; all of them raw, at the strengths the user chose.
@@ -180,50 +181,29 @@ class EchoVideoModel(comfy.model_base.BaseModel):
         noise: Tensor,
         seed: int | None = None,
         area: tuple[int, ...] | None = None,
+        mask: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """[1, 16, 1, H, W] at the size of the noise or of the entry's area, scaled like all latents; zeros when there
-        is none, and in an area that begins after frame 0.
+        """[1, 16, 1, H, W] at the size of the noise or of the entry's area, scaled like all latents, with the face in
+        the middle of the area and mask; zeros when there is none, or frame 0 is not in them.
 
         As in the reference it is a sample of the VAE's posterior, the second thing that the run's seed draws.
         """
-        size, begins = noise.shape[-2:], True
-        if area is not None:  # (T, H, W, t0, y0, x0), or without the frames
-            half = len(area) // 2
-            size, begins = area[half - 2 : half], half < 3 or area[half] == 0
+        crop = find_crop(area, *noise.shape[-2:])
+        region = None if begins_later(area) else find_region(crop, mask)
         latent, spread = kwargs.get(FACE_LATENT), kwargs.get(FACE_SPREAD)
-        if latent is None or not begins:  # a later frame is not the one in which the face stands
-            return torch.zeros(1, noise.shape[1], 1, *size, device=device)
+        if latent is None or region is None:  # a later frame is not the one in which the face stands
+            return torch.zeros(1, noise.shape[1], 1, crop.height, crop.width, device=device)
         latent = latent.float()
         if spread is not None and seed is not None:
             drawn = SeededNoise(seed, noise.shape)
             drawn.initial()
             latent = latent + spread.to(latent) * drawn.face(latent.shape[-2:]).to(latent)
-        if area is not None:
-            latent = place_face(latent, *size)
-        elif latent.shape[-2:] != size:  # a second pass at another resolution
-            latent = resize(latent, *size)
+        if area is not None or mask is not None:
+            latent = place_face(latent, crop, region)
+        elif latent.shape[-2:] != noise.shape[-2:]:  # a second pass at another resolution
+            latent = resize(latent, crop.height, crop.width)
         return self.process_latent_in(latent).to(device)
-
-
-def place_face(latent: Tensor, height: int, width: int) -> Tensor:
-    """The face of a face latent [1, 16, 1, h, w] in the middle of a region [1, 16, 1, height, width].
-
-    The face picture is a square in the middle of the video's frame, as large as fits; so it is in the region, and what
-    surrounds it is black, as the frame's corner is.
-    """
-    side, target = min(latent.shape[-2:]), min(height, width)
-    top, left = (latent.shape[-2] - side) // 2, (latent.shape[-1] - side) // 2
-    face = resize(latent[..., top : top + side, left : left + side], target, target)
-    placed = latent[..., :1, :1].expand(*latent.shape[:3], height, width).clone()
-    top, left = (height - target) // 2, (width - target) // 2
-    placed[..., top : top + target, left : left + target] = face
-    return placed
-
-
-def resize(latent: Tensor, height: int, width: int) -> Tensor:
-    """[1, C, 1, h, w] -> [1, C, 1, height, width]."""
-    return F.interpolate(latent[:, :, 0], size=(height, width), mode="bilinear", antialias=True)[:, :, None]
 
 
 def list_released_shapes(sizes: TransformerSizes) -> dict[str, tuple[int, ...]]:

@@ -17,7 +17,24 @@ TITLES = {
     "negative": "Negative prompt",
     "cond_without": "Conditioning without the face latent",
     "latents_without": "KSampler without the face latent",
+    **{
+        f"{name}_{side}": f"{title} on the {side}"
+        for side in ("left", "right")
+        for name, title in (
+            ("prompt", "Prompt: the person"),
+            ("photo", "Photo of the person"),
+            ("positive", "Area of the prompt"),
+            ("negative", "Area of the negative prompt"),
+        )
+    },
+    "positive": "Both prompts",
+    "negatives": "Both negative prompts",
 }
+TWO_PROMPTS = {
+    "left": "A young woman with curly hair and golden earrings sits at a cafe table, talks and smiles. ",
+    "right": "A young man with short red hair and a green sweater sits at a cafe table, listens and nods. ",
+}
+SCENE = "Warm morning light, a cafe by the window, static camera, realistic."
 
 
 def loaders(weight_dtype: str = "default", raw_prompt: bool = False) -> Graph:
@@ -143,6 +160,48 @@ def long_video() -> Graph:
     return loaders() | {"windows": windows} | person() | size(97) | cond() | ksampler("windows") | film()
 
 
+def two_people() -> Graph:
+    graph = loaders()
+    for name in ("prompt", "photo"):
+        del graph[name]
+    graph |= person_in_half("left", "portrait.png") | person_in_half("right", "second_portrait.png") | size()
+    for name, branch in (("positive", "positive"), ("negatives", "negative")):
+        both = {"conditioning_1": out(f"{branch}_left"), "conditioning_2": out(f"{branch}_right")}
+        graph[name] = node("ConditioningCombine", **both)
+    graph |= ksampler() | film()
+    ends = {"positive": out("positive"), "negative": out("negatives"), "latent_image": out("cond_left", 2)}
+    graph["latents"]["inputs"].update(ends)
+    for side in TWO_PROMPTS:
+        person = {"identity": out(f"identity_{side}"), "region": out(f"positive_{side}")}
+        settings = {"face_encoders": out("faces"), "every": 4, "name": f"The person on the {side}"}
+        graph[f"score_{side}"] = node("EchoVideoIdentityScore", frames=out("frames"), **person, **settings)
+    return graph
+
+
+def person_in_half(side: str, photo: str) -> Graph:
+    """Prompt, photo, identity and conditioning of one person, both branches limited to a half of the video."""
+    half = {"width": 0.5, "height": 1.0, "temporal": 1.0, "x": {"left": 0.0, "right": 0.5}[side], "y": 0.0}
+    names = {"positive": out(f"prompt_{side}"), "identity": out(f"identity_{side}")}
+    photos = {"face_encoders": out("faces"), "photos": out(f"photo_{side}")}
+    areas = {
+        f"{branch}_{side}": node(
+            "ConditioningSetAreaPercentageVideo",
+            conditioning=out(f"cond_{side}", number),
+            **half,
+            z=0.0,
+            strength=1.0,
+        )
+        for number, branch in enumerate(("positive", "negative"))
+    }
+    return {
+        f"prompt_{side}": node("CLIPTextEncode", clip=out("clip"), text=TWO_PROMPTS[side] + SCENE),
+        f"photo_{side}": node("LoadImage", image=photo),
+        f"identity_{side}": node("EchoVideoIdentity", **photos),
+        **cond(f"cond_{side}", **names),
+        **areas,
+    }
+
+
 WORKFLOWS = {  # name -> title, what it is for, graph
     "quick_start": (
         "EchoVideo: quick start",
@@ -180,6 +239,12 @@ WORKFLOWS = {  # name -> title, what it is for, graph
         "EchoVideo: identity score",
         "How alike the person in the video and the photo are, frame by frame.",
         identity_score(),
+    ),
+    "two_people": (
+        "EchoVideo: two people",
+        "Each half of the video has a photo and a prompt of its own and knows nothing of the other: describe the same "
+        "scene in both. For other regions change all four areas.",
+        two_people(),
     ),
     "long_video": (
         "EchoVideo: long video (experimental)",

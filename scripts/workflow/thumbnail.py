@@ -105,6 +105,13 @@ def identity_score(picture: Image.Image, draw: ImageDraw.ImageDraw) -> None:
     draw.ellipse((x - 40, y - 40, x + 40, y + 40), WARM, BACK, 10)
 
 
+def two_people(picture: Image.Image, draw: ImageDraw.ImageDraw) -> None:
+    left, top, right, bottom = STAGE
+    side = (right - left - 20) // 2
+    for path, at in zip(PORTRAITS, (left, right - side), strict=True):
+        picture.paste(portrait(side, bottom - top, path), (at, top))
+
+
 def long_video(picture: Image.Image, draw: ImageDraw.ImageDraw) -> None:
     draw.rectangle((0, 180, SIDE, 700), PLATE)
     for hole in range(12):
@@ -122,5 +129,6 @@ MOTIFS: dict[str, tuple[str, Motif]] = {
     "compare_face_latent": ("With, without", compare_face_latent),
     "lora": ("LoRA", lora),
     "identity_score": ("Identity score", identity_score),
+    "two_people": ("Two people", two_people),
     "long_video": ("Long video", long_video),
 }

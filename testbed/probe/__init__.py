@@ -6,10 +6,12 @@ from collections import Counter
 
 import comfy.ldm.flux.math
 import comfy.model_management
+import comfy.model_patcher
 import comfy.patcher_extension
 import torch
 
 COUNTS: Counter[str] = Counter()
+SEEN: list[tuple[torch.Tensor, torch.Tensor]] = []
 
 
 class ProbePatches:
@@ -149,6 +151,44 @@ class ProbeCounts:
         return {"ui": {"counts": [dict(COUNTS)]}}
 
 
+class ProbeFaceLatents:
+    """Keeps the face latents that the network is called with, and the first frames that it sees."""
+
+    RETURN_TYPES = ("MODEL",)
+    FUNCTION = "patch"
+    CATEGORY = "probe"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def patch(self, model):
+        def call(executor, x, timesteps, context, face_latent, *rest):
+            SEEN.append((face_latent.float().cpu(), x[:, :, :1].float().cpu()))
+            return executor(x, timesteps, context, face_latent, *rest)
+
+        clone = model.clone()
+        clone.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "probe", call)
+        return (clone,)
+
+
+class ProbeSeenFaces:
+    """The face latents kept, all of one size, as a batch; and the first frames."""
+
+    RETURN_TYPES = ("LATENT", "LATENT")
+    FUNCTION = "show"
+    CATEGORY = "probe"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"after": ("LATENT",)}}
+
+    def show(self, after):
+        seen = tuple({"samples": torch.cat(kind)} for kind in zip(*SEEN, strict=True))
+        SEEN.clear()  # the host may keep the patched model for the next run
+        return seen
+
+
 class ProbeLosses:
     RETURN_TYPES = ()
     FUNCTION = "show"
@@ -161,6 +201,22 @@ class ProbeLosses:
 
     def show(self, loss):
         return {"ui": {"losses": [loss["loss"]]}}
+
+
+class ProbeOtherModel:
+    """A MODEL that is not EchoVideo."""
+
+    RETURN_TYPES = ("MODEL",)
+    FUNCTION = "make"
+    CATEGORY = "probe"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def make(self):
+        cpu = torch.device("cpu")
+        return (comfy.model_patcher.ModelPatcher(torch.nn.Linear(1, 1), cpu, cpu),)
 
 
 class ProbeConditioning:
@@ -181,8 +237,11 @@ class ProbeConditioning:
 NODE_CLASS_MAPPINGS = {
     "ProbePatches": ProbePatches,
     "ProbeAttention": ProbeAttention,
+    "ProbeOtherModel": ProbeOtherModel,
     "ProbeSplit": ProbeSplit,
     "ProbeCounts": ProbeCounts,
     "ProbeConditioning": ProbeConditioning,
+    "ProbeFaceLatents": ProbeFaceLatents,
+    "ProbeSeenFaces": ProbeSeenFaces,
     "ProbeLosses": ProbeLosses,
 }

@@ -403,7 +403,7 @@ def test_the_score_is_drawn_with_its_worst_frame(page: Browser, host: Any) -> No
           const names = ["portrait.png", "second_portrait.png"];
           for (const [slot, name] of names.entries())
             echo.add("LoadImage", -340, 240 + 340 * slot, {image: name}).connect(0, batch, slot);
-          const score = echo.add("EchoVideoIdentityScore", 940, 300, {every: 1});
+          const score = echo.add("EchoVideoIdentityScore", 940, 300, {every: 1, name: "Anna"});
           batch.connect(0, score, 0);
           echo.only("EchoVideoIdentity").connect(0, score, 1);
           echo.only("EchoVideoLoadFaceEncoders").connect(0, score, 2); }"""
@@ -421,6 +421,7 @@ def test_the_score_is_drawn_with_its_worst_frame(page: Browser, host: Any) -> No
     assert report["worst_frame"] == 1  # the second portrait is not the person
     text = page.page.locator(".echovideo-figures").text_content()
     assert f"worst {report['minimum']:.3f}, frame 1" in text
+    assert text.startswith("Anna")
     page.see_all()
     page.picture("score")
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from echovideo_model.identity import Identity
 from testbed.graphs import conditioning, loaders, node, out, prompts, sampled, video
 from testbed.harness import Host, failing
+from testbed.people import put_person
 
 FACE_LATENT_ALONE = {"id_strength": 0.0, "face_strength": 0.0}
 
@@ -20,17 +19,6 @@ def run(host: Host, graph: dict[str, Any]) -> Tensor:
     done = host.run(graph)
     assert done.status == "success", done.message
     return done.latents()
-
-
-def put_person(host: Host, name: str, right: int = 0, seed: int = 0) -> str:
-    """An identity whose face picture is grey noise, its right quarter changed by `right`."""
-    drawn = np.random.default_rng(seed).integers(60, 190, (16, 16, 3), dtype=np.uint8)
-    picture = drawn.repeat(32, 0).repeat(32, 1)
-    picture[:, 384:] += np.uint8(right)
-    tokens = torch.randn(196, 768, generator=torch.Generator().manual_seed(seed))
-    identity = Identity(torch.ones(512) * (1 + seed), tokens, torch.zeros(196, 768), picture)
-    identity.save(host.base / "models" / "echovideo_identities" / f"{name}.safetensors")
-    return f"{name}.safetensors"
 
 
 def with_identity(name: str, **changed: Any) -> dict[str, Any]:
@@ -54,7 +42,8 @@ def test_areas_on_both_sides_see_the_whole_face(host: Host) -> None:
         one, other = (
             run(
                 host,
-                with_identity(put_person(host, name, right=right), width=128, **FACE_LATENT_ALONE) | place,
+                with_identity(put_person(host.base, name, right=right), width=128, **FACE_LATENT_ALONE)
+                | place,
             )
             for name, right in (("one", 0), ("other", 60))
         )
@@ -63,7 +52,7 @@ def test_areas_on_both_sides_see_the_whole_face(host: Host) -> None:
 
 
 def test_a_chained_conditioning_keeps_nothing_of_the_first(host: Host) -> None:
-    first, second = put_person(host, "first", seed=1), put_person(host, "second", seed=2)
+    first, second = put_person(host.base, "first", seed=1), put_person(host.base, "second", seed=2)
     last = conditioning(identity=out("identity"), positive="prompt")["cond"]  # without a VAE: no face latent
     chained = {**last, "inputs": {**last["inputs"], "positive": out("before"), "negative": out("before", 1)}}
     before = with_identity(first)["cond"]
@@ -79,7 +68,7 @@ def test_a_chained_conditioning_keeps_nothing_of_the_first(host: Host) -> None:
 
 
 def test_nan_is_no_moment_of_the_sampling(host: Host) -> None:
-    graph = with_identity(put_person(host, "somebody"), start_percent=float("nan")) | sampled(steps=1)
+    graph = with_identity(put_person(host.base, "somebody"), start_percent=float("nan")) | sampled(steps=1)
     assert "start" in failing(host, graph)
 
 
