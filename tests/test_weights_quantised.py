@@ -18,6 +18,7 @@ from echovideo_model.errors import InvalidRequest, WrongModelFile
 from echovideo_model.text import TextEncoder
 from echovideo_model.tiny import networks
 from echovideo_model.tiny.tokenizer import tokenizer_files
+from echovideo_model.weights import blocks
 from echovideo_model.weights.family import open_released
 from echovideo_model.weights.loading import convert, inspect, is_bulk, load_transformer, read_state
 from echovideo_model.weights.quantised import _hadamard
@@ -312,26 +313,57 @@ def test_inspect_and_convert_take_them_for_the_model_that_they_are(
 # ---- what is refused -------------------------------------------------------------------------------------------
 
 
-def weight_of(dtype: torch.dtype) -> Tensor:
-    return torch.ones(128, 128).to(dtype)
+def weight_of(dtype: torch.dtype, columns: int = 128) -> Tensor:
+    return torch.ones(128, columns).to(dtype)
 
 
 REFUSED: dict[str, tuple[State, str]] = {
-    "nvfp4": (
+    "nvfp4 without its second scale": (
         {
-            "weight": weight_of(torch.uint8),
-            "weight_scale": torch.ones(1),
+            "weight": weight_of(torch.uint8, 64),
+            "weight_scale": torch.ones(128, 8).to(E4M3),
             "comfy_quant": mark(format="nvfp4"),
         },
-        "quantised as nvfp4, which is not read here",
+        "lacks its weight_scale_2",
     ),
-    "mxfp8": (
+    "nvfp4 with too few scales": (
+        {
+            "weight": weight_of(torch.uint8, 64),
+            "weight_scale": torch.ones(128, 4).to(E4M3),
+            "weight_scale_2": torch.tensor(1.0),
+            "comfy_quant": mark(format="nvfp4"),
+        },
+        r"is nvfp4 and holds uint8 \[128, 64\] with \[128, 4\] scales",
+    ),
+    "nvfp4 with a second scale of NaN": (
+        {
+            "weight": weight_of(torch.uint8, 64),
+            "weight_scale": torch.ones(128, 8).to(E4M3),
+            "weight_scale_2": torch.tensor(torch.nan),
+            "comfy_quant": mark(format="nvfp4"),
+        },
+        "by zero, NaN",
+    ),
+    "nvfp4 of another matrix": (
+        {
+            "weight": weight_of(torch.uint8),
+            "weight_scale": torch.ones(128, 16).to(E4M3),
+            "weight_scale_2": torch.tensor(1.0),
+            "comfy_quant": mark(format="nvfp4"),
+        },
+        r"\[128, 256\] in place of \[128, 128\]",
+    ),
+    "mxfp8 of one scale": (
+        {"weight": weight_of(E4M3), "weight_scale": torch.ones(1), "comfy_quant": mark(format="mxfp8")},
+        r"is mxfp8 and holds float8_e4m3fn \[128, 128\] with \[1\] scales",
+    ),
+    "mxfp8 with a setting of tomorrow": (
         {
             "weight": weight_of(E4M3),
             "weight_scale": torch.ones(128, 4).to(torch.uint8),
-            "comfy_quant": mark(format="mxfp8"),
+            "comfy_quant": mark(format="mxfp8", smooth="ones"),
         },
-        "quantised as mxfp8, which is not read here",
+        "mxfp8 with smooth",
     ),
     "a format of tomorrow": (
         {"weight": weight_of(E4M3), "weight_scale": torch.ones(1), "comfy_quant": mark(format="fp6")},
@@ -480,9 +512,83 @@ def test_a_block_of_the_text_encoder_under_another_name_is_missed(
         TextEncoder.load(tmp_path / "t5.safetensors", models / "tokenizer")
 
 
+# ---- blocks ----------------------------------------------------------------------------------------------------
+
+
+def in_tiles(row: int, column: int, columns: int) -> int:
+    """Where cuBLAS looks for the scale of a block (its manual, "1D block scaling factors layout"), for whole tiles."""
+    tile = row // 128 * (columns // 4) + column // 4
+    return tile * 512 + row % 32 * 16 + row % 128 // 32 * 4 + column % 4
+
+
+FP4 = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]  # OCP Microscaling Formats, e2m1
+
+
+def test_nvfp4_is_what_its_makers_say_number_by_number() -> None:
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randint(0, 256, (144, 48), dtype=torch.uint8, generator=generator)  # 144 x 96 numbers
+    scales = torch.rand(256, 8, generator=generator).to(E4M3)
+    state = {
+        "a.weight": codes,
+        "a.weight_scale": scales,
+        "a.weight_scale_2": torch.tensor(0.25),
+        "a.comfy_quant": mark(format="nvfp4"),
+    }
+    found, flat = read(state)["a.weight"], scales.float().flatten()
+    assert found.shape == (144, 96)
+    for row, column in [(0, 0), (0, 1), (0, 95), (31, 17), (32, 16), (127, 64), (128, 65), (143, 94)]:
+        byte = int(codes[row, column // 2])
+        code = byte & 15 if column % 2 else byte >> 4
+        number = FP4[code & 7] * (-1 if code & 8 else 1)
+        scale = flat[in_tiles(row, column // 16, 8)].item()
+        assert found[row, column].item() == number * scale * 0.25, (row, column)
+
+
+@pytest.mark.parametrize("named", ["U8", "F8_E8M0"])
+def test_mxfp8_is_what_its_makers_say_number_by_number(named: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    stored_ = torch.randn(160, 96, generator=generator).to(E4M3)
+    exponents = torch.randint(120, 132, (256, 4), dtype=torch.uint8, generator=generator)
+    state = {"a.weight": stored_, "a.weight_scale": exponents, "a.comfy_quant": mark(format="mxfp8")}
+    file = _folder[0] / "small.safetensors"
+    save_file(state, file)
+    if named != "U8":  # as the host's own saver writes them, of the same length
+        header = file.read_bytes()
+        size = int.from_bytes(header[:8], "little")
+        about = json.loads(header[8 : 8 + size])
+        about["a.weight_scale"]["dtype"] = named
+        text = json.dumps(about, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        file.write_bytes(len(text).to_bytes(8, "little") + text + header[8 + size :])
+    found = read_state(open_released(file), torch.float32)["a.weight"]
+    for row, column in [(0, 0), (0, 95), (31, 32), (32, 31), (127, 64), (128, 65), (159, 94)]:
+        scale = 2.0 ** (exponents.flatten()[in_tiles(row, column // 32, 4)].item() - 127)
+        assert found[row, column].item() == stored_[row, column].item() * scale, (row, column)
+
+
+@pytest.mark.parametrize("form", ["nvfp4", "mxfp8"])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 9), st.integers(1, 5), st.integers(0, 99), st.integers(-30, 30))
+def test_no_number_is_further_from_what_is_stored_than_half_a_step(
+    form: str, rows: int, columns: int, seed: int, exponent: int
+) -> None:
+    """Of e2m1 a step is up to 1 / 3 of the number between 4 and 6, of e4m3 2^-3; its scale in e4m3 adds 2^-4."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(rows * 32, columns * 32, generator=generator) * 2.0**exponent
+    weight[0] = 0
+    wide = blocks.widen(blocks.narrow(weight, form), blocks.to_tiles(blocks.block_scales(weight, form)), form)
+    size = 16 if form == "nvfp4" else 32
+    wide = wide * blocks.global_scale(weight) if form == "nvfp4" else wide
+    largest = weight.unflatten(1, (-1, size)).abs().amax(2, keepdim=True).expand(-1, -1, size).flatten(1)
+    step = (1 / 6 + 2**-4) if form == "nvfp4" else 2**-4
+    assert ((wide - weight).abs() <= step * largest).all()
+    assert not wide[0].any()
+
+
 # Writing: root mean squares of the difference against those of the weights. fp8 keeps 3 bits behind the point, int8
-# 1 / 254 of a row's largest at worst.
-WRITTEN = {"fp8_scaled": 0.03, "int8": 0.01}
+# 1 / 254 of a row's largest at worst, fp4 one bit.
+WRITTEN = {"fp8_scaled": 0.03, "int8": 0.01, "mxfp8": 0.03, "nvfp4": 0.1}
+NAMES = {"fp8_scaled": "float8_e4m3fn", "int8": "int8_tensorwise"}
 
 
 @pytest.mark.parametrize("form", WRITTEN)
@@ -500,14 +606,14 @@ def test_a_transformer_written_in_a_form_is_the_one_that_it_was_made_of(
         assert (tensor.float() - transformer[name]).norm() <= allowed * transformer[name].norm(), name
 
 
-@pytest.mark.parametrize("form", WRITTEN)
+@pytest.mark.parametrize("form", NAMES)
 def test_a_form_says_by_the_safetensors_library_what_the_weights_were(
     models: Path, transformer: State, tmp_path: Path, form: str
 ) -> None:
     """weight = stored * scale, as ComfyUI has it, in a file that the library of that name reads."""
     state = load_file(convert(models / "transformer", tmp_path / "a.safetensors", "file", form=form))
     said = json.loads(bytes(state[f"{LAYER}.comfy_quant"].tolist()))
-    assert said == {"format": {"fp8_scaled": "float8_e4m3fn", "int8": "int8_tensorwise"}[form]}
+    assert said == {"format": NAMES[form]}
     wide, weight = (
         state[f"{LAYER}.weight"].float() * state[f"{LAYER}.weight_scale"],
         transformer[f"{LAYER}.weight"],

@@ -20,15 +20,17 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "source", type=expand_user, metavar="SOURCE", help="a file, an index .json or a folder"
     )
-    parser.add_argument("target", type=expand_user, metavar="TARGET", help="FILE.safetensors, or a folder")
     parser.add_argument(
-        "--layout", choices=("file", "folder"), help="default: a file if TARGET ends in .safetensors"
+        "target", type=expand_user, metavar="TARGET", help="FILE.safetensors, FILE.gguf or a folder"
+    )
+    parser.add_argument(
+        "--layout", choices=("file", "folder"), help="default: a file if TARGET ends in .safetensors or .gguf"
     )
     parser.add_argument(
         "--weight-dtype",
         metavar="DTYPE",
-        help="bf16, fp16, fp32, or one that narrows the blocks' matrices and keeps the rest in bf16: fp8_e4m3fn, or "
-        "with scales, in ComfyUI's form, fp8_scaled or int8",
+        help="bf16, fp16, fp32, or one that narrows the blocks' matrices and keeps the rest in bf16: fp8_e4m3fn; with "
+        "scales, in ComfyUI's form, fp8_scaled, int8, mxfp8 or nvfp4; as FILE.gguf q8_0 or q4_0",
     )
     parser.set_defaults(run=run)
 
@@ -36,13 +38,18 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Converts and names what was written."""
     from ..weights.loading import Layout, convert
-    from ..weights.quantising import FORMS
-    from ..weights.shards import PICKLES
+    from ..weights.quantising import FORMS, GGUF_FORMS
+    from ..weights.shards import GGUF, PICKLES
 
-    file_like = args.target.suffix in (".safetensors", *PICKLES)  # the latter are then refused as a file
+    forms = (*FORMS, *GGUF_FORMS)
+    file_like = args.target.suffix in (
+        ".safetensors",
+        GGUF,
+        *PICKLES,
+    )  # the latter are then refused as a file
     layout: Layout = args.layout or ("file" if file_like else "folder")
-    form = args.weight_dtype if args.weight_dtype in FORMS else None
-    dtype = None if form else parse_dtype(args.weight_dtype, FORMS)
+    form = args.weight_dtype if args.weight_dtype in forms else None
+    dtype = None if form else parse_dtype(args.weight_dtype, forms)
     with Bars() as bars:
         written = convert(
             args.source,

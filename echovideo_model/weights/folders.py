@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InvalidRequest, ModelFileMissing, WrongModelFile
-from .shards import group_shards, read_index, shards_of
+from .shards import GGUF, group_shards, read_index, shards_of
 
 _INDEX, _WHOLE = "*.safetensors.index.json", "*.safetensors"
+_GGUF = f"*{GGUF}"
 # What the code reads of a group, one thing a line: the released file first, then what may stand in for it. The
 # config.json files are not among it: every size is read off the weights.
 _READ = {
-    "transformer": (("diffusion_pytorch_model.safetensors.index.json", _INDEX, _WHOLE),),
-    "text_encoder": (("model.safetensors.index.json", _INDEX, _WHOLE),),
+    "transformer": (("diffusion_pytorch_model.safetensors.index.json", _INDEX, _WHOLE, _GGUF),),
+    "text_encoder": (("model.safetensors.index.json", _INDEX, _WHOLE, _GGUF),),
     "tokenizer": (("spiece.model", "tokenizer.json"),),
     "vae": (("diffusion_pytorch_model.safetensors", _INDEX, _WHOLE),),
     "clip_visual_encoder": (("model.safetensors", _INDEX, _WHOLE),),
@@ -48,9 +49,9 @@ def require(models: str | Path, group: str) -> Path:
     """Where the files of `group` are: the group's folder in the folder `models`, if it holds all of them.
 
     Weights may lie in shards (with an index of any name, or each named NAME-00001-of-00002.safetensors) or in one
-    .safetensors of any name, as may the face parser. The transformer may also be one .safetensors given in place of a
-    models folder, or `transformer.safetensors` in one (which goes before the folder `transformer`): the result is then
-    that file, as it is for one file in `transformer`.
+    .safetensors of any name, as may the face parser; the transformer and T5 also in one .gguf. The transformer may
+    also be one such file given in place of a models folder, or `transformer.safetensors` in one (which goes before the
+    folder `transformer`): the result is then that file, as it is for one file in `transformer`.
     Raises ModelFileMissing with the missing files, the folder and the command that gets them; InvalidRequest if
     `transformer` holds several whole ones.
     """
@@ -80,8 +81,8 @@ def how_to_get(folder: Path, groups: Sequence[str]) -> str:
 
 
 def _single_file(folder: Path) -> Path | None:
-    """The transformer as one .safetensors, if that is what `folder` offers."""
-    if folder.suffix == ".safetensors" and os.path.isfile(folder):
+    """The transformer as one .safetensors or .gguf, if that is what `folder` offers."""
+    if folder.suffix in (".safetensors", GGUF) and os.path.isfile(folder):
         return folder
     beside = folder / "transformer.safetensors"
     if os.path.isfile(beside):
@@ -89,7 +90,8 @@ def _single_file(folder: Path) -> Path | None:
     place = folder / "transformer"
     if any(_missing_shards(index) == [] for index in place.glob(_INDEX)):
         return None
-    whole = [file for file in _models(place, _WHOLE) if shards_of(file) == [file]]
+    files = (*_models(place, _WHOLE), *_models(place, _GGUF))
+    whole = [file for file in files if shards_of(file) == [file]]
     if len(whole) > 1:
         raise InvalidRequest(
             f"there are several transformers, name one of them: {', '.join(map(str, whole))}"

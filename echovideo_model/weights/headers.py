@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..errors import WrongModelFile
 
+GGUF = "a GGUF file, which is read under a name that ends in .gguf"
 _MISTAKEN = (  # how files begin that lie in the place of weights; white space and case do not count
     (
         b"version https://git-lfs",
@@ -25,7 +26,7 @@ _MISTAKEN = (  # how files begin that lie in the place of weights; white space a
     (b"<!doctype html", "an HTML page, as a server sends it in place of a file"),
     (b"<html", "an HTML page, as a server sends it in place of a file"),
     (b"<?xml", "an XML page, as a server sends it in place of a file"),
-    (b"gguf", "a GGUF file, which is not read here: choose a .safetensors"),
+    (b"gguf", GGUF),
 )
 _BLOCK = 1 << 20
 # What adaLN-zero and a zero-initialised output start from, and short training may leave as it is.

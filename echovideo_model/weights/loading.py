@@ -30,10 +30,12 @@ from .family import (
     require_same,
     shapes_of,
 )
+from .gguf_files import llama_name, write_gguf
 from .headers import may_be_zero
 from .quantised import widen
-from .quantising import plan_quantised, read_quantised
+from .quantising import GGUF_FORMS, plan_gguf, plan_quantised, read_packed, read_quantised
 from .reading import OnBytes, TensorFile
+from .shards import GGUF
 from .writing import Planned, Read, write_file, write_folder
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -51,6 +53,8 @@ BULK = (".attn1.to_", ".ff.net.", ".SelfAttention.", ".DenseReluDense.")
 """The matrices that fp8 narrows: 85 % of the transformer's weights, all but the embeddings of T5's. Norms, biases,
 embeddings, modulation and IITF stay bf16."""
 
+ARCHITECTURES = {TRANSFORMER: "echovideo", T5: "t5encoder"}
+"""What a GGUF says that it holds, `general.architecture`; llama.cpp knows the latter alone."""
 COUNTER = ".num_batches_tracked"
 """A batch norm's, and the one whole number among weights."""
 
@@ -83,8 +87,7 @@ def inspect(path: str | Path) -> Inspection:
     family = find_family(opened.entries)
     dtypes: dict[str, int] = {}
     for entry in opened.entries.values():
-        key = str(entry.dtype).removeprefix("torch.")
-        dtypes[key] = dtypes.get(key, 0) + entry.numel
+        dtypes[entry.kind] = dtypes.get(entry.kind, 0) + entry.numel
     sizes: dict[str, Any] = {}
     missing: list[str] = []
     unexpected: list[str] = []
@@ -215,7 +218,7 @@ def convert(
     form: str | None = None,
 ) -> Path:
     """Write the transformer or the VAE at `source` as one file or as a released folder, T5 as one file, cast to
-    `dtype`, or what is no VAE quantised in one of quantising.FORMS.
+    `dtype`, or what is no VAE quantised in one of quantising.FORMS, or in one of GGUF_FORMS as a .gguf.
 
     The network's configuration goes along (config.json of a folder, metadata of a file). Memory stays at one
     tensor. An older file at `target` is replaced; a folder has to be new or empty. Returns the file or the index
@@ -228,32 +231,55 @@ def convert(
         raise WrongModelFile(
             f"{source} is {describe_family(opened.entries)}: choose the EchoVideo transformer, the VAE or T5"
         )
-    if family == T5 and layout == "folder":
-        raise InvalidRequest(f"{source} is a T5 text encoder, which becomes one file: choose --layout file")
+    if layout == "folder" and (family == T5 or form in GGUF_FORMS):
+        what = (
+            "a GGUF is one file"
+            if form in GGUF_FORMS
+            else f"{source} is a T5 text encoder, which becomes one file"
+        )
+        raise InvalidRequest(f"{what}: choose --layout file")
     if family == VAE and (form is not None or dtype in NARROW):
         raise InvalidRequest(f"the VAE has no matrices to keep in {form or _name_dtype(dtype)}: choose bf16")
     if family != T5:
         require_same(opened, shapes_of(_empty_network(opened, family)))
-    _check_target(source, opened, target, layout)
-    config, planned = (
-        read_config(opened.path, opened.metadata),
-        _plan(opened, torch.bfloat16 if form else dtype),
-    )
-    read = _reader(opened, planned, on_bytes)
+    _check_target(source, opened, target, layout, GGUF if form in GGUF_FORMS else ".safetensors")
+    config = read_config(opened.path, opened.metadata)
+    metadata = opened.metadata | ({"config": json.dumps(config)} if config else {})
+    planned = _plan(opened, torch.bfloat16 if form else dtype)
+    wide = {**planned} | {
+        name: (shape, torch.float32) for name, (shape, _) in planned.items() if form and is_bulk(name)
+    }
+    read = _reader(opened, wide, on_bytes)
+    if form in GGUF_FORMS:
+        _write_gguf(target, family, plan_gguf(planned, form, is_bulk), read, metadata)
+        return target
     if form is not None:
-        wide = {**planned} | {
-            name: (shape, torch.float32) for name, (shape, _) in planned.items() if is_bulk(name)
-        }
-        read = read_quantised(_reader(opened, wide, on_bytes), _reader(opened, wide, None), form, is_bulk)
         planned = plan_quantised(planned, form, is_bulk)
+        read = read_quantised(read, _reader(opened, wide, None), form, planned)
     if layout == "folder":
         return write_folder(target, SHARD_STEM, planned, read, config)
-    metadata = {"format": "pt"} | opened.metadata | ({"config": json.dumps(config)} if config else {})
-    write_file(target, planned, read, metadata)
+    write_file(target, planned, read, {"format": "pt"} | metadata)
     return target
 
 
 # ---- details ---------------------------------------------------------------------------------------------------
+
+
+def _write_gguf(
+    target: Path,
+    family: str,
+    plan: dict[str, tuple[tuple[int, ...], str]],
+    read: Read,
+    metadata: Mapping[str, str],
+) -> None:
+    """T5 under llama.cpp's names, as what reads its encoders expects; EchoVideo under the released ones."""
+    if family == T5 and "shared.weight" in plan:  # else it stands under its other name alone
+        plan = {name: about for name, about in plan.items() if name != "encoder.embed_tokens.weight"}
+    renamed = {llama_name(name) if family == T5 else name: about for name, about in plan.items()}
+    texts = {
+        key: text for key, text in metadata.items() if key != "format" and not key.startswith("general.")
+    }
+    write_gguf(target, ARCHITECTURES[family], renamed, read_packed(read, plan), texts)
 
 
 def _name_dtype(dtype: torch.dtype | None) -> str:
@@ -282,8 +308,11 @@ def _empty_network(opened: TensorFile, family: str) -> Any:
 
 def _plan(opened: TensorFile, dtype: torch.dtype | None) -> Planned:
     """{name: (shape, what it is to be stored as)}."""
+    if dtype is None and any(entry.packed and entry.blocks is None for entry in opened.entries.values()):
+        dtype = torch.bfloat16  # a GGUF that is quantised keeps its small tensors in float32
     own = {
-        name: entry.dtype if entry.scale is None else torch.bfloat16 for name, entry in opened.entries.items()
+        name: torch.bfloat16 if entry.packed or entry.scale is not None else entry.dtype
+        for name, entry in opened.entries.items()
     }
     return {
         name: (entry.shape, storage_dtype(name, dtype) if dtype else own[name])
@@ -346,7 +375,7 @@ def _find_largest(tensor: Tensor) -> float:
     return bits.view(tensor.dtype).float().item()
 
 
-def _check_target(source: Path, opened: TensorFile, target: Path, layout: Layout) -> None:
+def _check_target(source: Path, opened: TensorFile, target: Path, layout: Layout, suffix: str) -> None:
     """Raises InvalidRequest if `target` is the source or in its folder, or cannot be written."""
     places = (target, *Path(os.path.realpath(target)).parents)
     files = {opened.path, *(entry.file for entry in opened.entries.values())}
@@ -355,10 +384,14 @@ def _check_target(source: Path, opened: TensorFile, target: Path, layout: Layout
     ):
         raise InvalidRequest(f"{target} is a part of the source {source}: choose another place")
     if layout == "file":
-        if target.suffix != ".safetensors":
+        if target.suffix == GGUF != suffix:
             raise InvalidRequest(
-                f"{target} must end in .safetensors to become a single file, or choose --layout folder"
+                f"{target} would be a GGUF: choose --weight-dtype {' or '.join(GGUF_FORMS)}, or a name that ends in "
+                f"{suffix}"
             )
+        if target.suffix != suffix:
+            other = "" if suffix == GGUF else ", or choose --layout folder"
+            raise InvalidRequest(f"{target} must end in {suffix} to become a single file{other}")
         check_writable(target)
 
 

@@ -4,6 +4,7 @@ Read are scaled fp8 (`scaled_fp8`, `scale_weight`, `scale_input`, and their late
 `input_scale`) and what ComfyUI 0.26.0 marks with `comfy_quant`, or in `_quantization_metadata`, as float8_e4m3fn,
 float8_e5m2 or int8_tensorwise: weight = stored * scale, with the scale a single number or one a row. With "convrot"
 every group of a row was multiplied by a regular Hadamard matrix, which is its own inverse (ConvRot, arXiv 2512.03673).
+Its nvfp4 and mxfp8 have scales for every block of a row (blocks.py); so have the types of a GGUF, inside the weight.
 Input scales serve arithmetic in fp8; here a weight is widened before it is used, so they are not needed.
 """
 
@@ -18,7 +19,9 @@ import torch
 from torch import Tensor
 
 from ..errors import WrongModelFile
-from .reading import Entry, TensorFile
+from . import blocks
+from .gguf_files import unpack
+from .reading import Entry, TensorFile, read_entry
 
 METADATA = "_quantization_metadata"
 FORMATS = {
@@ -26,6 +29,7 @@ FORMATS = {
     "float8_e5m2": torch.float8_e5m2,
     "int8_tensorwise": torch.int8,
 }
+READ = (*FORMATS, *blocks.SIZES)
 _FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 _MARK, _SCALES, _INPUT_SCALES = (
     "comfy_quant",
@@ -53,6 +57,8 @@ def fold_scales(opened: TensorFile) -> TensorFile:
         name: entry for name, entry in opened.entries.items() if name.rpartition(".")[2] != "scaled_fp8"
     }
     marks = _marks(opened)
+    for name in [name for name, mark in marks.items() if mark.get("format") in blocks.SIZES]:
+        _fold_blocks(opened, name, entries, marks.pop(name))
     scales = {name: _first(entries, name, _SCALES) for name in entries if name.endswith(".weight")}
     scales = {name: scale for name, scale in scales.items() if scale is not None or name in marks}
     values = _small(opened, [scale for scale in scales.values() if scale is not None])
@@ -70,6 +76,11 @@ def fold_scales(opened: TensorFile) -> TensorFile:
 
 def widen(stored: Tensor, entry: Entry) -> Tensor:
     """The numbers that a quantised weight stands for, float32; the tensor itself where it is not quantised."""
+    if entry.blocks is not None:
+        wide = blocks.widen(stored, read_entry(entry.blocks), entry.packed)
+        return wide if entry.scale is None else wide * entry.scale
+    if entry.packed:
+        return unpack(stored, entry.packed, entry.file)
     if entry.scale is None:
         return stored
     wide = stored.float() * entry.scale
@@ -138,6 +149,47 @@ def _header_marks(opened: TensorFile) -> dict[str, str]:
     return marks
 
 
+def _fold_blocks(opened: TensorFile, name: str, entries: dict[str, Entry], mark: Mapping[str, Any]) -> None:
+    """Puts the scales of a weight's blocks into its entry. Raises WrongModelFile unless they fit."""
+    form = mark["format"]
+    if unknown := sorted(mark.keys() - _SETTINGS):
+        raise WrongModelFile(_explain_unread(opened, name, f"{form} with {', '.join(unknown)}"))
+    parts = {
+        part: _beside(name, part) for part in ("weight_scale", "weight_scale_2")[: 1 + (form == "nvfp4")]
+    }
+    if absent := [part for part, beside in parts.items() if beside not in entries]:
+        raise WrongModelFile(
+            f"{opened.path} says that {name} is quantised and lacks its {absent[0]}: fetch it again"
+        )
+    stored, scales = entries[name], entries.pop(parts["weight_scale"])
+    shape = stored.shape if form == "mxfp8" else (*stored.shape[:-1], 2 * stored.shape[-1])
+    if (
+        stored.dtype != blocks.HELD[form]
+        or not blocks.fits(shape, form)
+        or scales.dtype not in (blocks.SCALES[form], torch.uint8)
+        or scales.shape != blocks.scales_shape(shape, form)
+    ):
+        raise WrongModelFile(
+            f"{opened.path} says that {name} is {form} and holds {_short(stored.dtype)} {list(stored.shape)} with "
+            f"{list(scales.shape)} scales: fetch it again"
+        )
+    scale = None
+    if form == "nvfp4":
+        second = parts["weight_scale_2"]
+        scale = _check_scale(opened, name, _small(opened, [second])[second])
+        entries.pop(second)
+    for gone in (_MARK, *_INPUT_SCALES):
+        entries.pop(_beside(name, gone), None)
+    entries[name] = replace(
+        stored,
+        shape=shape,
+        held=stored.shape,
+        packed=form,
+        scale=scale,
+        blocks=replace(scales, dtype=blocks.SCALES[form]),
+    )
+
+
 def _set_scale(
     opened: TensorFile, name: str, entry: Entry, scale: Tensor, mark: Mapping[str, Any] | None
 ) -> Entry:
@@ -155,12 +207,17 @@ def _set_scale(
             f"{opened.path} scales {name} {list(entry.shape)} by {list(scale.shape)} numbers, a form that is not read "
             "here: choose a file in bf16, fp8 or scaled fp8"
         )
+    return replace(entry, scale=_check_scale(opened, name, scale), rotated=rotated)
+
+
+def _check_scale(opened: TensorFile, name: str, scale: Tensor) -> Tensor:
+    """float32, [] or [rows, 1]. Raises WrongModelFile for what cannot scale anything."""
     scale = scale.float() if scale.numel() != 1 else scale.float().reshape(())
     if not scale.isfinite().all() or not scale.all():
         raise WrongModelFile(
             f"{opened.path} scales {name} by zero, NaN or infinity: it is damaged; fetch it again"
         )
-    return replace(entry, scale=scale, rotated=rotated)
+    return scale
 
 
 def _check_mark(opened: TensorFile, name: str, entry: Entry, mark: Mapping[str, Any]) -> int:
@@ -169,10 +226,7 @@ def _check_mark(opened: TensorFile, name: str, entry: Entry, mark: Mapping[str, 
     unknown = sorted(mark.keys() - _SETTINGS)
     if kind not in FORMATS or unknown or not isinstance(nested, dict) or nested.keys() - _SETTINGS:
         what = f"{kind} with {', '.join(unknown)}" if unknown else str(kind)
-        raise WrongModelFile(
-            f"{opened.path} holds {name} quantised as {what}, which is not read here (but {', '.join(FORMATS)} is): "
-            "choose a file in bf16, fp8 or scaled fp8"
-        )
+        raise WrongModelFile(_explain_unread(opened, name, what))
     if entry.dtype != FORMATS[kind]:
         raise WrongModelFile(
             f"{opened.path} says that {name} is {kind} and holds it as {_short(entry.dtype)}: fetch it again"
@@ -187,6 +241,13 @@ def _check_mark(opened: TensorFile, name: str, entry: Entry, mark: Mapping[str, 
             f"{opened.path} holds {name} rotated in groups of {size}, which do not fit it: fetch it again"
         )
     return int(size)
+
+
+def _explain_unread(opened: TensorFile, name: str, what: str) -> str:
+    return (
+        f"{opened.path} holds {name} quantised as {what}, which is not read here (but {', '.join(READ)} is): choose a "
+        "file in bf16, fp8 or scaled fp8"
+    )
 
 
 def _short(dtype: torch.dtype) -> str:

@@ -1,7 +1,8 @@
-"""Writing quantised weights in ComfyUI's form: each matrix with its scale and a mark, `comfy_quant`, that says how.
+"""Writing quantised weights: in ComfyUI's form, each matrix with its scales and a mark, `comfy_quant`, that says how,
+or in a GGUF's types.
 
-What quantised.py reads; ComfyUI reads both forms from 0.8 on. Only the matrices that fp8 narrows are quantised
-(loading.BULK), everything else is kept in bfloat16.
+What quantised.py reads. Only the matrices that fp8 narrows are quantised (loading.BULK), where their sizes fit the
+form; everything else is kept in bfloat16, and what is no matrix of a GGUF's in float32, as its readers expect.
 """
 
 from __future__ import annotations
@@ -12,26 +13,42 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
+from . import blocks
+from .gguf_files import pack, packed_shape
 from .quantised import FORMATS
 from .writing import Planned, Read
 
-FORMS = {"fp8_scaled": "float8_e4m3fn", "int8": "int8_tensorwise"}
+FORMS = {
+    "fp8_scaled": "float8_e4m3fn",
+    "int8": "int8_tensorwise",
+    "mxfp8": "mxfp8",
+    "nvfp4": "nvfp4",
+}
 """{what the command line calls it: ComfyUI's name}."""
-MARK, SCALE = "comfy_quant", "weight_scale"
+GGUF_FORMS = {"q8_0": "Q8_0", "q4_0": "Q4_0"}
+"""{what the command line calls it: GGUF's name}."""
+MARK, SCALE, SECOND_SCALE = "comfy_quant", "weight_scale", "weight_scale_2"
 
 
-def quantise(weight: Tensor, form: str) -> tuple[Tensor, Tensor]:
-    """weight [rows, columns] -> what is stored of it, and the scale by which that is multiplied again.
+def scale(weight: Tensor, form: str) -> Tensor:
+    """weight [rows, columns] float32 -> the scale by which what is stored is multiplied again.
 
-    "fp8_scaled" has one scale, of its largest magnitude; "int8" one a row, [rows, 1], rounded to nearest.
+    "fp8_scaled" has one, of its largest magnitude; "int8" one a row, [rows, 1]; "mxfp8" and "nvfp4" one a block, in
+    tiles (blocks.py), the latter besides one of all.
     """
-    weight = weight.float()
+    if form in blocks.SIZES:
+        return blocks.to_tiles(blocks.block_scales(weight, form))
     if form == "int8":
-        scale = (weight.abs().amax(1, keepdim=True) / 127).clamp_min(torch.finfo(torch.float32).tiny)
-        return (weight / scale).round().to(torch.int8), scale
-    narrow = FORMATS[FORMS[form]]
-    scale = weight.abs().amax() / torch.finfo(narrow).max
-    return (weight / scale).to(narrow), scale
+        return (weight.abs().amax(1, keepdim=True) / 127).clamp_min(torch.finfo(torch.float32).tiny)
+    return weight.abs().amax() / torch.finfo(FORMATS[FORMS[form]]).max
+
+
+def narrow(weight: Tensor, form: str) -> Tensor:
+    """weight [rows, columns] float32 -> what is stored of it, rounded to the nearest."""
+    if form in blocks.SIZES:
+        return blocks.narrow(weight, form)
+    scaled = weight / scale(weight, form)
+    return scaled.round().to(torch.int8) if form == "int8" else scaled.to(FORMATS[FORMS[form]])
 
 
 def plan_quantised(planned: Planned, form: str, is_bulk: Callable[[str], bool]) -> Planned:
@@ -39,33 +56,64 @@ def plan_quantised(planned: Planned, form: str, is_bulk: Callable[[str], bool]) 
     mark = _mark(form)
     result: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
     for name, (shape, dtype) in planned.items():
-        if not is_bulk(name):
+        if not is_bulk(name) or (form in blocks.SIZES and not blocks.fits(shape, form)):
             result[name] = shape, dtype
             continue
         layer = name.removesuffix("weight")
-        result[name] = shape, FORMATS[FORMS[form]]
-        result[layer + SCALE] = ((shape[0], 1) if form == "int8" else ()), torch.float32
         result[layer + MARK] = tuple(mark.shape), torch.uint8
+        if form in blocks.SIZES:
+            result[name] = blocks.held_shape(shape, form), blocks.HELD[form]
+            result[layer + SCALE] = blocks.scales_shape(shape, form), blocks.SCALES[form]
+            if form == "nvfp4":
+                result[layer + SECOND_SCALE] = (), torch.float32
+        else:
+            result[name] = shape, FORMATS[FORMS[form]]
+            result[layer + SCALE] = ((shape[0], 1) if form == "int8" else ()), torch.float32
     return result
 
 
-def read_quantised(weights: Read, again: Read, form: str, is_bulk: Callable[[str], bool]) -> Read:
-    """Yields what plan_quantised plans. `weights` reads a matrix to be stored, `again` the same for its scale, which
-    stands elsewhere in the file: so memory stays at one matrix."""
+def read_quantised(weights: Read, again: Read, form: str, plan: Planned) -> Read:
+    """Yields what plan_quantised has planned. `weights` reads a matrix to be stored, `again` the same for its scales,
+    which stand elsewhere in the file: so memory stays at one matrix."""
 
     def read(wanted: Iterable[str]) -> Iterator[Tensor]:
         for name in wanted:
             layer, _, part = name.rpartition(".")
             if part == MARK:
                 yield _mark(form)
-            elif part == SCALE:
+            elif part in (SCALE, SECOND_SCALE):
                 (weight,) = again([f"{layer}.weight"])
-                yield quantise(weight, form)[1]
+                yield scale(weight, form) if part == SCALE else blocks.global_scale(weight)
             else:
                 (weight,) = weights([name])
-                yield quantise(weight, form)[0] if is_bulk(name) else weight
+                quantised = part == "weight" and f"{layer}.{MARK}" in plan
+                yield narrow(weight, form) if quantised else weight
 
     return read
+
+
+def plan_gguf(
+    planned: Planned, form: str, is_bulk: Callable[[str], bool]
+) -> dict[str, tuple[tuple[int, ...], str]]:
+    """{name: (shape in the file, GGUF's type)}: the bulk packed, other layers' weights bfloat16, the rest float32."""
+    kind = GGUF_FORMS[form]
+    result: dict[str, tuple[tuple[int, ...], str]] = {}
+    for name, (shape, _) in planned.items():
+        held = packed_shape(shape, kind) if is_bulk(name) else None
+        if held is not None:
+            result[name] = held, kind
+        else:
+            result[name] = shape, "BF16" if len(shape) > 1 and name.endswith(".weight") else "F32"
+    return result
+
+
+def read_packed(weights: Read, plan: dict[str, tuple[tuple[int, ...], str]]) -> Iterator[Tensor]:
+    """The tensors of `plan` as they are stored, one at a time."""
+    for (_, kind), weight in zip(plan.values(), weights(plan), strict=True):
+        if kind in GGUF_FORMS.values():
+            yield pack(weight, kind)
+        else:
+            yield weight.to(torch.bfloat16 if kind == "BF16" else torch.float32)
 
 
 def _mark(form: str) -> Tensor:

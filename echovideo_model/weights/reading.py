@@ -1,4 +1,4 @@
-"""Reading files of weights: one .safetensors, a folder of shards with its index, or a pickle with weights_only.
+"""Reading files of weights: one .safetensors, a folder of shards with its index, a GGUF, or a pickle with weights_only.
 
 Opening reads headers alone. Tensors come out one at a time and memory-mapped, and pages that were read are given
 back, so reading a model takes the memory of what is made of it, and one tensor more.
@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelFileMissing, WrongModelFile
+from .gguf_files import PLAIN, read_gguf
 from .headers import read_header
 from .pickles import read_pickle
 from .released import DOWNLOAD
-from .shards import PICKLES, check_name, group_shards, read_index, require_files, shards_in, shards_of
+from .shards import GGUF, PICKLES, check_name, group_shards, read_index, require_files, shards_in, shards_of
 
 DTYPES = {
     "F64": torch.float64,
@@ -37,7 +38,15 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 NAMES_OF_DTYPES = {dtype: name for name, dtype in DTYPES.items()}
-FOLDER_PATTERNS = ("*.safetensors.index.json", "*.safetensors", "*.bin.index.json", "*.bin", "*.pth")
+_BYTES = {"F8_E8M0": torch.uint8}  # the scales of mxfp8, exponents alone; older PyTorch has no dtype for them
+FOLDER_PATTERNS = (
+    "*.safetensors.index.json",
+    "*.safetensors",
+    f"*{GGUF}",
+    "*.bin.index.json",
+    "*.bin",
+    "*.pth",
+)
 OnBytes = Callable[[int, int], None]
 
 
@@ -46,7 +55,8 @@ class Entry:
     """One tensor as it is stored: its shape and dtype, its file, its name there and, in a .safetensors, where.
 
     Of a quantised weight (see quantised.py) also what makes numbers of it: its scale, and the size of the groups along
-    its rows that are rotated.
+    its rows that are rotated. A packed one has its shape in numbers, and in `held` the shape that it has in the file;
+    `packed` is what it is: a type of GGUF, nvfp4 or mxfp8, of which the latter two have `blocks` of scales.
     """
 
     shape: tuple[int, ...]
@@ -56,6 +66,9 @@ class Entry:
     offset: int = 0
     scale: Tensor | None = field(default=None, compare=False, repr=False)
     rotated: int = 0
+    packed: str = ""
+    held: tuple[int, ...] = ()
+    blocks: Entry | None = None
 
     @property
     def numel(self) -> int:
@@ -63,7 +76,21 @@ class Entry:
 
     @property
     def bytes(self) -> int:
-        return self.numel * self.dtype.itemsize
+        return self.held_bytes + (self.blocks.bytes if self.blocks else 0)
+
+    @property
+    def held_bytes(self) -> int:
+        """Without the scales of its blocks."""
+        return math.prod(self.held_shape) * self.dtype.itemsize
+
+    @property
+    def held_shape(self) -> tuple[int, ...]:
+        return self.held if self.packed else self.shape
+
+    @property
+    def kind(self) -> str:
+        """What its numbers are stored as, for a person."""
+        return self.packed or str(self.dtype).removeprefix("torch.")
 
 
 @dataclass(frozen=True)
@@ -103,9 +130,15 @@ class TensorFile:
             source.forget(entry)
 
 
+def read_entry(entry: Entry) -> Tensor:
+    """One tensor by itself, a copy."""
+    source = (_Pickled if entry.file.suffix in PICKLES else _Mapped)(entry.file)
+    return source.tensor(entry).clone()
+
+
 def open_tensors(path: str | Path) -> TensorFile:
-    """What is at `path`: a .safetensors, a pickle (.pth .pt .bin .ckpt), an index .json or a folder with one of
-    them; one of several shards (NAME-00001-of-00002.safetensors) stands for all of them, which lie beside it.
+    """What is at `path`: a .safetensors, a .gguf, a pickle (.pth .pt .bin .ckpt), an index .json or a folder with one
+    of them; one of several shards (NAME-00001-of-00002.safetensors) stands for all of them, which lie beside it.
 
     Names are those in the file. Raises ModelFileMissing (nothing there, or a shard is missing) and WrongModelFile
     (truncated, not weights).
@@ -136,7 +169,7 @@ def _main_file(folder: Path) -> Path:
             names = ", ".join(file.name for file in models)
             raise WrongModelFile(f"{folder} holds several files of weights ({names}): name the one to use")
     raise ModelFileMissing(
-        f"no weights in the folder {folder} (looked for an index .json, .safetensors, .bin and .pth): {DOWNLOAD}"
+        f"no weights in the folder {folder} (looked for an index .json, .safetensors, .gguf, .bin and .pth): {DOWNLOAD}"
     )
 
 
@@ -150,14 +183,30 @@ def _open_one(file: Path) -> TensorFile:
                 for name, t in state.items()
             },
         )
+    if file.suffix == GGUF:
+        return _open_gguf(file)
     stored, metadata = read_header(file)
+    known = DTYPES | _BYTES
     entries = {
         name: Entry(
-            one.shape, _check_dtype(file, name, DTYPES.get(one.dtype, one.dtype)), file, name, one.start
+            one.shape, _check_dtype(file, name, known.get(one.dtype, one.dtype)), file, name, one.start
         )
         for name, one in stored.items()
     }
     return TensorFile(file, entries, metadata)
+
+
+def _open_gguf(file: Path) -> TensorFile:
+    stored, texts = read_gguf(file)
+    entries = {}
+    for name, one in stored.items():
+        plain = PLAIN.get(one.kind)
+        entries[name] = (
+            Entry(one.shape, torch.uint8, file, name, one.start, packed=one.kind, held=one.held)
+            if plain is None
+            else Entry(one.shape, plain, file, name, one.start)
+        )
+    return TensorFile(file, entries, texts)
 
 
 def _check_dtype(file: Path, name: str, dtype: torch.dtype | str) -> torch.dtype:
@@ -189,7 +238,7 @@ def _open_together(path: Path, files: Sequence[Path], weight_map: Mapping[str, s
 
 
 class _Mapped:
-    """A .safetensors seen as memory, privately: what is written to it stays in this process."""
+    """A .safetensors or a GGUF seen as memory, privately: what is written to it stays in this process."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -197,15 +246,16 @@ class _Mapped:
             self.memory = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)
 
     def tensor(self, entry: Entry) -> Tensor:
+        shape = entry.held_shape
         if not entry.numel:
-            return torch.empty(entry.shape, dtype=entry.dtype)
-        flat = torch.frombuffer(self.memory, dtype=entry.dtype, count=entry.numel, offset=entry.offset)
-        return flat.view(entry.shape)
+            return torch.empty(shape, dtype=entry.dtype)
+        flat = torch.frombuffer(self.memory, dtype=entry.dtype, count=math.prod(shape), offset=entry.offset)
+        return flat.view(shape)
 
     def forget(self, entry: Entry) -> None:
         start = entry.offset - entry.offset % mmap.PAGESIZE
-        if hasattr(self.memory, "madvise") and entry.bytes:  # not on Windows
-            self.memory.madvise(mmap.MADV_DONTNEED, start, entry.offset + entry.bytes - start)
+        if hasattr(self.memory, "madvise") and entry.numel:  # not on Windows
+            self.memory.madvise(mmap.MADV_DONTNEED, start, entry.offset + entry.held_bytes - start)
 
 
 class _Pickled:

@@ -15,6 +15,7 @@ from .released import DOWNLOAD
 
 SHARD = re.compile(r"-(\d{5})-of-(\d{5})(\.\w+)$")
 PICKLES = (".pth", ".pt", ".bin", ".ckpt")
+GGUF = ".gguf"
 _COPY = re.compile(r" ?\(\d+\)(?=\.\w+$)")  # what browsers add to the name of a second download
 
 

@@ -18,7 +18,9 @@ from ...echovideo_model.errors import InvalidRequest, ModelFileMissing, WrongMod
 from ...echovideo_model.files import replacing
 from ...echovideo_model.nano import PORTRAITS
 from ...echovideo_model.nano import models as nano
-from ...echovideo_model.weights.shards import SHARD, shards_of
+from ...echovideo_model.weights.family import open_released
+from ...echovideo_model.weights.loading import read_state
+from ...echovideo_model.weights.shards import GGUF, SHARD, shards_of
 
 DIFFUSION_MODELS, TEXT_ENCODERS, VAE, CLIP_VISION = "diffusion_models", "text_encoders", "vae", "clip_vision"
 FACE_PARSERS, INSIGHTFACE, IDENTITIES = "facemodels", "insightface", "echovideo_identities"
@@ -32,7 +34,8 @@ NANO = {
 }
 """The host's folder -> nano's group, whose folder is the last one searched."""
 UNREADABLE = (SafetensorError, ValueError, OSError, EOFError, RuntimeError, UnpicklingError)
-GGUF = b"GGUF"
+GGUF_LISTS = {DIFFUSION_MODELS: "unet_gguf", TEXT_ENCODERS: "clip_gguf"}
+"""The host's folder -> the name under which ComfyUI-GGUF lists its .gguf files, and we where that pack is not."""
 log = logging.getLogger(__name__)
 
 
@@ -45,6 +48,10 @@ def register() -> None:
     folder_paths.add_model_folder_path(
         IDENTITIES, os.path.join(folder_paths.get_output_directory(), IDENTITIES)
     )
+    for folder, listed in GGUF_LISTS.items():
+        folder_paths.folder_names_and_paths.setdefault(
+            listed, (folder_paths.folder_names_and_paths[folder][0], {GGUF})
+        )
     for name, group in NANO.items():
         folder_paths.add_model_folder_path(name, str(nano.FOLDER / group))
     if nano.FOLDER.is_dir():
@@ -81,6 +88,8 @@ def is_nano(path: Path) -> bool:
 def list_files(folder: str) -> list[str]:
     """What a node offers from `folder`: every file, and of a file in several parts the first part alone."""
     names = folder_paths.get_filename_list(folder)
+    if folder in GGUF_LISTS:  # last: a list begins with what it offers first
+        names = [*names, *folder_paths.get_filename_list(GGUF_LISTS[folder])]
     return [name for name in names if not (part := SHARD.search(name)) or int(part[1]) == 1]
 
 
@@ -128,16 +137,18 @@ def install() -> str:
 def load_state(path: Path) -> tuple[dict[str, Any], dict[str, str] | None]:
     """Tensors by name and the metadata of a file; of a file in several parts, all of them together.
 
-    Raises WrongModelFile for a file that cannot be read, ModelFileMissing for a part that is not there.
+    Those of a GGUF come under the released names, its packed ones as bfloat16. Raises WrongModelFile for a file that
+    cannot be read, ModelFileMissing for a part that is not there, DependencyMissing for a GGUF without its package.
     """
     state: dict[str, Any] = {}
     metadata: dict[str, str] | None = None
     for part in shards(path):
+        if part.suffix == GGUF:
+            opened = open_released(path)  # all parts
+            return read_state(opened), opened.metadata
         try:
-            if read_first_bytes(part) == GGUF:
-                raise WrongModelFile(
-                    f"{part.name} is a GGUF file, which is not read here: choose a .safetensors file in bf16 or fp8"
-                )
+            if is_gguf(part):
+                raise WrongModelFile(f"{part.name} is a GGUF file: let its name end in {GGUF}")
             tensors, about = comfy.utils.load_torch_file(str(part), safe_load=True, return_metadata=True)
         except UNREADABLE as error:
             reason = str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
@@ -149,9 +160,9 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, str] | None]:
     return state, metadata
 
 
-def read_first_bytes(path: Path) -> bytes:
+def is_gguf(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(len(GGUF))
+        return file.read(4) == b"GGUF"
 
 
 def shards(path: Path) -> list[Path]:

@@ -40,6 +40,9 @@ def check_marks(state: Mapping[str, Tensor], metadata: Mapping[str, str] | None 
             name.endswith(".weight")
             and name.removesuffix(".weight") + MARK not in state
             and not state[name].is_floating_point()
+            and not hasattr(
+                state[name], "tensor_type"
+            )  # ComfyUI-GGUF's, which brings the layers that unpack it
         ):
             raise WrongModelFile(f"{name} is packed as {state[name].dtype}, a form that {ASK}")
 

@@ -195,17 +195,38 @@ def scaled_fp8(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-@pytest.mark.parametrize("form", ["fp8_scaled", "int8"])
+@pytest.mark.parametrize(
+    ("form", "most"), [("fp8_scaled", 0.2), ("int8", 0.2), ("mxfp8", 0.2), ("nvfp4", 0.5)]
+)
 def test_the_stock_loader_takes_what_convert_writes_or_says_that_it_cannot(
-    host: Host, released: Path, untouched: Tensor, form: str
+    host: Host, released: Path, untouched: Tensor, form: str, most: float
 ) -> None:
     name = f"{form}.safetensors"
     convert(released / "transformer", host.base / "models" / "diffusion_models" / name, "file", form=form)
     run = host.run(plain(model="stock") | {"stock": stock(name)})
-    if run.status == "error":  # 0.8.0 has no int8, 0.3.64 neither
+    if run.status == "error":  # 0.8.0 has no int8 and no mxfp8, 0.3.64 nothing of the kind
         assert re.search(r"is quantised as \w+, which this ComfyUI does not read", run.message)
     else:
-        assert 0 < difference(run.latents(), untouched) < 0.2
+        assert 0 < difference(run.latents(), untouched) < most
+
+
+@pytest.mark.parametrize(("form", "most"), [("q8_0", 0.1), ("q4_0", 0.5)])
+def test_our_loaders_list_and_read_gguf_files(
+    host: Host, released: Path, untouched: Tensor, form: str, most: float
+) -> None:
+    pytest.importorskip("gguf", reason="the host's Python has no gguf package")
+    folders = host.base / "models" / "diffusion_models", host.base / "models" / "text_encoders"
+    convert(released / "transformer", folders[0] / f"{form}.gguf", "file", form=form)
+    convert(folders[1] / checkpoints.TEXT_ENCODER, folders[1] / f"t5_{form}.gguf", "file", form=form)
+    small = {
+        "model": node("EchoVideoLoadModel", model_name=f"{form}.gguf", weight_dtype="default"),
+        "clip": node("EchoVideoLoadTextEncoder", text_encoder_name=f"t5_{form}.gguf", raw_prompt=False),
+    }
+    for changed in ({"model": small["model"]}, small):
+        run = host.run(plain() | changed)
+        assert run.status == "success", run.message
+        assert 0 < difference(run.latents(), untouched) < most
+    assert f"{form}.gguf" not in str(host.get("/object_info/UNETLoader"))  # which cannot read it
 
 
 def test_other_packs_patches_are_called_and_change_nothing(host: Host, untouched: Tensor) -> None:
