@@ -36,7 +36,7 @@ from ...echovideo_model.text import (
     shorten,
 )
 from .folders import load_state
-from .quantised import check_marks, refuse_unread
+from .quantised import check_marks, list_shapes, refuse_unread
 
 VOCABULARY = 32_128  # the tokenizer's 32,100 pieces, rounded up to a multiple of 128
 log = logging.getLogger(__name__)
@@ -227,7 +227,7 @@ def read_sizes(state: dict[str, Any], path: Path, pieces: Tensor | None = None) 
     """
     other = f"{path.name} is not a T5-XXL encoder: choose t5xxl_fp16.safetensors or the like"
     try:
-        sizes = read_t5_sizes(path, {name: tuple(tensor.shape) for name, tensor in state.items()})
+        sizes = read_t5_sizes(path, list_shapes(state))
     except WrongModelFile as error:
         raise WrongModelFile(other) from error
     if sizes["feed_forward_proj"] != "gated-gelu":  # T5 of the first version

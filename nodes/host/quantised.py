@@ -47,6 +47,17 @@ def check_marks(state: Mapping[str, Tensor], metadata: Mapping[str, str] | None 
             raise WrongModelFile(f"{name} is packed as {state[name].dtype}, a form that {ASK}")
 
 
+def list_shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """{name: shape in numbers}: of nvfp4 two are in a byte."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    for name in state:
+        layer = name.removesuffix(MARK)
+        if layer != name and _read_mark(layer, state[name]) == "nvfp4":
+            *rows, columns = shapes[f"{layer}.weight"]
+            shapes[f"{layer}.weight"] = (*rows, 2 * columns)
+    return shapes
+
+
 ASK = "this ComfyUI does not read: choose a file in bf16 or fp8, or update ComfyUI"
 
 

@@ -208,6 +208,13 @@ def test_the_stock_loader_takes_what_convert_writes_or_says_that_it_cannot(
         assert re.search(r"is quantised as \w+, which this ComfyUI does not read", run.message)
     else:
         assert 0 < difference(run.latents(), untouched) < most
+    folder = host.base / "models" / "text_encoders"
+    convert(folder / checkpoints.TEXT_ENCODER, folder / name, "file", form=form)
+    small = {"clip": node("EchoVideoLoadTextEncoder", text_encoder_name=name, raw_prompt=False)}
+    prompted = host.run(plain() | small)
+    assert prompted.status == run.status, prompted.message
+    if run.status == "success":
+        assert 0 < difference(prompted.latents(), untouched) < 2 * most
 
 
 @pytest.mark.parametrize(("form", "most"), [("q8_0", 0.1), ("q4_0", 0.5)])
