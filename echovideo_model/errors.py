@@ -1,4 +1,7 @@
-"""The errors a user can meet: one sentence each, saying what happened, with the value, and what to do next."""
+"""The errors a user can meet: one sentence each, saying what happened, with the value, and what to do next.
+
+What to do stands in the first 90 characters of a sentence that is longer: ComfyUI's page shows about so many.
+"""
 
 from __future__ import annotations
 

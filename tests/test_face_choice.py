@@ -55,8 +55,8 @@ def test_an_index_out_of_range_lists_the_faces_in_that_order(index: int) -> None
     with pytest.raises(FaceIndexOutOfRange) as refusal:
         choose_face(GROUP, FaceChoice("left to right", index))
     assert str(refusal.value) == (
-        f"there is no face {index}, the photo has 3 (left to right): "
-        "0: box 0, 60, 20, 80; 1: box 50, 0, 80, 30; 2: box 90, 30, 100, 40"
+        f"choose an index from 0 to 2, not {index}; the photo has, left to right: face 1 (index 0) at 0, 60, 20, 80; "
+        "face 2 (index 1) at 50, 0, 80, 30; face 3 (index 2) at 90, 30, 100, 40"
     )
 
 

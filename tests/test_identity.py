@@ -216,7 +216,7 @@ def test_progress_counts_the_photos_and_the_encoding() -> None:
 def test_an_error_about_one_of_several_photos_says_which() -> None:
     with pytest.raises(NoFaceFound, match="photo 2 of 3: no face"):
         identify([level(1)] * 3, encoders_that_see([face()], [], [face()]))
-    with pytest.raises(FaceIndexOutOfRange, match="photo 1 of 2: there is no face 1"):
+    with pytest.raises(FaceIndexOutOfRange, match="photo 1 of 2: choose index 0, not 1"):
         identify([level(1)] * 2, encoders_that_see([face()], [face()]), FaceChoice(index=1))
     with pytest.raises(NoFaceFound, match=r"^no face"):
         identify(level(1), encoders_that_see([]))

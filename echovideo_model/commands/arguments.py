@@ -110,7 +110,7 @@ def add_face_choice(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="which one, from 0 (default: 0)",
+        help="which one, from 0: face 1 of a message is 0 (default: 0)",
     )
     group.add_argument(
         "--padding",

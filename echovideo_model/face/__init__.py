@@ -17,6 +17,6 @@ def import_optional(package: str) -> Any:
         return importlib.import_module(package)
     except ImportError as error:
         raise DependencyMissing(
-            f"the face pipeline needs {package.partition('.')[0]}, which cannot be imported ({error}): "
-            f'"{sys.executable}" -m pip install "insightface>=1.0" onnxruntime'
+            f'"{sys.executable}" -m pip install "insightface>=1.0" onnxruntime: reading faces needs '
+            f"{package.partition('.')[0]}, which cannot be imported ({error})"
         ) from error

@@ -64,10 +64,11 @@ def choose_face(faces: Sequence[Face], choice: FaceChoice = LARGEST) -> Face:
     ranked = [faces[place] for place in rank_faces(faces, choice)]
     if not 0 <= choice.index < len(ranked):
         boxes = "; ".join(
-            f"{number}: box {', '.join(f'{side:.0f}' for side in face.box)}"
-            for number, face in enumerate(ranked)
+            f"face {index + 1} (index {index}) at {', '.join(f'{side:.0f}' for side in face.box)}"
+            for index, face in enumerate(ranked)
         )
+        allowed = f"an index from 0 to {len(ranked) - 1}" if len(ranked) > 1 else "index 0"
         raise FaceIndexOutOfRange(
-            f"there is no face {choice.index}, the photo has {len(ranked)} ({choice.order}): {boxes}"
+            f"choose {allowed}, not {choice.index}; the photo has, {choice.order}: {boxes}"
         )
     return ranked[choice.index]

@@ -241,10 +241,10 @@ def _merge(looks: Sequence[Sequence[_Seen]]) -> list[_Seen]:
 def explain_no_face(width: int, height: int) -> NoFaceFound:
     """The error for a photo of this size, in pixels."""
     return NoFaceFound(
-        f"no face found in the photo of {width} x {height} pixels, tried at detector sizes "
+        "no face found: use a photo in which the face is upright, sharp and uncovered; this one has "
+        f"{width} x {height} pixels and was searched at detector sizes "
         f"{', '.join(map(str, sorted(DETECTOR_SIZES, reverse=True)))}, with "
-        f"{' and '.join(f'{share:.0%}' for share in PADDINGS)} black padding, and turned: use a photo in which the "
-        "face is upright, sharp and uncovered"
+        f"{' and '.join(f'{share:.0%}' for share in PADDINGS)} black padding, and turned"
     )
 
 

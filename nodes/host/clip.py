@@ -135,8 +135,8 @@ class EchoVideoTextEncoder(SD1ClipModel):
         missing, unexpected = super().load_sd(sd)
         if missing:
             raise WrongModelFile(
-                f"this T5-XXL encoder is not complete: {len(missing)} weights are missing, the first is "
-                f"{min(missing)}; download it again"
+                f"download this T5-XXL encoder again, it is incomplete: {len(missing)} weights are missing, the "
+                f"first is {min(missing)}"
             )
         refuse_unread(unexpected, "this T5 file")
         return missing, unexpected
@@ -236,8 +236,8 @@ def read_sizes(state: dict[str, Any], path: Path, pieces: Tensor | None = None) 
         check_pieces(pieces, sizes["vocab_size"], path)
     elif sizes["vocab_size"] != VOCABULARY:
         raise WrongModelFile(
-            f"{path.name} is a T5 with a vocabulary of {sizes['vocab_size']:,} pieces, not T5-XXL with {VOCABULARY:,} "
-            "(umt5 has 256,384): choose t5xxl_fp16.safetensors or the like"
+            f"choose t5xxl_fp16.safetensors or the like, not {path.name}: its T5 has a vocabulary of "
+            f"{sizes['vocab_size']:,} pieces, T5-XXL has {VOCABULARY:,} (umt5 256,384)"
         )
     return sizes
 

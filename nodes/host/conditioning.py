@@ -114,7 +114,7 @@ def encode_face_latent(vae: Any, identity: Identity, height: int, width: int) ->
         spread = torch.zeros_like(mean)
     else:
         raise InvalidRequest(
-            f"this VAE is a {type(network).__name__}, not CogVideoX's: connect Load EchoVideo VAE (small preview "
+            f"connect Load EchoVideo VAE: this VAE is a {type(network).__name__}, not CogVideoX's (small preview "
             "decoders have no latents that EchoVideo was trained on)"
         )
     wanted = latent_shape(1, height, width)

@@ -43,8 +43,8 @@ def load_face_encoders(parser: Path, siglip: Path) -> HostFaceEncoders:
     if is_nano(parser) != is_nano(siglip):
         own, other = (parser, siglip) if is_nano(parser) else (siglip, parser)
         raise InvalidRequest(
-            f"{own.name} goes with the nano model alone and {other.name} does not: choose "
-            f"{FILES['face_encoder']} and {FILES['clip_visual_encoder']} together, or neither"
+            f"choose {FILES['face_encoder']} and {FILES['clip_visual_encoder']} together, or neither: {own.name} goes "
+            f"with the nano model alone and {other.name} does not"
         )
     detector = find_detector(nano=is_nano(parser))
     return HostFaceEncoders(FaceEncoders(detector, FaceParser.load(parser), SiglipEncoder.load(siglip)))
@@ -60,8 +60,8 @@ def find_detector(nano: bool = False) -> FaceDetector:
             return _load(place, tuple((path, path.stat().st_mtime_ns) for path in files))
     searched = ", ".join(map(str, places))
     raise ModelFileMissing(
-        f"{DETECTOR} and {RECOGNISER} of antelopev2 are not in the folders searched ({searched}): put both into "
-        f"models/insightface/models/antelopev2, or run {install()}"
+        f"antelopev2 is missing: run {install()}, or put {DETECTOR} and {RECOGNISER} into "
+        f"models/insightface/models/antelopev2; searched {searched}"
     )
 
 

@@ -104,12 +104,14 @@ def resolve(folder: str, name: str) -> Path:
 def explain_missing(files: Sequence[tuple[str, str]]) -> ModelFileMissing:
     """The one error about files (folder, name) that are not there: for each one every place searched, and the
     command that gets what is published."""
-    searched = [(name, ", ".join(places_of_the_user(folder))) for folder, name in files]
-    said = ", and ".join(f"{name} is in none of the folders searched ({places})" for name, places in searched)
-    them, s = ("it", "") if len(files) == 1 else ("them", "s")
+    names = " and ".join(name for _, name in files)
+    they_are, them, s = ("is", "it", "") if len(files) == 1 else ("are", "them", "s")
     own = all(folder == IDENTITIES for folder, _ in files)
-    published = "" if own else f", or get the published file{s} with {install()}"
-    return ModelFileMissing(f"{said}: put {them} there and press R{published}")
+    published = "" if own else f"get the published file{s} with {install()}, or "
+    searched = "; ".join(f"{name} in {', '.join(places_of_the_user(folder))}" for folder, name in files)
+    return ModelFileMissing(
+        f"{names} {they_are} missing: {published}put {them} into a folder searched and press R; searched for {searched}"
+    )
 
 
 def places_of_the_user(folder: str) -> list[str]:
@@ -171,7 +173,7 @@ def shards(path: Path) -> list[Path]:
     for one in parts:
         if not one.is_file():
             raise ModelFileMissing(
-                f"{one.name} is missing in {path.parent}: the model is in {len(parts)} parts; put it there, or get "
-                f"the published ones with {install()}"
+                f"{one.name} is missing: get the published parts with {install()}, or put it into {path.parent}, since "
+                f"the model is in {len(parts)} parts"
             )
     return parts

@@ -152,8 +152,8 @@ class EchoVideoModel(comfy.model_base.BaseModel):
             cross_attn = torch.zeros(1, sizes.text_tokens, sizes.text_width)
         if cross_attn.shape[-1] != sizes.text_width:
             raise InvalidRequest(
-                f"this prompt was encoded {cross_attn.shape[-1]} numbers wide, EchoVideo reads T5-XXL's "
-                f"{sizes.text_width}: encode it with Load EchoVideo Text Encoder"
+                "encode the prompt with Load EchoVideo Text Encoder: this encoding has width "
+                f"{cross_attn.shape[-1]}; EchoVideo needs {sizes.text_width}"
             )
         face_tokens, id_embedding = kwargs.get(FACE_TOKENS), kwargs.get(ID_EMBEDDING)
         if face_tokens is None:
@@ -239,8 +239,8 @@ def check_weights(state: dict[str, Tensor], sizes: TransformerSizes) -> None:
     missing = [name for name in shapes if name not in state]
     if missing:
         raise WrongModelFile(
-            f"this EchoVideo file is not complete: {len(missing)} of {len(shapes)} weights are missing, the first "
-            f"is {missing[0]}; download it again"
+            f"download this EchoVideo file again, it is incomplete: {len(missing)} of {len(shapes)} weights are "
+            f"missing, the first is {missing[0]}"
         )
     check_marks(state)
     for name, shape in shapes.items():

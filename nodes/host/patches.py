@@ -41,8 +41,8 @@ def refuse_foreign(options: dict[str, Any]) -> None:
         except TypeError as error:
             name = getattr(patch, "__name__", type(patch).__name__)
             raise InvalidRequest(
-                f"the attention patch {name} is made for another network (U-Nets, say) and cannot act on EchoVideo: "
-                "remove the node that adds it; docs/compatibility.md lists those that act"
+                f"remove the node that adds the attention patch {name}, which is made for another network (U-Nets, "
+                "say) and cannot act on EchoVideo; docs/compatibility.md lists those that act"
             ) from error
 
 
@@ -77,8 +77,8 @@ def patch_input(tokens: Tensor, n_text: int, grid: Grid, options: dict[str, Any]
     kept = given["img"].shape == img.shape and given["img_ids"] is img_ids
     if not kept or given["txt"].shape[1] < n_text:
         raise InvalidRequest(
-            "a patch (post_input) drops tokens, or adds or moves those of the video, which EchoVideo cannot follow: "
-            "remove the node that adds it"
+            "remove the node that adds a post_input patch: it drops tokens, or adds or moves those of the video, "
+            "which EchoVideo cannot follow"
         )
     return join(tokens, img, txt, given), given["txt"].shape[1]
 

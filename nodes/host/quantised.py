@@ -92,6 +92,6 @@ def refuse_unread(names: Iterable[str], what: str) -> None:
     left = sorted(names)
     if left:
         raise WrongModelFile(
-            f"{what} holds {len(left)} tensors that are not read, the first is {left[0]}: it was saved by another "
-            "program or for another model; choose the published file, in bf16 or fp8"
+            f"choose the published file, in bf16 or fp8: {what} holds {len(left)} tensors that are not read, the "
+            f"first is {left[0]}; it was saved by another program or for another model"
         )

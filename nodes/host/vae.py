@@ -105,8 +105,9 @@ class EchoVideoVAE(comfy.sd.VAE):
         missing, unexpected = differences(shapes_of(network), {k: tuple(v.shape) for k, v in state.items()})
         if missing or unexpected:
             raise WrongModelFile(
-                f"this CogVideoX VAE is not complete or not the published one: {len(missing)} weights are missing, "
-                f"{len(unexpected)} do not fit (the first is {(missing or unexpected)[0]}); download it again"
+                "download this CogVideoX VAE again, it is incomplete or not the published one: "
+                f"{len(missing)} weights are missing, {len(unexpected)} do not fit (the first is "
+                f"{(missing or unexpected)[0]})"
             )
         network.load_state_dict(state)
         self.first_stage_model = network.eval().requires_grad_(False)
@@ -189,7 +190,7 @@ def load_vae(path: Path) -> EchoVideoVAE:
     state, metadata = load_state(path)
     if not is_cogvideox(state):
         raise WrongModelFile(
-            f"{path.name} is not the CogVideoX VAE (it holds {next(iter(state), 'nothing')}): choose the one of "
-            "zai-org/CogVideoX-5b, diffusion_pytorch_model.safetensors in vae/"
+            f"{path.name} is not the CogVideoX VAE: choose the one of zai-org/CogVideoX-5b, "
+            f"diffusion_pytorch_model.safetensors in vae/ (this file holds {next(iter(state), 'nothing')})"
         )
     return make_vae(state, read_config(path, metadata or {}).get(GROUPS))
