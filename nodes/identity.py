@@ -98,7 +98,7 @@ class EchoVideoIdentity(io.ComfyNode):
                     default=0,
                     min=0,
                     max=99,
-                    tooltip="Which face, counted from 0 in that order.",
+                    tooltip="Which face in that order, counted from 0: face 1 on the photo is 0.",
                 ),
                 io.Float.Input(
                     "padding",

@@ -38,7 +38,7 @@ def with_faces(photo: np.ndarray, faces: Sequence[Face], chosen: Face | None) ->
     picture = Image.fromarray(photo)
     draw = ImageDraw.Draw(picture)
     line = max(2, max(picture.size) // 250)
-    for number, face in enumerate(faces):
+    for number, face in enumerate(faces, 1):  # as people count
         colour = CHOSEN if face is chosen else OTHER
         left, top, right, bottom = (float(side) for side in face.box)
         draw.rectangle((left, top, right, bottom), outline=colour, width=line)

@@ -19,8 +19,11 @@ from echovideo_model.weights.loading import storage_dtype
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "web" / "docs"
 NODES: dict[str, Any] = json.loads((ROOT / "tests" / "nodes.json").read_text(encoding="utf-8"))
-LANGUAGES = ("zh", "ko", "ja")
-OWN_LETTERS = {"zh": r"[\u4e00-\u9fff]", "ko": r"[\uac00-\ud7a3]", "ja": r"[\u3040-\u30ff]"}
+LANGUAGES = ("zh", "zh-TW", "ko", "ja")
+CHINESE = r"[\u4e00-\u9fff]"
+OWN_LETTERS = {"zh": CHINESE, "zh-TW": CHINESE, "ko": r"[\uac00-\ud7a3]", "ja": r"[\u3040-\u30ff]"}
+CHARACTER_SETS = {"zh": "gb2312", "zh-TW": "big5"}  # Simplified, Traditional
+MAIN = "https://github.com/comfyui-echovideo/ComfyUI-EchoVideo/blob/main/"
 MAX_LINES = 60
 LARGEST_PICTURE = 100_000  # bytes: a help panel opens at once
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -196,6 +199,18 @@ def strings(value: Any) -> Iterator[str]:
         yield value
 
 
+@pytest.mark.parametrize("language", CHARACTER_SETS)
+def test_simplified_and_traditional_chinese_are_not_mixed(language: str) -> None:
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "locales" / language).glob("*.json")]
+    texts += [page(id, language) for id in NODES]
+    words = (ROOT / "web" / "words.js").read_text(encoding="utf-8")
+    constant = {"zh": "SIMPLIFIED_CHINESE", "zh-TW": "TRADITIONAL_CHINESE"}[language]
+    texts.append(words.split(f"const {constant} = {{")[1].split("\n};")[0])
+    for text in texts:
+        for character in re.findall(CHINESE, text):
+            character.encode(CHARACTER_SETS[language])  # raises for one of the other script
+
+
 # Help pages
 
 
@@ -295,6 +310,14 @@ def test_pictures_are_there_and_links_lead_somewhere_from_the_host_s_page(id: st
             assert (DOCS / target).is_file(), target
         else:
             assert target.startswith("https://"), target
+            if target.startswith(MAIN):
+                assert (ROOT / target.removeprefix(MAIN)).is_file(), target
+
+
+@every_language
+@every_node
+def test_a_page_of_this_project_is_a_link_and_not_only_a_name(id: str, language: str) -> None:
+    assert not [named for named in CODE.findall(page(id, language)) if named.startswith("docs/")]
 
 
 # Errors

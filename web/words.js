@@ -41,7 +41,7 @@ const ENGLISH = {
   faceless: "no face in {count} of {frames} frames",
 };
 
-const CHINESE = {
+const SIMPLIFIED_CHINESE = {
   photo: "照片，人脸已编号",
   aligned: "已对齐",
   face_picture: "模型所见",
@@ -78,6 +78,45 @@ const CHINESE = {
   no_score: "运行后可见每一帧的相似度。",
   no_faces: "{count} 帧中都没有人脸。",
   faceless: "{frames} 帧中有 {count} 帧没有人脸",
+};
+
+const TRADITIONAL_CHINESE = {
+  photo: "照片，人臉已編號",
+  aligned: "已對齊",
+  face_picture: "模型所見",
+  by_run: "執行後可見",
+  unconnected: "請連接照片：把「載入圖片」接到 photos。",
+  elsewhere: "照片來自「{title}」。執行一次即可看到並選擇人臉。",
+  searching: "正在尋找人臉……",
+  no_answer: "伺服器沒有回應（{reason}）。",
+  again: "重試",
+  previous: "上一張照片",
+  next: "下一張照片",
+  page: "{page} / {pages}",
+  face: "人臉 {number}",
+  face_used: "人臉 {number}，使用中",
+  take: "點一下即可使用人臉 {number}",
+  used: "共 {count} 張人臉，使用人臉 {number}；點另一張即可更換",
+  one: "使用唯一的人臉",
+  absent: "這裡沒有人臉 {number}：請選擇一張",
+  shared: "{pages} 張照片都使用人臉 {number}",
+  lacking: "同一選擇用於所有照片：照片 {photos} 中沒有人臉 {number}",
+  closest: "使用與給定身分最相似的人臉，執行後可見",
+  linked: "face_index 或 face_order 由連線給出",
+  video: "影片畫面的形狀",
+  length: "{frames} 幀，{seconds} 秒，每秒 {fps} 幀",
+  one_frame: "1 幀，靜止畫面",
+  from_link: "尺寸由連線給出，執行時決定",
+  length_from_link: "長度由連線給出",
+  untrained: "不是訓練時的尺寸",
+  curve: "每一幀的相似度",
+  mean: "平均 {value} ± {deviation}",
+  worst: "最低 {value}，第 {frame} 幀",
+  frame: "第 {frame} 幀：{value}",
+  blank: "第 {frame} 幀：沒有人臉",
+  no_score: "執行後可見每一幀的相似度。",
+  no_faces: "{count} 幀中都沒有人臉。",
+  faceless: "{frames} 幀中有 {count} 幀沒有人臉",
 };
 
 const KOREAN = {
@@ -158,7 +197,7 @@ const JAPANESE = {
   faceless: "{frames} フレーム中 {count} フレームで顔なし",
 };
 
-export const WORDS = { en: ENGLISH, zh: CHINESE, ko: KOREAN, ja: JAPANESE };
+export const WORDS = { en: ENGLISH, zh: SIMPLIFIED_CHINESE, "zh-TW": TRADITIONAL_CHINESE, ko: KOREAN, ja: JAPANESE };
 
 /** The sentence `key` in the page's language, {names} filled in. */
 export function say(key, values = {}) {

@@ -50,11 +50,20 @@ def help_of(page: Browser, id: str, title: str) -> dict[str, Any]:
     page.page.wait_for_timeout(500)  # drawn, and no double click with the last node's
     page.page.mouse.click(*place)
     page.page.get_by_test_id("info-button").click()
-    page.page.wait_for_function(HEADING, arg=title, timeout=20_000)
+    page.page.wait_for_function(HEADING, arg=title)
     return page.run_js(SHOWN)
 
 
-@pytest.mark.parametrize("language", ["en", "zh", "ko", "ja"])
+def test_the_page_of_all_errors_opens_beside_this_one(page: Browser) -> None:
+    page.page.context.route("https://github.com/**", lambda route: route.fulfill(body="all errors"))
+    help_of(page, "EchoVideoIdentity", "EchoVideo Identity")
+    with page.page.expect_popup() as popup:
+        page.page.locator(".node-help-content").get_by_role("link", name="troubleshooting").click()
+    assert popup.value.url.endswith("/ComfyUI-EchoVideo/blob/main/docs/troubleshooting.md")
+    assert page.run_js("app.graph._nodes.length") == 1  # the workflow is still open
+
+
+@pytest.mark.parametrize("language", ["en", "zh", "zh-TW", "ko", "ja"])
 def test_every_node_s_help_opens_whole(page: Browser, language: str) -> None:
     page.setting("Comfy.Locale", language)
     try:

@@ -14,7 +14,7 @@ from testbed.harness import PACK, Host
 from testbed.schemas import CONTRACT, english, nodes_of
 
 NODES = json.loads(CONTRACT.read_text(encoding="utf-8"))
-LANGUAGES = ("ja", "ko", "zh")
+LANGUAGES = ("ja", "ko", "zh", "zh-TW")
 
 
 def text(host: Host, path: str) -> str:
