@@ -1,4 +1,4 @@
-"""Writes workflows/*.json (drag and drop), workflows/api/*.json (for POST /prompt) and the thumbnails.
+"""Writes workflows/TITLE.json (drag and drop), its thumbnail, and workflows/api/NAME.json (for POST /prompt).
 
     COMFYUI_PATH=... python -m scripts.make_workflows       (in that host's environment, see test_host.sh)
 
@@ -34,10 +34,10 @@ def main() -> None:
         for name, (title, about, sketch) in WORKFLOWS.items():
             graph = described.completed(sketch)
             api = {key: {**one, "_meta": {"title": TITLES.get(key, key)}} for key, one in graph.items()}
-            page = page_form(graph, described, title, about)
-            for path, content in ((folder / f"{name}.json", page), (folder / "api" / f"{name}.json", api)):
+            page = page_form(graph, described, name, about)
+            for path, content in ((folder / f"{title}.json", page), (folder / "api" / f"{name}.json", api)):
                 path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-            thumbnail(name, folder / f"{name}.jpg")
+            thumbnail(name, folder / f"{title}.jpg")
 
 
 if __name__ == "__main__":

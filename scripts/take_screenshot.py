@@ -19,6 +19,7 @@ from scripts.screenshot.pictures import photograph, take
 from testbed.harness import Host
 from testbed.launch import stand_in_for_torchvision
 from testbed.page import SETTINGS, Browser, browser
+from testbed.shipped import page_form
 
 ROOT = Path(__file__).parents[1]
 PLAIN = {
@@ -54,7 +55,7 @@ def main() -> None:
 
 def quick_start(page: Browser) -> None:
     """The whole workflow after a run, but for its note."""
-    page.load(json.loads((ROOT / "workflows" / "quick_start.json").read_text("utf-8")))
+    page.load(page_form("quick_start"))
     page.wait_for_faces(1)
     shown = "Object.entries(values).forEach(([name, value]) => echo.set(echo.only(type), name, value))"
     for kind, values in SMALLER.items():

@@ -11,7 +11,15 @@ import av
 from echovideo_model.nano.models import FOLDER
 from testbed.harness import PACK, Graph
 
-SHIPPED = sorted(path.stem for path in (PACK / "workflows").glob("*.json"))
+
+def by_name() -> dict[str, Path]:
+    """Short name, which is that of the API form, -> file of the page's form, in the order of the page's list."""
+    files = sorted((PACK / "workflows").glob("*.json"))
+    return {json.loads(file.read_text("utf-8"))["extra"]["name"]: file for file in files}
+
+
+FILES = by_name()
+SHIPPED = list(FILES)
 ON_NANO = "try_it"  # chooses the nano model's files, the others the released ones
 NAMES = [
     name for name in SHIPPED if name != ON_NANO or FOLDER.is_dir()
@@ -26,7 +34,7 @@ FRAMES = {17: 9, 49: 9, 97: 65}  # the windows of the long video stay as they ar
 
 
 def page_form(name: str) -> dict[str, Any]:
-    return json.loads((PACK / "workflows" / f"{name}.json").read_text("utf-8"))
+    return json.loads(FILES[name].read_text("utf-8"))
 
 
 def api_form(name: str) -> Graph:

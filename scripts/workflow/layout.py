@@ -1,85 +1,219 @@
-"""Where the nodes of a graph stand on the page: columns from left to right, and in each from the top down."""
+"""Where the nodes of a graph stand on the page: four groups in three blocks, narrow enough to be read as it opens.
+
+The page fits a template into three quarters of its window and stops drawing text below a zoom of about 0.58, which a
+graph 1,700 wide and 1,150 high keeps clear of in a window of 1500 x 950.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from testbed.graphs import Graph
 
 from .described import is_link
 
-COLUMN, GAP, TOP = 420, 50, 120  # the bar above a node takes 30 of the gap
-LOWER = {1: 60, 2: 60}  # these columns begin lower: above them runs the link from the model to the sampler
-WIDTH = 360
-WIDE = {"SaveVideo": 600}  # in the last column; what it shows is what all of it is for
+BAR, GAP = 30, 16  # the bar above a node; what is left between a node and the next one's bar
+PADDING, HEAD = 12, 36  # of a group around its nodes; for its title
+BETWEEN = 22  # groups
+BAR_2 = 12  # by how much a collapsed node of Nodes 2.0 is higher than a bar
 SHOWN = {
     "CLIPTextEncode": 130,
-    "LoadImage": 300,
-    "EchoVideoIdentity": 300,
+    "LoadImage": 190,
+    "EchoVideoIdentity": 265,
     "EchoVideoVideoSize": 90,
-    "EchoVideoIdentityScore": 190,
+    "EchoVideoIdentityScore": 175,
     "PreviewAny": 70,
-    "SaveVideo": 480,
 }
-LOOK_2 = {"CLIPTextEncode": 0, "LoadImage": 420}  # text stays as high; 0.8.0 shows photos as wide as the node
-LEFT = ("Load", "TextEncode")  # what a workflow begins with
-BELOW = ("VAEDecode", "VAEDecodeTiled", "CreateVideo", "PreviewAny")  # small: they stand below what they read
+LOOK_2 = {"CLIPTextEncode": 0, "LoadImage": 210}  # text stays as high; 0.8.0 shows photos as wide as the node
+FILM = 0.8  # the height of what Save Video shows, as a share of its width
+COLLAPSED = ("VAEDecode", "CreateVideo", "ImageBatch", "ConditioningCombine")  # nothing to set in these
+LOWEST_NOTE = 200
 
 
-def width(kind: str) -> int:
-    return WIDE.get(kind, WIDTH)
+@dataclass(frozen=True)
+class Group:
+    """Nodes of the kinds in `columns` stand in that column, others where there is room."""
+
+    title: str
+    colour: str
+    left: int
+    widths: tuple[int, ...]
+    columns: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def width(self) -> int:
+        return sum(self.widths) + GAP * (len(self.widths) - 1)
 
 
-def height(kind: str, sockets: int, widgets: int) -> int:
-    """Room for a node's rows, as the page counts them, and for what it shows besides: text, pictures, videos."""
-    return 16 + 20 * sockets + 24 * widgets + SHOWN.get(kind, 0)
+MODELS = Group("Models", "#4f5f6b", 0, (270,))
+PERSON = Group(
+    "Person",
+    "#2f7a5b",
+    MODELS.width + BETWEEN + 2 * PADDING,
+    (200, 380),
+    (("LoadImage", "ImageBatch", "EchoVideoLoadIdentity"), ("EchoVideoIdentity", "EchoVideoSaveIdentity")),
+)
+PROMPT = Group("Prompt", "#8a6a35", PERSON.left, (320, 260))
+VIDEO = Group("Video", "#3b6ea5", PERSON.left + PERSON.width + BETWEEN + 2 * PADDING, (225, 225, 225))
+BLOCKS = ((PERSON, PROMPT), (VIDEO,), (MODELS,))
+HOMES = {"LoraLoaderModelOnly": MODELS, "CLIPTextEncode": PROMPT, "EchoVideoVideoSize": PROMPT} | {
+    kind: PERSON for column in PERSON.columns for kind in column
+}
 
 
-def room(kind: str, sockets: int, widgets: int) -> int:
-    """The height in Nodes 2.0, whose rows are higher and which puts a footer below."""
-    shown = (SHOWN | LOOK_2).get(kind, 0)
-    return max(height(kind, sockets, widgets), 52 + 20 * sockets + 34 * widgets + shown)
+def home(kind: str, photos: int) -> Group:
+    """Several photos fill the height that the video's size would need below them."""
+    if kind == "EchoVideoVideoSize" and photos > 1:
+        return VIDEO
+    return HOMES.get(kind, MODELS if kind.startswith("EchoVideoLoad") else VIDEO)
 
 
-def places(graph: Graph, rooms: dict[str, int]) -> dict[str, list[int]]:
-    """Node -> left and top; nothing overlaps in either of the page's looks."""
-    column_of = columns(graph)
-    bottoms: dict[int, int] = {}
-    result = {}
-    for name in graph:
-        column = column_of[name]
-        top = bottoms.get(column, TOP + LOWER.get(column, 0))
-        bottoms[column] = top + rooms[name] + GAP
-        result[name] = [COLUMN * (column + 1), top]
-    return result
+@dataclass
+class Node:
+    """What of a node its place follows from: its type, its rows of sockets, its widgets; and then its place."""
+
+    kind: str
+    sockets: int
+    widgets: int
+    reads: Sequence[str] = ()
+    left: int = 0
+    top: int = 0
+    width: int = 0
+    span: int = 1  # columns
+    shown: int | None = None
+
+    @property
+    def collapsed(self) -> bool:
+        return self.kind in COLLAPSED
+
+    @property
+    def display(self) -> int:
+        """The height of what the node shows besides its rows: text, a picture, a video."""
+        if self.shown is not None:
+            return self.shown
+        return round(FILM * self.width) if self.kind == "SaveVideo" else SHOWN.get(self.kind, 0)
+
+    @property
+    def height(self) -> int:
+        return 16 * (self.shown is None) + 20 * self.sockets + 24 * self.widgets + self.display
+
+    @property
+    def room(self) -> int:
+        """The height that is left for it in either look: in Nodes 2.0 rows are higher, and there is a footer."""
+        if self.collapsed:
+            return BAR_2
+        if self.shown is not None:
+            return self.shown
+        shown = LOOK_2.get(self.kind, self.display)
+        return max(self.height, 52 + 20 * self.sockets + 34 * self.widgets + shown)
+
+    @property
+    def bottom(self) -> int:
+        return self.top + self.room
 
 
-def columns(graph: Graph) -> dict[str, int]:
-    """Each node right of what it reads, and as near to what reads it as that allows; the beginning at the left."""
-    result = depths(graph)
-    for name in sorted(graph, key=lambda name: result[name], reverse=True):
-        readers = [other for other in graph if name in sources(graph, other)]
-        if readers and not any(part in graph[name]["class_type"] for part in LEFT):
-            result[name] = min(result[reader] - step(graph, reader) for reader in readers)
-    return result
+def place(graph: Graph, nodes: dict[str, Node]) -> tuple[list[dict[str, Any]], Node]:
+    """Gives every node its left, top and width; returns the groups, in the page's form, and the note's place: at the
+    left, as high as the models below it leave. No node covers another, and links lead to the right or down."""
+    drawn: dict[str, dict[str, Any]] = {}
+    photos = sum(node.kind == "LoadImage" for node in nodes.values())
+    homes = {name: home(node.kind, photos) for name, node in nodes.items()}
+    for block in BLOCKS:
+        top = 0
+        for group in block:
+            mine = {name: nodes[name] for name in in_order(graph) if homes[name] is group}
+            drawn[group.title] = frame(group, top, fill(group, mine, top))
+            top = end(drawn[group.title]) + BETWEEN
+    models = drawn["Models"]
+    room = max(map(end, drawn.values())) - end(models) - BAR - BETWEEN
+    note = Node("MarkdownNote", 0, 0, top=BAR, width=MODELS.width, shown=max(room, LOWEST_NOTE))
+    down = note.bottom + BETWEEN
+    models["bounding"][1] += down
+    for name, node in nodes.items():
+        node.top += down if homes[name] is MODELS else 0
+    return [drawn[group.title] for group in (MODELS, PERSON, PROMPT, VIDEO)], note
 
 
-def depths(graph: Graph) -> dict[str, int]:
-    """How many steps there are from the loaders to each node."""
-    result: dict[str, int] = {}
+def frame(group: Group, top: int, bottom: int) -> dict[str, Any]:
+    bounding = [group.left - PADDING, top, group.width + 2 * PADDING, bottom - top]
+    return {"title": group.title, "bounding": bounding, "color": group.colour, "font_size": 24, "flags": {}}
 
-    def depth(name: str) -> int:
+
+def end(group: dict[str, Any]) -> int:
+    return group["bounding"][1] + group["bounding"][3]
+
+
+def fill(group: Group, nodes: dict[str, Node], top: int) -> int:
+    """Places a group's nodes below `top`, as low as it can be; returns where the group ends."""
+    films = sum(node.kind == "SaveVideo" for node in nodes.values())
+    for node in nodes.values():
+        node.span = 2 if node.kind == "SaveVideo" and films == 1 else 1
+        node.width = group.widths[0] * node.span + GAP * (node.span - 1)
+    packing = Packing(group, nodes)
+    packing.go(list(nodes), [top + HEAD - GAP] * len(group.widths))
+    for name, (at, y) in packing.best.items():
+        nodes[name].left, nodes[name].top = packing.lefts[at], y
+        nodes[name].width = sum(group.widths[at : at + nodes[name].span]) + GAP * (nodes[name].span - 1)
+    return packing.lowest + PADDING
+
+
+class Packing:
+    """The columns in which nodes, one after the other, end highest: all are tried, save those that cannot win."""
+
+    def __init__(self, group: Group, nodes: dict[str, Node]) -> None:
+        self.group, self.nodes = group, nodes
+        self.lefts = [group.left + sum(group.widths[:at]) + GAP * at for at in range(len(group.widths))]
+        self.lowest, self.best = 10**6, dict[str, tuple[int, int]]()
+        self.so_far: dict[str, tuple[int, int]] = {}
+
+    def go(self, rest: list[str], ends: list[int]) -> None:
+        area = sum(self.nodes[name].span * (self.nodes[name].room + GAP + BAR) for name in rest)
+        if max(max(ends), (sum(ends) + area) / len(ends)) >= self.lowest:
+            return
+        if not rest:
+            self.lowest, self.best = max(ends), dict(self.so_far)
+            return
+        name, *later = rest
+        node = self.nodes[name]
+        for y, at in sorted((self.highest(node, at, ends), at) for at in self.allowed(node)):
+            self.so_far[name] = at, y
+            after = [
+                y + node.room if at <= column < at + node.span else end for column, end in enumerate(ends)
+            ]
+            self.go(later, after)
+        self.so_far.pop(name, None)
+
+    def allowed(self, node: Node) -> list[int]:
+        """The columns in which a node of this kind may stand."""
+        own = [at for at, kinds in enumerate(self.group.columns) if node.kind in kinds]
+        return own or list(range(len(self.lefts) - node.span + 1))
+
+    def highest(self, node: Node, at: int, ends: list[int]) -> int:
+        """How high a node can stand in a column: below what is there, and below what it reads and is not left of it."""
+        above = [
+            self.so_far[name][1] + self.nodes[name].room
+            for name in node.reads
+            if name in self.so_far and self.so_far[name][0] > at
+        ]
+        return max([*ends[at : at + node.span], *above]) + GAP + BAR
+
+
+def in_order(graph: Graph) -> list[str]:
+    """Every node after those that it reads, else as the graph has them."""
+    result: list[str] = []
+
+    def add(name: str) -> None:
+        for source in sources(graph, name):
+            add(source)
         if name not in result:
-            furthest = max(map(depth, sources(graph, name)), default=None)
-            result[name] = 0 if furthest is None else furthest + step(graph, name)
-        return result[name]
+            result.append(name)
 
     for name in graph:
-        depth(name)
+        add(name)
     return result
 
 
 def sources(graph: Graph, name: str) -> list[str]:
     return [value[0] for value in graph[name]["inputs"].values() if is_link(value)]
-
-
-def step(graph: Graph, name: str) -> int:
-    return 0 if graph[name]["class_type"] in BELOW else 1

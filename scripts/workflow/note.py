@@ -8,16 +8,17 @@ from typing import Any
 from echovideo_model.nano import words
 from echovideo_model.nano.palette import CLOTHES
 
-from .layout import TOP
+from .layout import Node
 from .models import MODELS
 
 NOTE = """{about}
 
-**Models.** One command puts every file into its place; PATH is ComfyUI's folder:
+1. **Download** 23 GB, once; PATH is ComfyUI's folder: **echovideo models install --comfyui PATH**
+2. **Install insightface** into ComfyUI's Python: **python -m pip install "insightface>=1.0" onnxruntime**
+3. **Load a photo.** Where it shows several people, **click the face** in EchoVideo Identity.
+4. **Write what the person does**, in English, and press Run.
 
-**echovideo models install --comfyui PATH**
-
-By hand: download each file, give it the name shown here, and put it into the folder shown here.
+**By hand:** download each file, give it the name shown here, and put it into the folder shown here.
 
 {files}
 
@@ -66,24 +67,28 @@ def describe_nano(about: str) -> str:
     )
 
 
-def note(title: str, about: str, order: int, nano: bool = False) -> dict[str, Any]:
-    """nano: whether the workflow chooses the nano model's files, and so needs none of the released ones."""
+def describe_released(about: str) -> str:
     files = "\n".join(
         f"- **models/{one['directory']}/{one['name']}** [download]({one['url']})" for one in MODELS
     )
+    return NOTE.format(about=about, files=files)
+
+
+def note(about: str, order: int, corner: Node, nano: bool = False) -> dict[str, Any]:
+    """nano: whether the workflow chooses the nano model's files, and so needs none of the released ones."""
     return {
         "id": 1,
         "type": "MarkdownNote",
-        "pos": [-40, TOP],
-        "size": [420, 500],
+        "pos": [corner.left, corner.top],
+        "size": [corner.width, corner.height],
         "flags": {},
         "order": order,
         "mode": 0,
         "inputs": [],
         "outputs": [],
         "properties": {},
-        "title": title,
+        "title": "Start here",  # a longer one would widen it
         "color": "",  # the theme's: on the note's own brown, Nodes 2.0 makes text hard to read
         "bgcolor": "",
-        "widgets_values": [describe_nano(about) if nano else NOTE.format(about=about, files=files)],
+        "widgets_values": [describe_nano(about) if nano else describe_released(about)],
     }

@@ -7,38 +7,43 @@ from typing import Any
 from testbed.graphs import Graph
 
 from .described import WIDGETS, Described, default, is_link
-from .layout import height, places, room, width
+from .layout import Node, place, sources
 from .models import list_unnamed, of_node
 from .note import note
 from .sketches import TITLES
 
 SEEDS = ("seed", "noise_seed")
-VIEW = {"scale": 0.6, "offset": [170, 90]}  # all of most workflows on a wide screen, clear of the page's bars
 Links = list[list[Any]]
 
 
-def page_form(graph: Graph, described: Described, title: str, about: str) -> dict[str, Any]:
+def page_form(graph: Graph, described: Described, name: str, about: str) -> dict[str, Any]:
+    """Without a view of its own: the page fits it into the window."""
     ids = {name: number for number, name in enumerate(graph, start=2)}  # 1 is the note
     links = link_table(graph, described, ids)
     nodes = []
-    for order, (name, one) in enumerate(graph.items()):
-        nodes.append(drawn(ids[name], order, one, described, links))
-        if name in TITLES:
-            nodes[-1]["title"] = TITLES[name]
-    rooms = {name: room(*measures(node)) for name, node in zip(graph, nodes, strict=True)}
-    for node, place in zip(nodes, places(graph, rooms).values(), strict=True):
-        node["pos"] = place
+    for order, (key, one) in enumerate(graph.items()):
+        nodes.append(drawn(ids[key], order, one, described, links))
+        if key in TITLES:
+            nodes[-1]["title"] = TITLES[key]
+    measured = {
+        key: Node(*measures(node), reads=sources(graph, key)) for key, node in zip(graph, nodes, strict=True)
+    }
+    groups, corner = place(graph, measured)
+    for node, at in zip(nodes, measured.values(), strict=True):
+        node["pos"], node["size"] = [at.left, at.top], [at.width, at.height]
+        node["flags"] = {"collapsed": True} if at.collapsed else {}
+    released = any("models" in node["properties"] for node in nodes)
     return {
         "last_node_id": len(graph) + 1,
         "last_link_id": len(links),
         "nodes": [
             *nodes,
-            note(title, about, len(nodes), nano=not any("models" in n["properties"] for n in nodes)),
+            note(about, len(nodes), corner, nano=not released),
         ],
         "links": links,
-        "groups": [],
+        "groups": groups,
         "config": {},
-        "extra": {"ds": VIEW},
+        "extra": {"name": name},
         "version": 0.4,
         "models": list_unnamed(nodes),
     }
@@ -71,11 +76,11 @@ def drawn(id: int, order: int, one: dict[str, Any], described: Described, links:
     inputs = inputs_of(id, sockets(one, described), links)
     outputs = outputs_of(id, described.outputs(kind), links)
     widgets = widgets_of(one, described)
-    result = {
+    return {
         "id": id,
         "type": kind,
         "pos": [0, 0],
-        "size": [width(kind), 0],
+        "size": [0, 0],
         "flags": {},
         "order": order,
         "mode": 0,
@@ -84,8 +89,6 @@ def drawn(id: int, order: int, one: dict[str, Any], described: Described, links:
         "properties": properties_of(kind, widgets),
         "widgets_values": widgets,
     }
-    result["size"][1] = height(*measures(result))
-    return result
 
 
 def measures(node: dict[str, Any]) -> tuple[str, int, int]:

@@ -15,8 +15,8 @@ NEGATIVE = "blurry, distorted face, deformed hands, low quality, static"
 TITLES = {
     "prompt": "Prompt",
     "negative": "Negative prompt",
-    "cond_without": "Conditioning without the face latent",
-    "latents_without": "KSampler without the face latent",
+    "cond_without": "Without the face latent",
+    "latents_without": "KSampler without it",
     **{
         f"{name}_{side}": f"{title} on the {side}"
         for side in ("left", "right")
@@ -202,53 +202,55 @@ def person_in_half(side: str, photo: str) -> Graph:
     }
 
 
-WORKFLOWS = {  # name -> title, what it is for, graph
+# Name -> title, what it is for, graph. The page lists templates under their files' names, so that a title is one: a
+# sentence, behind the number of its place in the list.
+WORKFLOWS = {
     "quick_start": (
-        "EchoVideo: quick start",
-        "Load a photo, write what the person does, press Run. Three seconds at 16 fps.",
+        "02 Make a video of a person from one photo",
+        "A photo and a sentence become three seconds of video of that person.",
         loaders() | person() | size() | cond() | ksampler() | film(),
     ),
     "reference_settings": (
-        "EchoVideo: reference settings",
+        "10 Repeat the published settings exactly",
         "ByteDance's own: 50 steps, DPM, dynamic guidance 6, noise in their order. A seed gives the same video as the "
         "command line.",
         loaders(raw_prompt=True) | person() | size() | cond() | reference() | film(),
     ),
     "low_memory": (
-        "EchoVideo: low memory",
+        "06 Make a video with less memory",
         "fp8 weights and tiled decoding. The latents are kept in a file before they are decoded.",
         low_memory(),
     ),
     "several_photos": (
-        "EchoVideo: several photos of one person",
+        "04 Use several photos of one person",
         "Embeddings are averaged, the picture comes from the best photo. The identity is kept in a file.",
         several_photos(),
     ),
     "compare_face_latent": (
-        "EchoVideo: with and without the face latent",
+        "08 Compare with and without the face latent",
         "The same seed twice: the face picture in frame 0 raises likeness, its absence frees the motion.",
         compare(),
     ),
     "lora": (
-        "EchoVideo: with a LoRA",
+        "07 Add a LoRA",
         "Any LoRA for CogVideoX-5b: put it into models/loras and choose it in the LoRA node. The log says how many of "
         "its layers fit.",
         lora(),
     ),
     "identity_score": (
-        "EchoVideo: identity score",
+        "09 Score how alike the person is",
         "How alike the person in the video and the photo are, frame by frame.",
         identity_score(),
     ),
     "two_people": (
-        "EchoVideo: two people",
+        "03 Put two people into one video",
         "Each half of the video has a photo and a prompt of its own and knows nothing of the other: describe the same "
         "scene in both. For other regions change all four areas.",
         two_people(),
     ),
     "long_video": (
-        "EchoVideo: long video (experimental)",
-        "97 frames in windows of 49, which overlap by 13. Batches of one only.",
+        "05 Make a longer video",
+        "Experimental: 97 frames in windows of 49, which overlap by 13. Batches of one only.",
         long_video(),
     ),
 }

@@ -14,8 +14,9 @@ from huggingface_hub import hf_hub_url
 
 from echovideo_model.tiny import PORTRAITS
 from echovideo_model.weights.comfyui import HOST
-from testbed.harness import PACK, Host
+from testbed.harness import Host
 from testbed.page import CHROMIUM, SETTINGS, Browser, browser
+from testbed.shipped import page_form
 
 # Of .onnx no page knows whether it is there: the workflows do not list them, and their note says so.
 WANTED = {
@@ -74,7 +75,7 @@ def load_with(page: Browser, host: Host, there: set[PurePosixPath]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
     page.run_js("app.refreshComboInNodes()")
-    page.load(json.loads((PACK / "workflows" / "quick_start.json").read_text("utf-8")))
+    page.load(page_form("quick_start"))
 
 
 def listed(page: Browser) -> set[PurePosixPath]:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from testbed.harness import PACK, Host
+from testbed.harness import Host
+from testbed.shipped import FILES
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs playwright")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -71,7 +72,7 @@ def test_quick_start_from_drop_to_video(host: Host, page: Any) -> None:
     page.wait_for_function(READY)
     page.wait_for_timeout(4000)  # a first visit is greeted with templates
     page.keyboard.press("Escape")
-    workflow = (PACK / "workflows" / "quick_start.json").read_text(encoding="utf-8")
+    workflow = FILES["quick_start"].read_text(encoding="utf-8")
     page.evaluate(DROP, ["quick_start.json", workflow])
     page.wait_for_function("() => app.graph.nodes.some((node) => node.type === 'EchoVideoConditioning')")
     assert page.evaluate(PROBLEMS) == []
