@@ -8,6 +8,7 @@ import { say } from "./words.js";
 
 const BY_HAND = "left to right"; // the order a click chooses in, where the node's own is known only to a run
 const STEP = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 };
+const OWN_KEYS = new Set(["Enter", " ", "Backspace", "Delete"]); // the page would run or delete nodes by them
 
 export class FacePicker {
   /** `choose` is called with the widgets' new values. */
@@ -37,11 +38,13 @@ export class FacePicker {
       element("div", { className: "echovideo-side" }, this.aligned.figure, this.picture.figure),
       element("div", { className: "echovideo-bar" }, this.pager, this.status),
     );
+    this.root.addEventListener("keydown", (event) => OWN_KEYS.has(event.key) && event.stopPropagation());
   }
 
   /** Shows a situation: {connected, photos, elsewhere, order, index, padding, needed, linked, parser, run}. */
   show(now) {
     this.now = now;
+    if (this.root.dataset.state === "error") this.query = undefined; // what was missing may be there now
     this.pages = now.run ? now.run.faces.map((found) => ({ found })) : now.photos.map((photo) => ({ photo }));
     this.page = Math.min(this.page, Math.max(0, this.pages.length - 1));
     this.#render();
@@ -66,8 +69,10 @@ export class FacePicker {
       const { connected, elsewhere } = this.now;
       this.#tell("empty", connected ? say("elsewhere", { title: elsewhere }) : say("unconnected"));
     } else if (page.found) {
-      this.#forget();
-      this.#view(page.found.photo, 0);
+      if (this.shown !== page.found) {
+        this.#forget();
+        this.#view(page.found.photo, 0);
+      }
       this.#present(page.found);
     } else {
       this.#search(page.photo);
@@ -167,11 +172,12 @@ export class FacePicker {
     const chosen = known ? places[index] : undefined;
     if (this.shown !== found) this.#draw(found);
     [...this.faces.children].forEach((box, place) => {
-      const number = places.indexOf(place);
+      const counted = places.indexOf(place);
+      const number = counted + 1; // people count from 1, face_index from 0
       const used = place === chosen;
       box.dataset.number = number;
       box.disabled = linked;
-      box.tabIndex = used || (chosen === undefined && number === 0) ? 0 : -1;
+      box.tabIndex = used || (chosen === undefined && counted === 0) ? 0 : -1;
       box.classList.toggle("echovideo-chosen", used);
       box.setAttribute("aria-checked", used);
       box.setAttribute("aria-label", say(used ? "face_used" : "face", { number }));
@@ -195,7 +201,7 @@ export class FacePicker {
   }
 
   #sentence(chosen, lacking) {
-    const number = this.now.index;
+    const number = this.now.index + 1;
     const [pages, count] = [this.pages.length, this.shown.faces.length];
     if (pages > 1 && lacking.length) return say("lacking", { number, photos: lacking.join(", ") });
     if (chosen === undefined) return say("absent", { number });
@@ -254,17 +260,16 @@ export class FacePicker {
     }
   }
 
-  /** Arrows move among the boxes in their numbers' order, Home and End to its ends; Enter and Space choose. */
+  /** As in any group of radio buttons: an arrow chooses the next face in the numbers' order, Space the focused one. */
   #key(event) {
-    const boxes = [...this.faces.children].sort((one, other) => one.dataset.number - other.dataset.number);
-    const at = boxes.indexOf(document.activeElement);
-    const to = { Home: 0, End: boxes.length - 1 }[event.key] ?? at + (STEP[event.key] ?? 0);
-    const moving = event.key in STEP || event.key === "Home" || event.key === "End";
-    if (!moving && event.key !== "Enter" && event.key !== " ") return;
+    if (!(event.key in STEP)) return;
     event.stopPropagation(); // or the canvas takes it
-    if (!moving) return;
     event.preventDefault();
-    boxes[(to + boxes.length) % boxes.length]?.focus();
+    const boxes = [...this.faces.children].sort((one, other) => one.dataset.number - other.dataset.number);
+    const to = boxes.indexOf(document.activeElement) + STEP[event.key];
+    const next = boxes[(to + boxes.length) % boxes.length];
+    next.focus();
+    next.click();
   }
 
   #turner(key, sign, by) {

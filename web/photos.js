@@ -10,11 +10,12 @@ const BYPASSED = 4;
 const MOST_STEPS = 64; // a graph may be wired in a circle while it is being edited
 
 /**
- * {connected, photos: [{filename, subfolder, type}], elsewhere}: every photo that can be known before a run, in the
- * order of the batch, and the title of the first node whose picture cannot ("" when there is none).
+ * {connected, photos: [{filename, subfolder, type}], unlisted: [value], elsewhere}: every photo that can be known before
+ * a run, in the order of the batch; those that the page does not list yet, since an upload under a missing name changes
+ * nothing else; and the title of the first node whose picture cannot be known ("" when there is none).
  */
 export function photosOf(node, input) {
-  const found = { connected: false, photos: [], elsewhere: "" };
+  const found = { connected: false, photos: [], unlisted: [], elsewhere: "" };
   const slot = node.inputs?.findIndex((one) => one.name === input) ?? -1;
   if (slot >= 0) follow(node, slot, found, MOST_STEPS);
   return found;
@@ -44,10 +45,15 @@ function follow(node, slot, found, steps) {
     for (const index of pictures) follow(origin, index, found, steps - 1);
   } else {
     found.connected = true;
-    const image = widgetOf(origin, "image")?.value;
+    const widget = widgetOf(origin, "image");
+    const image = widget?.value;
     const isLinked = origin.inputs?.some((one) => one.widget?.name === "image" && one.link != null);
-    if (LOADERS.has(kind) && typeof image === "string" && image && !isLinked) found.photos.push(fileOf(image));
-    else found.elsewhere ||= origin.title || kind;
+    if (LOADERS.has(kind) && typeof image === "string" && image && !isLinked) {
+      found.photos.push(fileOf(image));
+      if (!widget.options?.values?.includes?.(image)) found.unlisted.push(image);
+    } else {
+      found.elsewhere ||= origin.title || kind;
+    }
   }
 }
 

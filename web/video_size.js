@@ -23,7 +23,10 @@ app.registerExtension({
       height: 84,
       width: 320,
       watch: () => settings(node),
-      update: () => draw(settings(node), { frame, size, length, remark }),
+      update: () => {
+        greyUnused(node);
+        draw(settings(node), { frame, size, length, remark });
+      },
     });
   },
 });
@@ -39,6 +42,23 @@ function settings(node) {
     sizeLinked: isLinked(node, "size") || (free && (isLinked(node, "free_width") || isLinked(node, "free_height"))),
     lengthLinked: isLinked(node, "measure") || isLinked(node, measure),
   };
+}
+
+/** A number that another setting leaves unused is greyed; one whose setting comes over a link may yet be used. */
+function greyUnused(node) {
+  const size = isLinked(node, "size") ? FREE : widgetOf(node, "size")?.value;
+  const measure = isLinked(node, "measure") ? undefined : widgetOf(node, "measure")?.value;
+  const unused = {
+    free_width: size !== FREE,
+    free_height: size !== FREE,
+    frames: measure === "seconds",
+    seconds: measure === "frames",
+  };
+  for (const [name, grey] of Object.entries(unused)) {
+    const widget = widgetOf(node, name);
+    if (widget) widget.disabled = grey;
+  }
+  node.setDirtyCanvas(true, true);
 }
 
 function draw({ free, pixels, wanted, sizeLinked, lengthLinked }, { frame, size, length, remark }) {
