@@ -90,9 +90,9 @@ def _complete(parser: argparse.ArgumentParser) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="echovideo",
-        description="One photo and a sentence become a video of that person.",
-        epilog="`echovideo demo` shows all of it at work, with nothing to download. "
-        "`echovideo models download` gets the real models. `echovideo COMMAND --help` tells more.",
+        description="Turn one photo and a sentence into a video of that person.",
+        epilog="Try `echovideo demo` first: it runs every step and downloads nothing. `echovideo models "
+        "download` gets the real models. See `echovideo COMMAND --help` for more.",
     )
     parser.add_argument("--version", action="version", version=f"echovideo {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -24,7 +24,7 @@ def find_device(name: torch.device | str | None = None) -> torch.device:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, ImportError) as error:  # what PyTorch raises, by kind of device
         raise InvalidRequest(
-            f'no device "{name}" can be used here: choose {" or ".join(_list_devices())}'
+            f'device "{name}" is not available here: choose {" or ".join(_list_devices())}'
         ) from error
     return device
 
@@ -39,14 +39,13 @@ def find_devices(name: str | None, ranks: int) -> list[torch.device]:
     if name == "cuda" and gpus:
         if ranks > gpus:
             raise InvalidRequest(
-                f"{ranks} ranks need {ranks} GPUs, this machine has {gpus}: choose --ranks {gpus}, or --device cpu"
+                f"{ranks} ranks need {ranks} GPUs, but this machine has {gpus}: choose --ranks {gpus}, "
+                "or --device cpu"
             )
         return [torch.device("cuda", index) for index in range(ranks)]
     device = find_device(name)
     if device.type != "cpu":
-        raise InvalidRequest(
-            f'several ranks run on "cuda", each on a GPU of its own, or on "cpu", not on "{name}"'
-        )
+        raise InvalidRequest(f'several ranks need --device cuda, with one GPU each, or cpu, not "{name}"')
     return [device] * ranks
 
 

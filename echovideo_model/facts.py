@@ -60,7 +60,7 @@ class ModelFacts:
             return cls(**said)
         except (ValueError, TypeError) as error:
             raise WrongModelFile(
-                f"what the transformer's file says of its training cannot be read ({error}): fetch it again"
+                f"the training facts in the transformer file cannot be read ({error}): download it again"
             ) from error
 
 
@@ -87,7 +87,8 @@ def check_encoders_fit(encoders: str, facts: ModelFacts) -> None:
     if encoders != facts.face_encoders:
         made, wanted = map(describe_set, (encoders, facts.face_encoders))
         raise InvalidRequest(
-            f"this identity was made by {made}, and the model was trained with {wanted}: make it again with these"
+            f"this identity was made by {made}, but the model was trained with {wanted}: make the "
+            f"identity again with {wanted}"
         )
 
 

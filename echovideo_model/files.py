@@ -19,16 +19,16 @@ Choice = TypeVar("Choice")
 # errno -> (what happened, what to do next)
 _REASONS = {
     errno.ENOSPC: ("the disk is full", "free some space or choose a folder on another disk"),
-    errno.EDQUOT: ("the disk quota is used up", "free some space or choose a folder on another disk"),
-    errno.EFBIG: ("the file is larger than is allowed here", "choose a folder on another disk"),
-    errno.EIO: ("the disk reports a failure", "choose a folder on another disk"),
+    errno.EDQUOT: ("the disk quota is exhausted", "free some space or choose a folder on another disk"),
+    errno.EFBIG: ("the file exceeds the size limit", "choose a folder on another disk"),
+    errno.EIO: ("the disk reported an error", "choose a folder on another disk"),
     errno.EROFS: ("the disk is read-only", "choose a folder on another disk"),
     errno.EACCES: ("permission is denied", "choose a folder that you may write to, or close the open file"),
     errno.EPERM: ("permission is denied", "choose a folder that you may write to"),
-    errno.EEXIST: ("a part of the path is a file, not a folder", "choose another folder"),
-    errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another folder"),
-    errno.ENOENT: ("its folder is not there", "choose another folder"),
-    errno.ENAMETOOLONG: ("the name is too long", "choose a shorter one"),
+    errno.EEXIST: ("part of the path is a file, not a folder", "choose another folder"),
+    errno.ENOTDIR: ("part of the path is a file, not a folder", "choose another folder"),
+    errno.ENOENT: ("its folder does not exist", "choose another folder"),
+    errno.ENAMETOOLONG: ("the name is too long", "choose a shorter name"),
 }
 
 
@@ -124,7 +124,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 def _beside(path: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
     """The file that `path` means (links followed) and an unused name beside it, cleaned up at the end."""
     if "\0" in os.fspath(path):
-        raise _refusal(path, "the name holds a zero byte", "choose another one")
+        raise _refusal(path, "the name contains a null byte", "choose another name")
     target = Path(os.path.realpath(path))
     # Not made from the target's name: a name of the greatest length that is allowed must not become longer.
     temporary = target.parent / f".{secrets.token_hex(6)}{target.suffix}"
@@ -153,7 +153,7 @@ def _check_place(path: str | os.PathLike[str], target: Path) -> None:
     if stat.S_ISDIR(mode):
         raise _refusal(path, "it is a folder", "give the name of a file in it")
     if not stat.S_ISREG(mode):  # a rename would put a plain file in the place of /dev/null, say
-        raise _refusal(path, "it is a device, a pipe or a circle of links", "choose another path")
+        raise _refusal(path, "it is a device, a pipe or a loop of links", "choose another path")
 
 
 def _explain(path: str | os.PathLike[str], code: int) -> InvalidRequest:

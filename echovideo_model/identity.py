@@ -65,7 +65,7 @@ class Identity:
         tokens = strength if tokens is None else tokens
         for value in (strength, tokens):
             if not 0 <= value <= MAX_STRENGTH:
-                raise InvalidRequest(f"an identity's strength of {value} is not between 0 and {MAX_STRENGTH}")
+                raise InvalidRequest(f"identity strength must be from 0 to {MAX_STRENGTH}, not {value}")
         return replace(
             self,
             id_embedding=self.id_embedding * strength,
@@ -105,7 +105,7 @@ class Identity:
         """
         if not Path(path).is_file():
             raise InvalidRequest(
-                f"there is no identity file at {path}: `echovideo identity` makes one from a photo"
+                f"no identity file at {path}: make one from a photo with `echovideo identity`"
             )
         try:
             tensors = load_file(path)
@@ -113,7 +113,9 @@ class Identity:
                 said = opened.metadata() or {}
         except (SafetensorError, OSError) as error:
             reason = str(error).partition("\n")[0]
-            raise WrongModelFile(f"{path} is not an identity, or it is truncated ({reason})") from error
+            raise WrongModelFile(
+                f"{path} is not an identity, or it is truncated ({reason}): make the identity again"
+            ) from error
         for name, shape in _SHAPES.items():
             dtype = torch.uint8 if name == "face_picture" else torch.float32
             if name not in tensors:
@@ -182,9 +184,9 @@ def find_faces(
     skipped; InvalidRequest without photos, or for another number of masks.
     """
     if not photos:
-        raise InvalidRequest("an identity needs at least one photo, none was given")
+        raise InvalidRequest("an identity needs at least one photo, but none was given")
     if masks is not None and len(masks) != len(photos):
-        raise InvalidRequest(f"one mask is needed for each photo: {len(photos)}, not {len(masks)}")
+        raise InvalidRequest(f"there must be one mask for each photo: {len(photos)}, not {len(masks)}")
     chosen = []
     for number, photo in enumerate(photos, start=1):
         which = f"photo {number} of {len(photos)}: " if len(photos) > 1 else ""
@@ -200,9 +202,11 @@ def find_faces(
             on_photo(number, len(photos) + 1)
     if not chosen and choice.on_no_face == "skip photo":
         where = (
-            "the photo: use another" if len(photos) == 1 else f"any of the {len(photos)} photos: use others"
+            "the photo: use another photo"
+            if len(photos) == 1
+            else f"any of the {len(photos)} photos: use others"
         )
-        raise NoFaceFound(f"no face in {where}, or let a photo without a face mean no identity")
+        raise NoFaceFound(f'no face in {where}, or set on_no_face to "no identity"')
     return chosen
 
 

@@ -169,7 +169,7 @@ class Pipeline:
         warnings = [warning for request in requests for warning in request.warnings(self.facts)]
         if identity.whole_person and not self.facts.whole_person:
             warnings.append(
-                "the model was trained on faces alone: an identity of the whole person is an experiment"
+                "the model was trained on faces only, so an identity of the whole person is experimental"
             )
         for warning in dict.fromkeys(warnings):
             logger.warning(warning)
@@ -268,8 +268,8 @@ class Pipeline:
             def check(step: Step, steps: int, x: Tensor, x0: Tensor) -> None:
                 if not torch.isfinite(x0.sum()):
                     raise InvalidRequest(
-                        f"step {step.index + 1} of {steps} gave NaN or infinity in {self.dtype}: check the weights "
-                        "with `echovideo models verify`, or lower the guidance scale"
+                        f"step {step.index + 1} of {steps} produced NaN or infinity in {self.dtype}: "
+                        "check the weights with `echovideo models verify`, or lower the guidance scale"
                     )
                 if on_step is not None:
                     on_step(step, steps, x, x0)
@@ -322,7 +322,7 @@ class Pipeline:
         if missing:
             only = [] if len(missing) == len(FACES + VIDEOS) else list(missing)
             raise ModelFileMissing(
-                f"no models for {', '.join(missing)} in {self.models}{how_to_get(self.models, only)}"
+                f"models missing from {self.models}: {', '.join(missing)}{how_to_get(self.models, only)}"
             )
 
     def _report_on(self, stage: str, unit: str) -> Callable[[int, int], None]:

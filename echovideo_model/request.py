@@ -57,22 +57,20 @@ class Request:
             _check_side(name, getattr(self, name))
         if not 1 <= self.frames <= MAX_FRAMES or self.frames % FRAME_STEP != 1:
             raise InvalidRequest(
-                f"{self.frames} frames cannot be made: choose {FRAME_STEP}n + 1 from 1 to {MAX_FRAMES}, such as "
-                f"{_nearby_frames(self.frames)}"
+                f"frames must be {FRAME_STEP}n + 1 from 1 to {MAX_FRAMES} (such as "
+                f"{_nearby_frames(self.frames)}), not {self.frames}"
             )
         if not 1 <= self.steps <= TRAIN_STEPS:
-            raise InvalidRequest(
-                f"{self.steps} steps cannot be taken: choose 1 to {TRAIN_STEPS} (50 is usual)"
-            )
+            raise InvalidRequest(f"steps must be from 1 to {TRAIN_STEPS} (50 is usual), not {self.steps}")
         if not 0 <= self.seed <= MAX_SEED:
-            raise InvalidRequest(f"the seed {self.seed} is not in 0 to 2^64 - 1: choose another")
+            raise InvalidRequest(f"seed must be from 0 to 2^64 - 1, not {self.seed}")
         self._keep("guidance_scale", _number("guidance_scale", self.guidance_scale, MAX_GUIDANCE_SCALE))
         self._keep("strength", _number("strength", self.strength, MAX_STRENGTH))
         _check_choice("guidance", self.guidance, GUIDANCES)
         _check_choice("sampler", self.sampler, SAMPLERS)
         for name in ("face_latent", "riflex"):
             if not isinstance(getattr(self, name), bool):
-                raise InvalidRequest(f"{name} is True or False, not {getattr(self, name)!r}")
+                raise InvalidRequest(f"{name} must be True or False, not {getattr(self, name)!r}")
 
     def _keep(self, name: str, value: float) -> None:
         object.__setattr__(self, name, value)  # the way past `frozen`, as dataclasses themselves go
@@ -88,7 +86,7 @@ class Request:
         if (self.height, self.width) not in facts.sizes:
             sizes = ", ".join(f"{width}x{height}" for height, width in facts.sizes)
             found.append(
-                f"{self.width}x{self.height} is not one of the sizes the model was trained on ({sizes})"
+                f"{self.width}x{self.height} is not one of the sizes that the model was trained on ({sizes})"
             )
         if self.frames != facts.frames:
             found.append(f"the model was trained on {facts.frames} frames, not {self.frames}")
@@ -106,31 +104,32 @@ def latent_shape(frames: int, height: int, width: int, batch: int = 1) -> tuple[
 
 def _check_text(name: str, value: Any) -> None:
     if not isinstance(value, str):
-        raise InvalidRequest(f"{name} is a text, not {value!r}")
+        raise InvalidRequest(f"{name} must be text, not {value!r}")
     try:
         value.encode()
     except UnicodeEncodeError as error:  # a command line in another encoding, say
         raise InvalidRequest(
-            f"{name} holds {value[error.start]!r} at position {error.start}, which is no character: write it in UTF-8"
+            f"{name} holds {value[error.start]!r} at position {error.start}, which is not a valid "
+            "character: write it in UTF-8"
         ) from error
 
 
 def _whole(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise InvalidRequest(f"{name} is a whole number, not {value!r}")
+        raise InvalidRequest(f"{name} must be a whole number, not {value!r}")
     return int(value)
 
 
 def _number(name: str, value: Any, most: float) -> float:
     fits = isinstance(value, Real) and not isinstance(value, bool) and value <= most and not value < 0
     if not fits:  # NaN does not fit either
-        raise InvalidRequest(f"{name} is a number from 0 to {most:g}, not {value!r}")
+        raise InvalidRequest(f"{name} must be a number from 0 to {most:g}, not {value!r}")
     return float(value)
 
 
 def _check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
     if not isinstance(value, str) or value not in allowed:
-        raise InvalidRequest(f"the {name} {value!r} is not known: choose {' or '.join(allowed)}")
+        raise InvalidRequest(f"unknown {name} {value!r}: choose {' or '.join(allowed)}")
 
 
 def _check_side(name: str, pixels: int) -> None:
@@ -138,8 +137,8 @@ def _check_side(name: str, pixels: int) -> None:
         return
     nearest = min(max((pixels + SIDE_STEP // 2) // SIDE_STEP * SIDE_STEP, MIN_SIDE), MAX_SIDE)
     raise InvalidRequest(
-        f"a {name} of {pixels} pixels cannot be made: it must be a multiple of {SIDE_STEP} "
-        f"from {MIN_SIDE} to {MAX_SIDE}, such as {nearest}"
+        f"{name} must be a multiple of {SIDE_STEP} from {MIN_SIDE} to {MAX_SIDE} (such as {nearest}), "
+        f"not {pixels}"
     )
 
 

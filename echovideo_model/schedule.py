@@ -33,9 +33,7 @@ def alphas_cumprod() -> tuple[float, ...]:
 def timesteps(steps: int) -> list[int]:
     """The trailing timesteps of a run, noisiest first: 999, 979, ..., 19 for 50 steps. steps is 1..1000."""
     if not 1 <= steps <= TRAIN_STEPS:
-        raise InvalidRequest(
-            f"{steps} sampling steps are not possible: choose 1 to {TRAIN_STEPS} (50 is usual)."
-        )
+        raise InvalidRequest(f"sampling steps must be from 1 to {TRAIN_STEPS} (50 is usual), not {steps}")
     return [round(TRAIN_STEPS - i * TRAIN_STEPS / steps) - 1 for i in range(steps)]
 
 

@@ -86,7 +86,7 @@ class TextEncoder:
             _, cut = self.split(prompt)
             if cut:
                 logger.warning(
-                    "the prompt is longer than %d tokens; this was cut from its end: %s",
+                    "the prompt is longer than %d tokens; this was cut off its end: %s",
                     self.tokens,
                     shorten(cut),
                 )
@@ -138,8 +138,8 @@ def check_known(prompt: str, ids_of: Callable[[str], list[int]], unknown: int) -
                 "(T5 also knows German, French and Romanian)"
             )
         raise InvalidRequest(
-            f'this text encoder knows none of the words in the prompt "{shorten(prompt, 60)}": use words of the '
-            "captions that it was trained on"
+            f'this text encoder knows none of the words in the prompt "{shorten(prompt, 60)}": use '
+            "words from the captions that it was trained on"
         )
     logger.warning(
         "%s does not know %s: the prompt is read without these %s",
@@ -175,12 +175,12 @@ def read_t5_sizes(path: Path, shapes: Shapes) -> dict[str, Any]:
         head_width = inner // heads
     except (KeyError, ValueError, ZeroDivisionError) as error:
         raise WrongModelFile(
-            f"{path} is not a whole T5 text encoder (it lacks {error}): {IF_A_SHARD}"
+            f"{path} is not a complete T5 text encoder (it lacks {error}): {IF_A_SHARD}"
         ) from error
     layers = len({name.split(".")[2] for name in shapes if name.startswith("encoder.block.")})
     if width == XXL_WIDTH and layers != XXL_LAYERS:
         raise WrongModelFile(
-            f"{path} holds {layers} layers and T5-XXL has {XXL_LAYERS}: it is incomplete; fetch it again"
+            f"{path} has {layers} layers, but T5-XXL has {XXL_LAYERS}: it is incomplete; download it again"
         )
     return {
         "vocab_size": words,
@@ -209,15 +209,16 @@ def load_tokenizer(folder: Path, words: int | None = None) -> Any:
         )
     for name in ("spiece.model", "tokenizer.json"):
         if (folder / name).is_file() and (what := recognise(folder / name)):
-            raise WrongModelFile(f"{folder / name} is no tokenizer but {what}; fetch it again")
+            raise WrongModelFile(f"{folder / name} is not a tokenizer but {what}; download it again")
     try:
         tokenizer = T5Tokenizer.from_pretrained(folder, local_files_only=True)
         known = len(tokenizer)  # transformers before 5 gives False for a damaged file
     except (OSError, ValueError, TypeError, RuntimeError) as error:
-        raise WrongModelFile(f"the tokenizer in {folder} cannot be read: fetch it again") from error
+        raise WrongModelFile(f"the tokenizer in {folder} cannot be read: download it again") from error
     if words is not None and not words - 128 < known <= words:
         raise WrongModelFile(
-            f"the tokenizer in {folder} knows {known} pieces and the text encoder {words}: fetch it again"
+            f"the tokenizer in {folder} has {known} pieces, but the text encoder has {words}: download "
+            "it again"
         )
     return tokenizer
 

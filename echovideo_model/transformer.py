@@ -50,8 +50,8 @@ class TransformerSizes:
         blocks = 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("transformer_blocks."))
         if width == cls.heads * cls.head_width and blocks != cls.blocks:
             raise WrongModelFile(
-                f"it holds {blocks} blocks and EchoVideo has {cls.blocks}: it is incomplete, or another model; fetch "
-                "it again"
+                f"it has {blocks} blocks, but EchoVideo has {cls.blocks}: it is incomplete, or another "
+                "model; download it again"
             )
         return cls(
             blocks=blocks,

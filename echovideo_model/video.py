@@ -100,7 +100,12 @@ def iter_frames(path: str | os.PathLike[str]) -> Iterator[np.ndarray]:
         if count == 0:
             raise _refuse(path, "no frame can be decoded")
         if count < stream.frames:
-            logger.warning("%s: %d of %d frames could be read; is it whole?", path, count, stream.frames)
+            logger.warning(
+                "%s: only %d of %d frames could be read; the file may be truncated",
+                path,
+                count,
+                stream.frames,
+            )
 
 
 def describe(path: str | os.PathLike[str] | BinaryIO) -> VideoInfo:
@@ -162,17 +167,19 @@ def _import_av() -> ModuleType:
 def _size(frames: Tensor | np.ndarray) -> tuple[int, int, int]:
     shape = tuple(frames.shape)
     if len(shape) != 4 or shape[3] != 3 or shape[0] == 0:
-        raise InvalidRequest(f"frames of shape {list(shape)}: give [frames, height, width, 3], at least one")
+        raise InvalidRequest(
+            f"frames must have shape [frames, height, width, 3], with at least one frame, not {list(shape)}"
+        )
     total, height, width, _ = shape
     if height % 2 or width % 2 or not height or not width:
-        raise InvalidRequest(f"frames of {width} x {height} pixels: give an even width and height")
+        raise InvalidRequest(f"frames must have an even width and height, not {width} x {height}")
     return total, height, width
 
 
 def frame_rate(fps: float) -> Fraction:
     """`fps` as a video file keeps it. Raises InvalidRequest outside 1..240."""
     if not (math.isfinite(fps) and MIN_FPS <= fps <= MAX_FPS):
-        raise InvalidRequest(f"{fps} frames per second: give {MIN_FPS} to {MAX_FPS}")
+        raise InvalidRequest(f"frames per second must be from {MIN_FPS} to {MAX_FPS}, not {fps}")
     return Fraction(fps).limit_denominator(1001)  # 30000/1001 and the like stay exact
 
 
@@ -237,10 +244,10 @@ def _open(path: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[InputContai
         with av.open(source, **_metadata_options(av)) as container:
             kind = container.format.name  # FFmpeg takes a text for a terminal's picture, a photo for a video
             if not container.streams.video or kind in ("tty", "image2") or kind.endswith("_pipe"):
-                raise _refuse(path, f"the file is of the kind {kind}")
+                raise _refuse(path, f"its format is {kind}")
             stream = container.streams.video[0]
             if stream.codec_context is None or stream.codec_context.format is None:
-                raise _refuse(path, "its pictures are damaged or of an unknown format")
+                raise _refuse(path, "its frames are damaged or in an unknown format")
             stream.thread_type = "AUTO"
             yield container, stream
     except av.error.FFmpegError as error:
@@ -249,7 +256,7 @@ def _open(path: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[InputContai
 
 def _refuse(path: str | os.PathLike[str] | BinaryIO, reason: str) -> InvalidRequest:
     name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else getattr(path, "name", "the file")
-    return InvalidRequest(f'cannot read "{name}" as a video: {reason}; give a whole video file')
+    return InvalidRequest(f'cannot read "{name}" as a video: {reason}; give a complete video file')
 
 
 def _rgb_converter(stream: VideoStream) -> Callable[[Any], np.ndarray]:

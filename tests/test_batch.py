@@ -60,7 +60,7 @@ WRONG = {
     "not JSON": ("{", "is not JSON"),
     "not an object": ("[1]", "not a JSON object but list"),
     "an unknown setting": (json.dumps(job(stepz=3)), 'unknown setting "stepz"; did you mean steps?'),
-    "no prompt": (json.dumps({"photos": ["me.png"]}), "no prompt"),
+    "prompt is missing": (json.dumps({"photos": ["me.png"]}), "prompt is missing"),
     "nobody": (json.dumps({"prompt": "x"}), "photos or an identity"),
     "two persons": (json.dumps(job(identity="me.png")), "photos or an identity"),
     "no photo": (json.dumps(job("gone.png")), "gone.png was not found"),

@@ -55,8 +55,8 @@ def test_an_index_out_of_range_lists_the_faces_in_that_order(index: int) -> None
     with pytest.raises(FaceIndexOutOfRange) as refusal:
         choose_face(GROUP, FaceChoice("left to right", index))
     assert str(refusal.value) == (
-        f"choose an index from 0 to 2, not {index}; the photo has, left to right: face 1 (index 0) at 0, 60, 20, 80; "
-        "face 2 (index 1) at 50, 0, 80, 30; face 3 (index 2) at 90, 30, 100, 40"
+        f"choose an index from 0 to 2, not {index}; faces in the photo (left to right): face 1 (index 0) at "
+        "0, 60, 20, 80; face 2 (index 1) at 50, 0, 80, 30; face 3 (index 2) at 90, 30, 100, 40"
     )
 
 
@@ -74,7 +74,7 @@ def test_closest_needs_someone_to_be_close_to() -> None:
 
 @pytest.mark.parametrize("padding", [-0.1, 1.5, float("nan")])
 def test_an_impossible_padding_is_refused(padding: float) -> None:
-    with pytest.raises(InvalidRequest, match=f"padding of {padding}"):
+    with pytest.raises(InvalidRequest, match=f"padding must be from 0 to 1 .*, not {padding}"):
         FaceChoice(padding=padding)
 
 

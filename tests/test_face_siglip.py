@@ -115,7 +115,7 @@ def test_a_truncated_file_is_refused(folder: Path, tmp_path: Path) -> None:
     content = (folder / "model.safetensors").read_bytes()
     for size in (0, 7, 100, len(content) // 2, len(content) - 1):
         (tmp_path / "model.safetensors").write_bytes(content[:size])
-        with pytest.raises(WrongModelFile, match="cut short"):
+        with pytest.raises(WrongModelFile, match="truncated"):
             SiglipEncoder.load(tmp_path)
 
 
@@ -124,7 +124,7 @@ def test_a_truncated_file_is_refused(folder: Path, tmp_path: Path) -> None:
     [
         (
             {"text_model.embeddings.token_embedding.weight": torch.zeros(4, 4)},
-            "not the SigLIP vision encoder but of no family known",
+            "not the SigLIP vision encoder but of an unknown family",
         ),
         (
             {k: v for k, v in siglip_state().items() if "q_proj" not in k},
@@ -134,7 +134,7 @@ def test_a_truncated_file_is_refused(folder: Path, tmp_path: Path) -> None:
             changed(embeddings__position_embedding__weight=torch.zeros(729, 1152)),
             r"\(729, 1152\), not \(196, 768\)",
         ),
-        (changed(encoder__layers__0__mlp__fc2__bias=torch.zeros(5)), r"fc2\.bias \[5\] in place of \[768\]"),
+        (changed(encoder__layers__0__mlp__fc2__bias=torch.zeros(5)), r"fc2\.bias \[5\] instead of \[768\]"),
         (
             changed(post_layernorm__weight=torch.full((768,), torch.inf)),
             r"NaN or infinity in .*post_layernorm\.weight",

@@ -61,7 +61,7 @@ def test_warnings_are_about_the_model_that_is_asked() -> None:
 @pytest.mark.parametrize(("made_by", "facts"), [("other", RELEASED), ("", SMALL), ("another", SMALL)])
 def test_an_identity_of_other_encoders_is_refused(made_by: str, facts: ModelFacts) -> None:
     identity = replace(an_identity(), encoders=made_by)
-    with pytest.raises(InvalidRequest, match=f"{made_by or 'released'}.*make it again"):
+    with pytest.raises(InvalidRequest, match=f"{made_by or 'released'}.*make the identity again"):
         check_identity_fits(identity, facts)
     check_identity_fits(replace(identity, encoders=facts.face_encoders), facts)
 
@@ -80,7 +80,7 @@ def test_a_whole_person_is_an_experiment_where_the_model_has_seen_none(
     request = Request("A man waves.", height=64, width=64, frames=1, steps=1)
     with caplog.at_level(logging.WARNING):
         pipeline.generate(replace(an_identity(), whole_person=True), request)
-    assert "whole person is an experiment" in caplog.text
+    assert "whole person is experimental" in caplog.text
 
 
 def test_an_identity_keeps_who_made_it(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_encoders_know_their_set_by_their_files(tmp_path: Path) -> None:
     encoders = FaceEncoders.load(own)
     assert encoders.name == "own"
     assert make_identity([], encoders).encoders == "own"
-    with pytest.raises(InvalidRequest, match="choose both of one set"):
+    with pytest.raises(InvalidRequest, match="choose both from the same set"):
         FaceEncoders(
             FaceDetector(plain / "face_encoder"),
             encoders.parser,
@@ -122,7 +122,9 @@ def test_encoders_know_their_set_by_their_files(tmp_path: Path) -> None:
 
 def test_embeddings_of_two_sets_are_not_compared() -> None:
     require_same_set("own", "own")
-    with pytest.raises(InvalidRequest, match="the released face encoders, which the face encoders own"):
+    with pytest.raises(
+        InvalidRequest, match="the released face encoders and cannot be compared with the face encoders own"
+    ):
         require_same_set("own", "")
 
 

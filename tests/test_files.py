@@ -153,12 +153,12 @@ def test_a_file_used_as_a_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_too_long_is_refused(tmp_path: Path) -> None:
-    refused_by_both(tmp_path / ("n" * 300 + ".mp4"), "too long", "choose a shorter one")
-    refused_by_both(tmp_path / ("n" * 300) / "video.mp4", "too long", "choose a shorter one")
+    refused_by_both(tmp_path / ("n" * 300 + ".mp4"), "too long", "choose a shorter name")
+    refused_by_both(tmp_path / ("n" * 300) / "video.mp4", "too long", "choose a shorter name")
 
 
 def test_a_zero_byte_in_the_name_is_refused() -> None:
-    refused_by_both("video\0.mp4", "zero byte")
+    refused_by_both("video\0.mp4", "null byte")
 
 
 @posix_only
@@ -167,7 +167,7 @@ def test_a_device_and_a_circle_of_links_are_refused(tmp_path: Path) -> None:
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
     (tmp_path / "a.mp4").symlink_to("b.mp4")
     (tmp_path / "b.mp4").symlink_to("a.mp4")
-    refused_by_both(tmp_path / "a.mp4", "circle of links")
+    refused_by_both(tmp_path / "a.mp4", "loop of links")
 
 
 @contextmanager
@@ -229,7 +229,7 @@ def test_running_out_of_space_is_one_sentence_and_leaves_nothing(tmp_path: Path,
     assert run.returncode == 2, run.stderr
     assert run.stdout.count("\n") == 1
     assert str(target) in run.stdout
-    assert "larger than is allowed" in run.stdout
+    assert "exceeds the size limit" in run.stdout
     assert everything_in(tmp_path) == []
 
 
@@ -239,7 +239,7 @@ def test_running_out_of_space_is_one_sentence_and_leaves_nothing(tmp_path: Path,
         (errno.ENOSPC, "the disk is full"),
         (errno.EROFS, "read-only"),
         (errno.EDQUOT, "quota"),
-        (errno.EIO, "fail"),
+        (errno.EIO, "reported an error"),
     ],
 )
 def test_what_the_system_says_while_writing_is_said_in_one_sentence(

@@ -277,9 +277,9 @@ def test_strength_moves_in_a_straight_line_and_beyond(strength: float, tokens: f
 
 @pytest.mark.parametrize("strength", [-0.01, 1.51, float("nan"), float("inf")])
 def test_a_strength_outside_the_range_is_refused(strength: float) -> None:
-    with pytest.raises(InvalidRequest, match=r"between 0 and 1\.5"):
+    with pytest.raises(InvalidRequest, match=r"from 0 to 1\.5"):
         an_identity().with_strength(strength)
-    with pytest.raises(InvalidRequest, match=r"between 0 and 1\.5"):
+    with pytest.raises(InvalidRequest, match=r"from 0 to 1\.5"):
         an_identity().with_strength(1, tokens=strength)
 
 

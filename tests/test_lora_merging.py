@@ -68,7 +68,7 @@ def test_a_file_whose_name_ends_like_a_strength_is_that_file(
 
 @pytest.mark.parametrize("strength", ["nan", "inf", "101", "-1e9"])
 def test_strengths_without_sense_are_refused(strength: str) -> None:
-    with pytest.raises(InvalidRequest, match=re.escape(f"within -100 and 100, not {float(strength):g}")):
+    with pytest.raises(InvalidRequest, match=re.escape(f"from -100 to 100, not {float(strength):g}")):
         Lora.parse(f"a.safetensors:{strength}")
 
 
@@ -170,7 +170,7 @@ def test_what_is_for_a_text_encoder_is_named_once_and_changes_nothing(
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
     assert "both.safetensors also changes a text encoder" in warnings[0]
-    assert f"2 tensors are not used, the first is {name.format('A')}" in warnings[0]
+    assert f"2 tensors are not used (the first is {name.format('A')}" in warnings[0]
     plain = load_with_loras(tiny_set / "transformer", [Lora(written)]).state_dict()
     assert all(torch.equal(bits(found[key]), bits(value)) for key, value in plain.items())
 
@@ -180,5 +180,5 @@ def test_what_does_not_fit_is_refused_before_any_work(tiny_set: Path, tmp_path: 
     wide = tmp_path / "models" / "loras" / "wide.safetensors"
     with pytest.raises(WrongModelFile, match="trained for a model of another size"):
         Pipeline(tiny_set, "cpu", loras=[Lora(wide)]).check()
-    with pytest.raises(InvalidRequest, match=r"there is no LoRA at .*nothing"):
+    with pytest.raises(InvalidRequest, match=r"no LoRA at .*nothing"):
         Pipeline(tiny_set, "cpu", loras=[replace(Lora(wide), path=tmp_path / "nothing")]).check()

@@ -121,5 +121,5 @@ def test_what_is_no_recogniser_is_said(tmp_path: Path) -> None:
     with pytest.raises(WrongModelFile, match=r"w600k_r50\.onnx|face models"):
         Recogniser(tmp_path / "w600k_r50.onnx")
     (tmp_path / "w600k_r50.onnx").write_bytes(detector_file())
-    with pytest.raises(WrongModelFile, match="is no face recogniser"):
+    with pytest.raises(WrongModelFile, match="is not a face recogniser"):
         Recogniser(tmp_path / "w600k_r50.onnx")

@@ -265,7 +265,7 @@ def test_fid_is_torchmetrics_fid() -> None:
 
 
 def test_fid_needs_two_frames_of_each() -> None:
-    with pytest.raises(InvalidRequest, match="7 and 1 frames"):
+    with pytest.raises(InvalidRequest, match="not 7 and 1"):
         realism.frechet_distance(torch.zeros(7, 4), torch.zeros(1, 4))
 
 

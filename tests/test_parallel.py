@@ -279,5 +279,5 @@ def test_each_rank_has_a_gpu_of_its_own_or_a_share_of_the_cpu(monkeypatch: pytes
     assert (
         find_devices(None, 2) == find_devices("cuda", 2) == [torch.device("cuda", 0), torch.device("cuda", 1)]
     )
-    with pytest.raises(InvalidRequest, match="3 ranks need 3 GPUs, this machine has 2: choose --ranks 2"):
+    with pytest.raises(InvalidRequest, match="3 ranks need 3 GPUs, but this machine has 2: choose --ranks 2"):
         find_devices(None, 3)

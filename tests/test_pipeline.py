@@ -351,7 +351,7 @@ def test_nan_and_infinity_are_told_with_the_step_they_came_in(
         return v
 
     monkeypatch.setattr(pipeline.transformer, "forward", overflowing)
-    with pytest.raises(InvalidRequest, match=r"step 2 of 3 gave NaN or infinity in torch\.float32"):
+    with pytest.raises(InvalidRequest, match=r"step 2 of 3 produced NaN or infinity in torch\.float32"):
         pipeline.generate(person, SMALL)
 
 
@@ -402,7 +402,7 @@ def test_a_file_cut_short_is_found_before_any_work(tiny_set: Path, tmp_path: Pat
     content = file.read_bytes()
     file.unlink()
     file.write_bytes(content[: len(content) // 2])
-    with pytest.raises(WrongModelFile, match=f"{file.name}.*cut short"):
+    with pytest.raises(WrongModelFile, match=f"{file.name}.*truncated"):
         Pipeline(folder, device="cpu").check()
 
 
@@ -546,7 +546,7 @@ def test_networks_stay_on_a_device_that_has_room_for_all(
 
 @pytest.mark.parametrize("name", ["garbage", "", "cuda:-1", "meta", "CPU"])
 def test_a_device_that_is_not_there_is_one_sentence_with_what_is(name: str) -> None:
-    with pytest.raises(InvalidRequest, match=f'"{name}" can be used here: choose .*cpu'):
+    with pytest.raises(InvalidRequest, match=f'"{name}" is not available here: choose .*cpu'):
         Pipeline(device=name)
 
 
@@ -556,7 +556,7 @@ def test_cuda_where_there_is_none_is_told_as_any_other_device(monkeypatch: pytes
 
     monkeypatch.setattr(torch, "zeros", without_cuda)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(InvalidRequest, match='"cuda" can be used here'):
+    with pytest.raises(InvalidRequest, match='"cuda" is not available here'):
         find_device("cuda")
 
 

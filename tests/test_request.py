@@ -135,7 +135,9 @@ def test_the_frame_counts_that_a_refusal_suggests_are_possible_and_next_to_it(fr
     try:
         Request("", frames=frames)
     except InvalidRequest as error:
-        suggested = [int(number) for number in re.findall(r"\d+", str(error).partition("such as")[2])]
+        suggested = [
+            int(number) for number in re.findall(r"\d+", str(error).partition("such as")[2].partition(")")[0])
+        ]
         assert suggested
         for number in suggested:
             assert Request("", frames=number).frames == number
@@ -149,7 +151,7 @@ def test_the_size_that_a_refusal_suggests_is_the_nearest_possible_one(pixels: in
     try:
         Request("", width=pixels)
     except InvalidRequest as error:
-        suggested = int(str(error).rpartition("such as ")[2])
+        suggested = int(str(error).rpartition("such as ")[2].partition(")")[0])
         assert Request("", width=suggested).width == suggested
         assert abs(suggested - pixels) == min(abs(16 * n - pixels) for n in range(1, 257))
 
@@ -169,5 +171,5 @@ def test_a_request_cannot_be_changed_but_a_changed_copy_is_checked() -> None:
     request = Request("")
     with pytest.raises(AttributeError):
         request.steps = 0  # type: ignore[misc]
-    with pytest.raises(InvalidRequest, match="0 steps"):
+    with pytest.raises(InvalidRequest, match=r"steps must be .*, not 0"):
         replace(request, steps=0)

@@ -285,13 +285,13 @@ def test_an_encoder_that_lacks_its_last_layers_is_incomplete(
 ) -> None:
     with torch.device("meta"):
         shapes = shapes_of(T5EncoderModel(T5Config(**RELEASED_SIZES | {"num_layers": 23})))
-    with pytest.raises(WrongModelFile, match="holds 23 layers and T5-XXL has 24"):
+    with pytest.raises(WrongModelFile, match="has 23 layers, but T5-XXL has 24"):
         read_t5_sizes(Path("released"), shapes)
     config = json.loads((models / "text_encoder" / "config.json").read_text())
     last = f"encoder.block.{config['num_layers'] - 1}."
     (tmp_path / "config.json").write_text(json.dumps(config))
     save_file({name: t for name, t in state.items() if not name.startswith(last)}, tmp_path / "a.safetensors")
-    assert "1 layers and its configuration says 2" in refusal(
+    assert "1 layers, but its configuration says 2" in refusal(
         WrongModelFile, tmp_path / "a.safetensors", models / "tokenizer"
     )
 
@@ -372,7 +372,7 @@ def test_a_missing_or_unexpected_parameter_is_named(models: Path, state: State, 
     assert f"1 missing (first: {gone})" in refusal(
         WrongModelFile, tmp_path / "a.safetensors", models / "tokenizer"
     )
-    assert "holds a scale beside encoder.block.0.layer.0.SelfAttention.q.weight" in refusal(
+    assert "holds a scale for encoder.block.0.layer.0.SelfAttention.q.weight" in refusal(
         WrongModelFile, tmp_path / "b.safetensors", models / "tokenizer"
     )
 
@@ -418,7 +418,7 @@ def test_a_pointer_in_the_tokenizer_s_place_is_called_one(models: Path, tmp_path
     (tmp_path / "spiece.model").write_text(
         "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 791656\n", encoding="utf-8"
     )
-    assert "spiece.model is no tokenizer but a Git LFS pointer" in refusal(
+    assert "spiece.model is not a tokenizer but a Git LFS pointer" in refusal(
         WrongModelFile, models / "text_encoder", tmp_path
     )
 

@@ -221,7 +221,7 @@ def test_a_kept_file_that_is_not_the_published_one_is_named(
     put(comfyui / "models/vae/cogvideox_vae.safetensors")
     assert install(comfyui, hub, "--only", "vae") == 0
     assert (
-        "Kept as it was: vae/cogvideox_vae.safetensors is not the published file" in capsys.readouterr().out
+        "Left as it was: vae/cogvideox_vae.safetensors is not the published file" in capsys.readouterr().out
     )
 
 
@@ -300,7 +300,7 @@ def test_one_part_of_a_model_elsewhere_is_not_the_model(hub: Hub, comfyui: Path)
 @pytest.mark.parametrize("text", ["mine: [", "mine: {vae: [a, b]}", "- mine", "mine: words"])
 def test_extra_model_paths_that_cannot_be_read_are_named(comfyui: Path, text: str) -> None:
     (comfyui / "extra_model_paths.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(InvalidRequest, match=r"extra_model_paths\.yaml cannot be read .*: mend it or move"):
+    with pytest.raises(InvalidRequest, match=r"extra_model_paths\.yaml cannot be read .*: fix it or move"):
         install(comfyui)
 
 
@@ -317,7 +317,7 @@ def test_restricted_weights_need_consent(hub: Hub, comfyui: Path, monkeypatch: p
 
 @pytest.mark.parametrize("group", ["tokenizer", "reference", "unet"])
 def test_a_group_of_which_the_nodes_read_nothing_is_refused(comfyui: Path, group: str) -> None:
-    with pytest.raises(InvalidRequest, match=rf'no group "{group}".*choose from transformer, '):
+    with pytest.raises(InvalidRequest, match=rf'unknown group "{group}".*choose from transformer, '):
         install(comfyui, None, "--only", group)
 
 

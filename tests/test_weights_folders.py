@@ -191,7 +191,7 @@ def test_a_missing_group_is_an_error_with_names_folders_and_the_command(tmp_path
         require(tmp_path / "one", group)
     sentence = str(caught.value)
     assert f"{group}/" in sentence
-    assert f"searched in {tmp_path / 'one'}" in sentence
+    assert f"searched {tmp_path / 'one'}" in sentence
     assert f'echovideo models download --only {group} --models "{tmp_path / "one"}"' in sentence
     assert caught.value.exit_code == 3
 
@@ -199,7 +199,7 @@ def test_a_missing_group_is_an_error_with_names_folders_and_the_command(tmp_path
 def test_comfyui_s_models_folder_is_named_as_what_it_is_and_nothing_is_to_be_put_there(
     tmp_path: Path,
 ) -> None:
-    clause = "looks like ComfyUI's models folder, whose files have other names"
+    clause = "looks like ComfyUI's models folder, which the command line cannot use"
     for name in ("vae", "diffusion_models", "text_encoders"):
         with pytest.raises(ModelFileMissing) as caught:
             require(tmp_path, "transformer")
@@ -215,7 +215,7 @@ def test_the_file_that_is_still_missing_is_named(tmp_path: Path) -> None:
     lay_out(tmp_path, *released("text_encoder")[:-1])
     with pytest.raises(ModelFileMissing) as caught:
         require(tmp_path, "text_encoder")
-    said = "missing model files: text_encoder/model-00002-of-00002.safetensors; searched in "
+    said = "missing model files: text_encoder/model-00002-of-00002.safetensors; searched "
     assert said in str(caught.value)
 
 

@@ -145,7 +145,7 @@ def test_what_is_missing_unexpected_or_of_another_shape_is_named(tmp_path: Path)
     found = inspect(tmp_path / "other.safetensors")
     assert not found.complete
     assert found.missing == ["transformer_blocks.7.ff.net.2.bias"]
-    assert found.unexpected == ["norm_extra.weight", "proj_out.bias [65] in place of [64]"]
+    assert found.unexpected == ["norm_extra.weight", "proj_out.bias [65] instead of [64]"]
     sentence = refusal(WrongModelFile, load_transformer, tmp_path / "other.safetensors")
     assert "1 missing (first: transformer_blocks.7.ff.net.2.bias)" in sentence
     assert "2 unexpected (first: norm_extra.weight)" in sentence
@@ -262,14 +262,14 @@ def test_weights_under_another_name_in_some_blocks_are_missed(
 def test_a_model_that_lacks_its_last_blocks_is_incomplete(models: Path, tmp_path: Path) -> None:
     """Its shapes alone are those of a sound smaller one: the released width, or the configuration, tells."""
     short = {name: shape for name, shape in RELEASED.items() if not name.startswith("transformer_blocks.41.")}
-    with pytest.raises(WrongModelFile, match="holds 41 blocks and EchoVideo has 42"):
+    with pytest.raises(WrongModelFile, match="has 41 blocks, but EchoVideo has 42"):
         TransformerSizes.read(short)
     config = json.loads((models / "transformer" / "config.json").read_text())
     state = stored(models / "transformer")
     last = f"transformer_blocks.{config['num_layers'] - 1}."
     kept = {name: tensor for name, tensor in state.items() if not name.startswith(last)}
     save_file(kept, tmp_path / "a.safetensors", {"config": json.dumps(config)})
-    assert "1 layers and its configuration says 2" in refusal(
+    assert "1 layers, but its configuration says 2" in refusal(
         WrongModelFile, load_transformer, tmp_path / "a.safetensors"
     )
     (tmp_path / "config.json").write_text(
@@ -301,7 +301,7 @@ def test_a_hole_that_a_download_left_is_found(models: Path, tmp_path: Path, name
     save_file(state, tmp_path / "a.safetensors")
     for function, *rest in ((load_transformer,), (convert, tmp_path / "b.safetensors", "file")):
         sentence = refusal(WrongModelFile, function, tmp_path / "a.safetensors", *rest)
-        assert f"nothing but zeros in {name}" in sentence
+        assert f"only zeros in {name}" in sentence
     assert not (tmp_path / "b.safetensors").exists()
 
 
@@ -360,7 +360,7 @@ def without_identity(state: State) -> State:
 OTHERS: dict[str, Callable[[State], State]] = {
     "a CogVideoX transformer without identity fusion": without_identity,
     "a LoRA": lambda state: {f"{name}.lora_A.weight": tensor for name, tensor in state.items()},
-    "of no family known here": lambda state: {f"net.{name}": tensor for name, tensor in state.items()},
+    "of an unknown family": lambda state: {f"net.{name}": tensor for name, tensor in state.items()},
     "an EchoVideo identity": lambda state: {"id_embedding": torch.ones(512), "face_tokens": torch.ones(3)},
 }
 

@@ -351,7 +351,7 @@ REFUSED: dict[str, tuple[State, str]] = {
             "weight_scale_2": torch.tensor(1.0),
             "comfy_quant": mark(format="nvfp4"),
         },
-        r"\[128, 256\] in place of \[128, 128\]",
+        r"\[128, 256\] instead of \[128, 128\]",
     ),
     "mxfp8 of one scale": (
         {"weight": weight_of(E4M3), "weight_scale": torch.ones(1), "comfy_quant": mark(format="mxfp8")},
@@ -404,7 +404,7 @@ REFUSED: dict[str, tuple[State, str]] = {
     "no scale": ({"weight": weight_of(E4M3), "comfy_quant": mark(format="float8_e4m3fn")}, "lacks its scale"),
     "blocks of scales": (
         {"weight": weight_of(E4M3), "weight_scale": torch.ones(1, 2)},
-        r"by \[1, 2\] numbers",
+        r"with \[1, 2\] numbers",
     ),
     "a scale in its inverse": (
         {"weight": weight_of(E4M3), "weight_scale_inv": torch.ones(1, 1)},
@@ -420,22 +420,22 @@ REFUSED: dict[str, tuple[State, str]] = {
     ),
     "a scale of zero": ({"weight": weight_of(E4M3), "weight_scale": torch.zeros(1)}, "by zero, NaN"),
     "a scale of NaN": ({"weight": weight_of(E4M3), "weight_scale": torch.tensor(torch.nan)}, "by zero, NaN"),
-    "a scale beside bfloat16": (
+    "a scale for bfloat16": (
         {"weight": weight_of(torch.bfloat16), "scale_weight": torch.ones(1)},
-        "holds a scale beside",
+        "holds a scale for",
     ),
     "int8 without a mark": (
         {"weight": weight_of(torch.int8), "weight_scale": torch.ones(1)},
-        "holds a scale beside",
+        "holds a scale for",
     ),
-    "int8 without a scale": ({"weight": weight_of(torch.int8)}, "as int8, not as weights"),
+    "int8 without a scale": ({"weight": weight_of(torch.int8)}, "as int8, which is not a weight type"),
     "a mark of another dtype": (
         {
             "weight": weight_of(E4M3),
             "weight_scale": torch.ones(1),
             "comfy_quant": mark(format="int8_tensorwise"),
         },
-        "and holds it as float8_e4m3fn",
+        "but holds it as float8_e4m3fn",
     ),
     "groups that do not fit": (
         {
@@ -626,7 +626,7 @@ def test_a_vae_has_nothing_to_quantise(tmp_path: Path) -> None:
     (tmp_path / "vae").mkdir()
     for name, content in networks.vae_files():
         (tmp_path / "vae" / name).write_bytes(content)
-    with pytest.raises(InvalidRequest, match="the VAE has no matrices to keep in int8"):
+    with pytest.raises(InvalidRequest, match="the VAE has no matrices to store in int8"):
         convert(tmp_path / "vae", tmp_path / "a.safetensors", "file", form="int8")
 
 
@@ -642,5 +642,5 @@ def test_a_text_encoder_written_in_a_form_is_the_one_that_it_was_made_of(
     for name, tensor in quantised.items():
         allowed = WRITTEN[form] if is_bulk(name) else 2**-8
         assert (tensor.float() - plain[name].float()).norm() <= allowed * plain[name].float().norm(), name
-    with pytest.raises(InvalidRequest, match="becomes one file"):
+    with pytest.raises(InvalidRequest, match="can only become one file"):
         convert(models / "text_encoder", tmp_path / "folder", "folder", form=form)

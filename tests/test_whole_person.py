@@ -88,8 +88,8 @@ def test_a_large_photo_and_its_mask_are_reduced_together() -> None:
     ("mask", "says"),
     [
         (np.zeros((200, 199), np.uint8), "the mask has 199 x 200 pixels and the photo 200 x 200"),
-        (np.zeros((200, 200), np.float32), "a mask is uint8"),
-        (np.zeros((200, 200, 1), np.uint8), "a mask is uint8"),
+        (np.zeros((200, 200), np.float32), "a mask must be uint8"),
+        (np.zeros((200, 200, 1), np.uint8), "a mask must be uint8"),
     ],
 )
 def test_a_mask_that_does_not_fit_is_refused(mask: np.ndarray, says: str) -> None:
@@ -98,7 +98,7 @@ def test_a_mask_that_does_not_fit_is_refused(mask: np.ndarray, says: str) -> Non
 
 
 def test_each_photo_needs_its_mask() -> None:
-    with pytest.raises(InvalidRequest, match="one mask is needed for each photo: 2, not 1"):
+    with pytest.raises(InvalidRequest, match="one mask for each photo: 2, not 1"):
         identify(
             [level(1), level(2)],
             encoders_that_see([face()], [face()]),

@@ -197,7 +197,9 @@ class _Stages:
         except JOBS_FAULT as error:
             return add_failure(self.folder, job, error)
         except self.ray.exceptions.RayError as error:
-            return f"line {job.line}: its worker died again and again ({type(error).__name__}): run the command again"
+            return (
+                f"line {job.line}: its worker died repeatedly ({type(error).__name__}): run the command again"
+            )
         return None
 
     def get(self, reference: Any) -> Any:
@@ -241,13 +243,16 @@ def _share_out(cluster: Cluster, device: str | None, there: dict[str, float]) ->
     """GPUs for each worker, and how many workers. Raises InvalidRequest for what a cluster without more never has."""
     share, gpus, cpus = cluster.gpus_per_worker, there.get("GPU", 0.0), there.get("CPU", 0.0)
     if device not in (None, "cuda", "cpu"):
-        raise InvalidRequest(f'with --ray the device is cuda or cpu, not "{device}": Ray chooses which GPU')
+        raise InvalidRequest(
+            f'with --ray, --device must be cuda or cpu, not "{device}": Ray chooses which GPU'
+        )
     if device == "cpu" or (device is None and not gpus):
         return 0.0, cluster.workers or max(1, int(cpus) - 2)  # one for faces, one for video files
     count = cluster.workers or int(gpus / share + 1e-6)
     if count < 1 or (cluster.address is None and count * share > gpus + 1e-6):
         raise InvalidRequest(
-            f"{max(count, 1)} workers with {share:g} GPUs each do not fit on {gpus:g} GPUs: give fewer or --device cpu"
+            f"{max(count, 1)} workers with {share:g} GPUs each do not fit on {gpus:g} GPUs: choose "
+            "fewer or --device cpu"
         )
     return share, count
 
@@ -285,7 +290,7 @@ def _undisturbed() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise MachineFault(f"Ray cannot be reached or started: {str(error).partition(chr(10))[0]}") from error
+        raise MachineFault(f"cannot reach or start Ray: {str(error).partition(chr(10))[0]}") from error
     finally:
         if said is None:
             del os.environ[USAGE]

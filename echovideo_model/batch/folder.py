@@ -115,9 +115,9 @@ class RemoteFolder:
         try:
             self.system, self.root = url_to_fs(url)
         except ImportError as error:
-            raise DependencyMissing(f"writing to {url} needs one more package: {error}") from error
+            raise DependencyMissing(f"writing to {url} needs another package: {error}") from error
         except ValueError as error:
-            raise InvalidRequest(f"{url} cannot be a folder for videos: {error}") from error
+            raise InvalidRequest(f"{url} cannot hold videos: {error}") from error
         self.url = url.rstrip("/")
 
     def __str__(self) -> str:
@@ -174,8 +174,8 @@ class RemoteFolder:
             yield
         except Exception as error:
             raise MachineFault(
-                f"cannot {verb} {self.url} ({type(error).__name__}: {error}): check its name, the network and "
-                "your right to it"
+                f"cannot {verb} {self.url} ({type(error).__name__}: {error}): check its name, the "
+                "network and your permissions"
             ) from error
 
 

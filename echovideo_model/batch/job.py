@@ -67,7 +67,7 @@ def read_jobs(table: str | Path, model: ModelFacts = RELEASED) -> list[Job]:
             job = _read_job(line, row, files, model)
             if (before := names.setdefault(job.output, line)) != line:
                 raise InvalidRequest(
-                    f'lines {before} and {line} both write "{job.output}": give one another output'
+                    f'lines {before} and {line} both write "{job.output}": give one of them another output'
                 )
             jobs.append(job)
         _check_folders(names)
@@ -76,7 +76,9 @@ def read_jobs(table: str | Path, model: ModelFacts = RELEASED) -> list[Job]:
             f"{table} cannot be read as a table of jobs ({error}): give JSON lines or CSV"
         ) from error
     if not jobs:
-        raise InvalidRequest(f"{table} holds no jobs: give one a line, as `echovideo batch --example` shows")
+        raise InvalidRequest(
+            f"{table} holds no jobs: give one per line, as `echovideo batch --example` shows"
+        )
     return jobs
 
 
@@ -86,8 +88,8 @@ def _check_folders(names: dict[str, int]) -> None:
         for count in range(1, len(parts)):
             if (other := names.get("/".join(parts[:count]))) is not None:
                 raise InvalidRequest(
-                    f'line {line} writes "{name}" into a folder, and line {other} a video of that name: '
-                    "give one another output"
+                    f'line {line} writes "{name}" into a folder, but line {other} writes a video with '
+                    "that name: give one of them another output"
                 )
 
 
@@ -136,14 +138,14 @@ def _read_job(line: int, row: dict[str, Any], files: _Files, model: ModelFacts) 
             meant = f"did you mean {near[0]}?" if near else f"choose from {', '.join(KEYS)}"
             raise InvalidRequest(f'line {line}: unknown setting "{key}"; {meant}')
     if "prompt" not in row:
-        raise InvalidRequest(f"line {line}: there is no prompt")
+        raise InvalidRequest(f"line {line}: the prompt is missing")
     try:
         photos, identity = _read_person(row, files)
         request = Request(**model.defaults | {key: row[key] for key in SETTINGS if key in row})
         choice = _read_choice(row) if any(key in row for key in CHOICE) else LARGEST
         fps = row.get("fps", model.fps)
         if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not MIN_FPS <= fps <= MAX_FPS:
-            raise InvalidRequest(f"fps must be {MIN_FPS} to {MAX_FPS}, not {fps!r}")
+            raise InvalidRequest(f"fps must be from {MIN_FPS} to {MAX_FPS}, not {fps!r}")
         hashes = [files.hashes[path] for path in ((identity,) if identity else photos)]
         person = _digest([bool(identity), hashes, choice.order, choice.index, choice.padding])
         id = _digest([person, _list_settings(request), float(fps)])
@@ -172,14 +174,12 @@ def _list_settings(request: Request) -> dict[str, Any]:
 def _read_person(row: dict[str, Any], files: _Files) -> tuple[tuple[Path, ...], Path | None]:
     photos, identity = row.get("photos"), row.get("identity")
     if bool(photos) == bool(identity):
-        raise InvalidRequest("give photos or an identity, one of the two")
+        raise InvalidRequest("give either photos or an identity")
     if identity and any(key in row for key in CHOICE):
-        raise InvalidRequest(
-            f"an identity holds one face, so there is none to choose: leave out {', '.join(CHOICE)}"
-        )
+        raise InvalidRequest(f"an identity holds only one face: leave out {', '.join(CHOICE)}")
     names = [identity] if identity else [photos] if isinstance(photos, str) else photos
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InvalidRequest(f"photos are a list of file names, not {photos!r}")
+        raise InvalidRequest(f"photos must be a list of file names, not {photos!r}")
     paths = tuple(files.find(name) for name in names)
     return (() if identity else paths), (paths[0] if identity else None)
 
@@ -189,7 +189,7 @@ def _read_output(name: Any, id: str) -> str:
         return f"{id[:16]}.mp4"
     path = PurePosixPath(name) if isinstance(name, str) and name[:1] != "~" else None
     if path is None or path.suffix != ".mp4" or path.is_absolute() or ".." in path.parts or "\\" in name:
-        raise InvalidRequest(f"output is a name below the output folder that ends in .mp4, not {name!r}")
+        raise InvalidRequest(f"output must be a name below the output folder that ends in .mp4, not {name!r}")
     return str(path)
 
 

@@ -168,7 +168,7 @@ def make_clip(job: Job, identity: Identity, negative: Encoded, positive: Encoded
         if not is_out_of_memory(error):
             raise
         raise InvalidRequest(
-            f"memory ran out at {request.width}x{request.height} and {request.frames} frames: choose fewer"
+            f"out of memory at {request.width}x{request.height} and {request.frames} frames: choose fewer"
         ) from error
     frames = np.stack([to_uint8(frame, f"frame {index}") for index, frame in enumerate(result.frames)])
     return Clip(frames, result.metadata() | {"fps": f"{job.fps:g}", "job": job.id})

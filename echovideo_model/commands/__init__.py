@@ -27,8 +27,8 @@ def say(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in its buffer, too
         if not isinstance(error, BrokenPipeError):
             raise InvalidRequest(
-                f"standard output cannot be written to ({error.strerror}), and the files that were made are kept: "
-                "send it elsewhere"
+                f"cannot write to standard output ({error.strerror}): redirect it elsewhere; the files "
+                "made so far are kept"
             ) from error
 
 

@@ -47,7 +47,7 @@ def add_models(parser: argparse.ArgumentParser) -> None:
         "--models",
         type=expand_user,
         metavar="FOLDER",
-        help="the models folder (default: $ECHOVIDEO_MODELS, else echovideo/models in your cache folder)",
+        help="the models folder (default: $ECHOVIDEO_MODELS, or echovideo/models in your cache folder)",
     )
 
 
@@ -63,8 +63,7 @@ def add_loras(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None
         action="append",
         default=[],
         metavar="FILE[:STRENGTH]",
-        help="a LoRA for EchoVideo or CogVideoX-5b and how strongly it acts (default: 1); give it several times for "
-        "several LoRAs",
+        help="a LoRA for EchoVideo or CogVideoX-5b, and its strength (default: 1); repeat for several LoRAs",
     )
 
 
@@ -84,7 +83,7 @@ def find_facts(args: argparse.Namespace) -> ModelFacts:
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON value, for a program to read")
+    parser.add_argument("--json", action="store_true", help="print one JSON value, for programs")
 
 
 def add_ai_tag(parser: argparse.ArgumentParser) -> None:
@@ -92,32 +91,32 @@ def add_ai_tag(parser: argparse.ArgumentParser) -> None:
         "--no-ai-tag",
         dest="ai_tag",
         action="store_false",
-        help="do not write into the files that AI made them (IPTC digital source type, model, version)",
+        help="do not label the files as made by AI (IPTC digital source type, model, version)",
     )
 
 
 def add_face_choice(parser: argparse.ArgumentParser) -> None:
     """Which face of a photo is meant."""
-    group = parser.add_argument_group("which face, where a photo shows several")
+    group = parser.add_argument_group("which face to use if a photo shows several")
     group.add_argument(
         "--face-order",
         choices=ORDERS,
         default=ORDERS[0],
-        help="how faces are counted (default: largest)",
+        help="how to order the faces (default: largest)",
     )
     group.add_argument(
         "--face-index",
         type=int,
         default=0,
         metavar="N",
-        help="which one, from 0: face 1 of a message is 0 (default: 0)",
+        help="which face in that order, from 0: face 1 in messages is 0 (default: 0)",
     )
     group.add_argument(
         "--padding",
         type=float,
         default=0.0,
         metavar="SHARE",
-        help="black around the photo, as a share of its size, for a face that fills it (default: 0)",
+        help="black padding around the photo, as a share of its size, for a face that fills it (default: 0)",
     )
 
 
@@ -131,14 +130,14 @@ def parse_face_choice(args: argparse.Namespace) -> FaceChoice:
 def add_whole_person(parser: argparse.ArgumentParser) -> None:
     """Whether the face or the whole person makes the identity."""
     group = parser.add_argument_group(
-        "the whole person in place of the face; experimental on the released weights"
+        "the whole person instead of the face; experimental on the released weights"
     )
     group.add_argument(
         "--picture",
         choices=("face", "person"),
         default="face",
-        help="what the model sees of the photo (default: face); person needs --mask, or a photo whose background is "
-        "transparent",
+        help="what the model sees of the photo (default: face); person needs --mask, or a photo with a "
+        "transparent background",
     )
     group.add_argument(
         "--mask",
@@ -146,8 +145,8 @@ def add_whole_person(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=expand_user,
         metavar="FILE",
-        help="a picture of the photo's size, white where the person is, for --picture person; give it several times "
-        "for several photos, in their order",
+        help="an image of the photo's size, white where the person is, for --picture person; repeat for "
+        "several photos, in the same order",
     )
 
 
@@ -158,7 +157,7 @@ def load_people(args: argparse.Namespace) -> tuple[list[np.ndarray], list[np.nda
     from ..face.photo import load_cutout, load_photo
 
     if args.mask and args.picture != "person":
-        raise InvalidRequest(f"--mask {args.mask[0]} is for --picture person: add that, or leave out --mask")
+        raise InvalidRequest(f"--mask {args.mask[0]} needs --picture person: add that, or leave out --mask")
     if args.picture != "person":
         return [load_photo(path) for path in args.photos], None
     if args.mask:
@@ -168,8 +167,8 @@ def load_people(args: argparse.Namespace) -> tuple[list[np.ndarray], list[np.nda
         photo, alpha = load_cutout(path)
         if alpha is None:
             raise InvalidRequest(
-                f"--picture person needs to know where the person is, and nothing in {path} is transparent: give "
-                "--mask FILE, or a photo with a transparent background"
+                f"--picture person cannot tell where the person is, because nothing in {path} is "
+                "transparent: give --mask FILE, or a photo with a transparent background"
             )
         photos.append(photo)
         masks.append(alpha)
@@ -181,7 +180,7 @@ def parse_dtype(name: str | None, others: Iterable[str] = ()) -> Any:
     from ..weights.loading import STORAGE
 
     if name is not None and name not in STORAGE:
-        raise InvalidRequest(f"weights cannot be kept as {name!r}: choose {', '.join([*STORAGE, *others])}")
+        raise InvalidRequest(f"weights cannot be stored as {name!r}: choose {', '.join([*STORAGE, *others])}")
     return None if name is None else STORAGE[name]
 
 
@@ -191,9 +190,7 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
 
     for output in outputs:
         if any(os.path.realpath(output) == os.path.realpath(path) for path in inputs):
-            raise InvalidRequest(
-                f'writing "{output}" would replace a file that was given: choose another name'
-            )
+            raise InvalidRequest(f'writing "{output}" would overwrite an input file: choose another name')
         check_writable(output)
 
 

@@ -28,8 +28,8 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "batch",
         help="make the videos of a table of jobs",
-        description="Make the videos of a table, one job a line: photos or an identity, a prompt, any setting. The "
-        "same command again makes what is missing. Exits with 0 only if every video is there.",
+        description="Make the videos of a table, one job per line: photos or an identity, a prompt, any setting. "
+        "Repeat the command to make whatever is missing. Exits with 0 only if every video is there.",
     )
     parser.add_argument(
         "table", nargs="?", type=expand_user, metavar="JOBS", help="JSON lines, or CSV with the same columns"
@@ -38,10 +38,11 @@ def register(subparsers: Any) -> None:
         "--output",
         default=str(Path("output", "batch")),
         metavar="FOLDER",
-        help="where the videos go: a folder, or a URL such as s3://bucket/videos (default: %(default)s)",
+        help="where to write the videos: a folder, or a URL such as s3://bucket/videos (default: "
+        "%(default)s)",
     )
-    parser.add_argument("--example", action="store_true", help="print a line of a table and stop")
-    parser.add_argument("--retry", action="store_true", help="also make what failed before")
+    parser.add_argument("--example", action="store_true", help="print a sample line of a table and stop")
+    parser.add_argument("--retry", action="store_true", help="also retry what failed before")
     parser.add_argument("--device", help="cuda, mps or cpu (default: the first one available)")
     parser.add_argument(
         "--transformer", type=expand_user, metavar="PATH", help="another file or folder for the transformer"
@@ -55,26 +56,27 @@ def register(subparsers: Any) -> None:
 
 
 def _add_ray(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("over several devices or machines, with Ray")
+    group = parser.add_argument_group("run on several devices or machines, with Ray")
     group.add_argument(
         "--ray",
         nargs="?",
         const="local",
         metavar="ADDRESS",
-        help="of a cluster (auto: the one that this machine belongs to); without one, on this machine alone",
+        help="of a cluster (auto: the one that this machine belongs to); without an address, on this "
+        "machine only",
     )
     group.add_argument(
         "--workers",
         type=int,
         metavar="N",
-        help="how many make videos (default: one a GPU, else one a CPU but two)",
+        help="how many workers make videos (default: one per GPU, or two fewer than the CPUs)",
     )
     group.add_argument(
         "--gpus-per-worker",
         type=float,
         default=1.0,
         metavar="SHARE",
-        help="0.5: two workers a GPU (default: 1)",
+        help="0.5 means two workers per GPU (default: 1)",
     )
 
 
@@ -89,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         say(json.dumps(EXAMPLE))
         return 0
     if args.table is None:
-        raise InvalidRequest("batch needs a table of jobs: `echovideo batch --example` prints a line of one")
+        raise InvalidRequest("batch needs a table of jobs: `echovideo batch --example` prints a sample line")
     _check_ray(args)
     jobs = read_jobs(args.table, find_facts(args))
     folder = open_folder(args.output)
@@ -114,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         say(", ".join(f"{count} {what}" for what, count in summary.items() if count or what == "made"))
         if failed or plan.failed:
-            say(f"what failed is in {folder}/{FAILURES}; --retry makes it again")
+            say(f"failed jobs are listed in {folder}/{FAILURES}; --retry tries them again")
     return NOT_ALL if failed or plan.failed else 0
 
 
@@ -122,12 +124,12 @@ def _check_ray(args: argparse.Namespace) -> None:
     from ..errors import InvalidRequest
 
     if args.workers is not None and args.workers < 1:
-        raise InvalidRequest(f"{args.workers} workers make no videos: give 1 or more")
+        raise InvalidRequest(f"--workers must be at least 1, not {args.workers}")
     share = args.gpus_per_worker
     if not 0 < share <= 1:
-        raise InvalidRequest(f"a worker cannot have {share:g} GPUs: give a share such as 0.5, or 1")
+        raise InvalidRequest(f"--gpus-per-worker must be a share such as 0.5, or 1, not {share:g}")
     if args.ray is None and (args.workers is not None or share != 1):
-        raise InvalidRequest("--workers and --gpus-per-worker are for --ray: add it")
+        raise InvalidRequest("--workers and --gpus-per-worker need --ray: add it")
 
 
 def _make_here(args: argparse.Namespace, jobs: list[Job], folder: Folder, report: OnJob) -> int:

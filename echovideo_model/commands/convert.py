@@ -14,7 +14,7 @@ def register(subparsers: Any) -> None:
     """Adds `convert` to the parser of `echovideo`."""
     parser = subparsers.add_parser(
         "convert",
-        help="turn a folder of shards into one file or back, or cast the weights",
+        help="merge shards into one file or split it again, or cast the weights",
         description="Works on the EchoVideo transformer, the CogVideoX VAE and T5, with the memory of one tensor.",
     )
     parser.add_argument(
@@ -24,13 +24,13 @@ def register(subparsers: Any) -> None:
         "target", type=expand_user, metavar="TARGET", help="FILE.safetensors, FILE.gguf or a folder"
     )
     parser.add_argument(
-        "--layout", choices=("file", "folder"), help="default: a file if TARGET ends in .safetensors or .gguf"
+        "--layout", choices=("file", "folder"), help="default: file if TARGET ends in .safetensors or .gguf"
     )
     parser.add_argument(
         "--weight-dtype",
         metavar="DTYPE",
-        help="bf16, fp16, fp32, or one that narrows the blocks' matrices and keeps the rest in bf16: fp8_e4m3fn; with "
-        "scales, in ComfyUI's form, fp8_scaled, int8, mxfp8 or nvfp4; as FILE.gguf q8_0 or q4_0",
+        help="bf16, fp16, fp32, or a type for the blocks' matrices only, with bf16 for the rest: fp8_e4m3fn; with "
+        "scales in ComfyUI's format, fp8_scaled, int8, mxfp8 or nvfp4; for FILE.gguf, q8_0 or q4_0",
     )
     parser.set_defaults(run=run)
 

@@ -29,27 +29,31 @@ def register(subparsers: Any) -> None:
     """Adds `demo` to the parser of `echovideo`."""
     parser = subparsers.add_parser(
         "demo",
-        help="do the whole job once, nothing to download",
-        description="Photo to face, identity, sampling, mp4 and contact sheet, on a CPU within a minute: with the nano "
-        "model of drawn people where its files are in the package, else with tiny random networks, whose video is "
-        "noise. `echovideo draw` makes photos for it.",
+        help="run every step once, with nothing to download",
+        description="Photo to face, identity, sampling, mp4 and contact sheet, on a CPU within a minute. Uses the "
+        "nano model of drawn people if its files are in the package, otherwise tiny random networks, "
+        "whose video is noise. `echovideo draw` makes photos for it.",
     )
     parser.add_argument(
         "--photo",
         type=expand_user,
         metavar="FILE",
-        help="another drawn portrait (default: the one that ships)",
+        help="another drawn portrait (default: the bundled one)",
     )
     parser.add_argument("--prompt", default=PROMPT, metavar="TEXT", help='default: "%(default)s"')
     parser.add_argument(
-        "--seed", type=int, default=1, metavar="N", help="another seed, another video (default: %(default)s)"
+        "--seed",
+        type=int,
+        default=1,
+        metavar="N",
+        help="a different seed gives a different video (default: %(default)s)",
     )
     parser.add_argument(
         "--output",
         type=expand_user,
         default=Path("output/demo"),
         metavar="FOLDER",
-        help="where the files go (default: %(default)s)",
+        help="where to write the files (default: %(default)s)",
     )
     parser.set_defaults(run=run)
 
@@ -105,7 +109,7 @@ def _choose_nano(prompt: str) -> _Show:
 
     check_words(prompt)
     note = (
-        "Drawn people, by a model of {millions:.1f} million parameters; enlarged 3 times from {size} pixels"
+        "Drawn people, from a model of {millions:.1f} million parameters; enlarged 3 times from {size} pixels"
     )
     return _Show(require_files(), PORTRAITS[0], {"steps": 25}, enlarged=3, threads=2, trained=True, note=note)
 
@@ -116,7 +120,10 @@ def _choose_noise() -> _Show:
     from ..weights.folders import cache_folder
 
     settings = {"height": 224, "width": 384, "frames": 33, "steps": 8}
-    note = "The pixels are noise: these are tiny networks with random weights. What this shows is that every part works"
+    note = (
+        "The pixels are noise: these are tiny networks with random weights. This only shows that every "
+        "part works"
+    )
     models = build(cache_folder() / "tiny")
     return _Show(models, PORTRAITS[0], settings, enlarged=1, threads=1, trained=False, note=note)
 

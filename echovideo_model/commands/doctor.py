@@ -32,9 +32,9 @@ def register(subparsers: Any) -> None:
     """Adds `doctor` to the parser of `echovideo`."""
     parser = subparsers.add_parser(
         "doctor",
-        help="say what a report of a problem needs: versions, device, memory, models, ComfyUI",
+        help="print what a bug report needs: versions, device, memory, models, ComfyUI",
         description="Versions, device, memory, which model files are found, and the ComfyUI that this pack is in. "
-        "Nothing private: your home folder is shown as ~, any other folder by its last name alone.",
+        "Nothing private: your home folder is shown as ~, any other folder only by its last name.",
     )
     parser.add_argument(
         "--comfyui", type=Path, metavar="PATH", help="ComfyUI's folder (default: the one this pack is in)"

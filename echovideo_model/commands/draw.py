@@ -15,23 +15,23 @@ def register(subparsers: Any) -> None:
     """Adds `draw` to the parser of `echovideo`."""
     parser = subparsers.add_parser(
         "draw",
-        help="draw a portrait of somebody who does not exist, by a description or a number",
-        description="Draws one of the people that the small model was trained on the likes of, for instance: "
-        'echovideo draw "a woman with curly ginger hair and round green glasses". What the words leave open comes '
-        "from the seed.",
+        help="draw a portrait of somebody who does not exist, from a description or a seed",
+        description="Draws a person of the kind that the small model was trained on, for example: echovideo draw "
+        '"a woman with curly ginger hair and round green glasses". The seed decides what the '
+        "description leaves open.",
     )
     parser.add_argument(
         "description", nargs="?", default="", metavar="TEXT", help="what the person looks like"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="which of the people like that (default: %(default)s)"
+        "--seed", type=int, default=0, help="which of the people who fit (default: %(default)s)"
     )
     parser.add_argument(
         "--output",
         type=expand_user,
         default=Path("output/portrait.png"),
         metavar="FILE",
-        help="where the picture goes, 512 x 640 pixels (default: %(default)s)",
+        help="where to write the picture, 512 x 640 pixels (default: %(default)s)",
     )
     parser.set_defaults(run=run)
 

@@ -18,7 +18,7 @@ def register(subparsers: Any) -> None:
     """Adds `evaluate` to the parser of `echovideo`."""
     parser = subparsers.add_parser(
         "evaluate",
-        help="measure videos as the field does: FaceSim, CLIPScore, DynamicDegree, FID and others",
+        help="measure videos with the papers' metrics: FaceSim, CLIPScore, DynamicDegree, FID and others",
         description="Measure videos as the papers do, and write report.json, report.csv and report.html.",
     )
     parser.add_argument(
@@ -26,7 +26,7 @@ def register(subparsers: Any) -> None:
         nargs="+",
         type=expand_user,
         metavar="RESULT",
-        help="videos that `generate` made, or a table (.jsonl) of objects with video, photo and prompt",
+        help="videos made by `generate`, or a table (.jsonl) of objects with video, photo and prompt",
     )
     parser.add_argument(
         "--against",
@@ -38,20 +38,20 @@ def register(subparsers: Any) -> None:
         "--metrics",
         nargs="+",
         metavar="NAME",
-        help="only these (default: all; docs/evaluation.md names them)",
+        help="only these metrics (default: all; docs/evaluation.md lists them)",
     )
     parser.add_argument(
-        "--photo", type=expand_user, metavar="PHOTO", help="of the person in every video that names none"
+        "--photo", type=expand_user, metavar="PHOTO", help="the person in every video that names no photo"
     )
     parser.add_argument(
         "--output",
         type=expand_user,
         default=Path("output", "evaluation"),
         metavar="FOLDER",
-        help="for the report, and for what was measured before, which is not measured again "
-        "(default: output/evaluation)",
+        help="for the report and the stored measurements, which are not repeated (default: "
+        "output/evaluation)",
     )
-    parser.add_argument("--device", help="cuda, mps or cpu (default: the first of them that is there)")
+    parser.add_argument("--device", help="cuda, mps or cpu (default: the first one available)")
     add_models(parser)
     add_json(parser)
     parser.set_defaults(run=run)

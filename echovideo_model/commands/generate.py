@@ -26,20 +26,20 @@ def register(subparsers: Any) -> None:
         nargs="+",
         type=expand_user,
         metavar="PHOTO",
-        help="one photo or several of the same person, or one identity (.safetensors)",
+        help="one or several photos of the same person, or one identity (.safetensors)",
     )
     parser.add_argument(
         "--prompt",
         action="append",
         required=True,
         metavar="TEXT",
-        help="what the person does; give it several times for several videos",
+        help="what the person does; repeat for several videos",
     )
     parser.add_argument(
         "--output",
         type=expand_user,
         metavar="FILE.mp4",
-        help="the video, replacing what is there (default: the first free name of output/video.mp4, "
+        help="the video, overwriting an existing file (default: the first free name of output/video.mp4, "
         "output/video_2.mp4, output/video_3.mp4, ...); with several prompts FILE-1.mp4, FILE-2.mp4, ...",
     )
     parser.add_argument(
@@ -56,18 +56,18 @@ def register(subparsers: Any) -> None:
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     trained = ", ".join(f"{width}x{height}" for height, width in RELEASED.sizes)
     group = parser.add_argument_group(
-        "settings; the defaults are the released model's, another's file may say its own"
+        "settings; the defaults are those of the released model, and another model's file may set its own"
     )
-    group.add_argument(
-        "--negative-prompt", default="", metavar="TEXT", help="what not to show (default: empty)"
-    )
+    group.add_argument("--negative-prompt", default="", metavar="TEXT", help="what to avoid (default: empty)")
     group.add_argument(
         "--size",
         type=_parse_size,
         metavar="WxH",
         help=f"pixels, multiples of {SIDE_STEP} (default: {Request.width}x{Request.height}; trained: {trained})",
     )
-    group.add_argument("--frames", type=int, metavar="N", help=f"4n + 1 (default: {RELEASED.frames})")
+    group.add_argument(
+        "--frames", type=int, metavar="N", help=f"number of frames, 4n + 1 (default: {RELEASED.frames})"
+    )
     group.add_argument(
         "--fps",
         type=float,
@@ -92,13 +92,13 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         "--guidance-scale",
         type=float,
         metavar="G",
-        help=f"how much the prompt and the person count, 0 to {MAX_GUIDANCE_SCALE:g} "
-        f"(default: {RELEASED.guidance_scale:g})",
+        help=f"how strongly the prompt and the person count, 0 to {MAX_GUIDANCE_SCALE:g} (default: "
+        f"{RELEASED.guidance_scale:g})",
     )
     group.add_argument(
         "--guidance",
         metavar="KIND",
-        help="how the scale runs over the steps: reference (default), smooth or constant",
+        help="how the scale changes over the steps: reference (default), smooth or constant",
     )
     group.add_argument("--sampler", default=Request.sampler, metavar="NAME", help="dpm (default) or ddim")
     group.add_argument(
@@ -106,7 +106,8 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=Request.strength,
         metavar="S",
-        help=f"of the identity, from 0, nobody, to {MAX_STRENGTH:g}, exaggerated (default: %(default)g)",
+        help=f"strength of the identity, from 0 (nobody) to {MAX_STRENGTH:g} (exaggerated) (default: "
+        "%(default)g)",
     )
     group.add_argument(
         "--no-face-latent", action="store_true", help="do not show the model the face's pixels"
@@ -120,7 +121,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("where and how it runs")
-    group.add_argument("--device", help="cuda, mps or cpu (default: the first of them that is there)")
+    group.add_argument("--device", help="cuda, mps or cpu (default: the first one available)")
     over_ranks.add_ranks(group)
     group.add_argument(
         "--transformer", type=expand_user, metavar="PATH", help="another file or folder for the transformer"
@@ -129,7 +130,8 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--weight-dtype",
         metavar="DTYPE",
-        help="keep the transformer as bf16, fp16, fp32 or fp8_e4m3fn, which suits GPUs of 12 GB (default: as it is)",
+        help="store the transformer as bf16, fp16, fp32 or fp8_e4m3fn, which suits GPUs of 12 GB (default: "
+        "as in the file)",
     )
     add_models(parser)
     add_json(parser)

@@ -26,24 +26,29 @@ def register(subparsers: Any) -> None:
     """Adds `identity` to the parser of `echovideo`."""
     parser = subparsers.add_parser(
         "identity",
-        help="keep the person in a photo in one small file",
-        description="Find the face in PHOTO, or in several photos of one person, and keep what the model needs of it.",
+        help="save the person in a photo to one small file",
+        description="Find the face in PHOTO, or in several photos of one person, and save what the model needs of "
+        "it.",
     )
     parser.add_argument(
-        "photos", nargs="+", type=expand_user, metavar="PHOTO", help="one photo or several of the same person"
+        "photos",
+        nargs="+",
+        type=expand_user,
+        metavar="PHOTO",
+        help="one or several photos of the same person",
     )
     parser.add_argument(
         "--output",
         type=expand_user,
         required=True,
         metavar="FILE.safetensors",
-        help="the identity to be written",
+        help="the identity file to write",
     )
     parser.add_argument(
         "--face-picture",
         type=expand_user,
         metavar="FILE.png",
-        help="also write what the model sees of the person",
+        help="also write the picture that the model sees",
     )
     add_face_choice(parser)
     add_whole_person(parser)

@@ -18,7 +18,7 @@ def register(subparsers: Any) -> None:
     """Adds `inspect` to the parser of `echovideo`."""
     parser = subparsers.add_parser(
         "inspect",
-        help="say what a file of weights is, without loading it",
+        help="say what a weight file is, without loading it",
         description="Family, sizes, dtypes, number of parameters, and what is missing or unexpected.",
     )
     parser.add_argument(

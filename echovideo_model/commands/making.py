@@ -147,14 +147,14 @@ def _identify_person(args: argparse.Namespace, pipeline: Pipeline) -> tuple[Iden
         return identity, photos[0] if masks is None else load_photo(args.photos[0])  # transparent parts black
     if len(args.photos) > 1:
         raise InvalidRequest(
-            f"{identities[0]} is an identity, which stands alone: give it by itself, or photos alone"
+            f"give either one identity file or photos, not both: {identities[0]} is an identity"
         )
     if parse_face_choice(args) != LARGEST:
         raise InvalidRequest(
-            f"{identities[0]} is an identity, in which there is no face to choose: leave out --face-... and --padding"
+            f"{identities[0]} is an identity, which has no face to choose: leave out --face-... and --padding"
         )
     if args.mask or args.picture == "person":
         raise InvalidRequest(
-            f"{identities[0]} is an identity, whose picture is made already: leave out --picture and --mask"
+            f"{identities[0]} is an identity, whose picture is already made: leave out --picture and --mask"
         )
     return Identity.load(identities[0]), None

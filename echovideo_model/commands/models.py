@@ -24,10 +24,10 @@ def register(subparsers: Any) -> None:
     """Adds `models` and its four actions to the parser of `echovideo`."""
     models = subparsers.add_parser("models", help="list, download, install and verify the weight files")
     actions = models.add_subparsers(dest="action", metavar="ACTION", required=True)
-    listing = actions.add_parser("list", help="what is needed and what is there")
-    getting = actions.add_parser("download", help="get what is missing or wrong")
-    installing = actions.add_parser("install", help="put what the nodes need where a ComfyUI looks")
-    checking = actions.add_parser("verify", help="check sizes and hashes of what is there")
+    listing = actions.add_parser("list", help="list the files needed, and which are there")
+    getting = actions.add_parser("download", help="download what is missing or wrong")
+    installing = actions.add_parser("install", help="download the nodes' files into a ComfyUI installation")
+    checking = actions.add_parser("verify", help="check the sizes and hashes of the files")
     for parser, act in ((listing, _list), (getting, _download), (checking, _verify)):
         add_models(parser)
         parser.set_defaults(run=run, act=act)
@@ -99,11 +99,11 @@ def _verify(folder: Path, args: argparse.Namespace) -> int:
         say(", ".join(f"{count} {status}" for status, count in counts.items()))
         if counts["unchecked"]:
             say(
-                "Unchecked files have no hash in the table, of weights only the header was read; "
+                "Unchecked files have no hash in the table, and only the headers of weights were read; "
                 "`echovideo models download` compares them with the Hub."
             )
         if not right:
-            say(f'Get what is missing, wrong or damaged with: echovideo models download --models "{folder}"')
+            say(f'Get missing, wrong or damaged files with: echovideo models download --models "{folder}"')
     return 0 if right else ModelFileMissing.exit_code
 
 
@@ -113,7 +113,7 @@ def _download(folder: Path, args: argparse.Namespace) -> int:
         check.file for check in checking.verify(folder, files, hashing=False) if check.status != "unchecked"
     ]
     _get(folder, files, absent, args)
-    say(f"All {len(files)} files are there and right: {folder}")
+    say(f"All {len(files)} files are present and correct: {folder}")
     return 0
 
 
@@ -124,16 +124,14 @@ def _install(models: Path, args: argparse.Namespace) -> int:
     checks = checking.verify(models, [file for file in files if file not in elsewhere])
     absent = [check.file for check in checks if check.status == "missing"]
     _get(models, absent, absent, args)
-    say(f"All {len(files)} files are where ComfyUI looks; press R in its page if it is running: {models}")
+    say(f"All {len(files)} files are in place; if ComfyUI is running, press R on its page: {models}")
     for file, path in elsewhere.items():
-        say(
-            f"Found where {EXTRA_PATHS} says, and not checked: {PurePosixPath(file.path).name} in {path.parent}"
-        )
+        say(f"Found through {EXTRA_PATHS}, not checked: {PurePosixPath(file.path).name} in {path.parent}")
     for check in checks:
         if check.status in ("wrong size", "wrong hash", "damaged"):
             say(
-                f"Kept as it was: {check.file.path} is not the published file ({check.detail}). "
-                "If it does not load, move it away and run this again."
+                f"Left as it was: {check.file.path} is not the published file ({check.detail}). If it "
+                "does not load, move it away and run this again."
             )
     return 0
 
@@ -143,8 +141,8 @@ def _host_models(comfyui: Path) -> Path:
     if not (comfyui / "models").is_dir():
         missing = "models/" if (comfyui / "main.py").is_file() else "main.py and models/"
         raise InvalidRequest(
-            f'"{comfyui}" is not a ComfyUI folder, it lacks {missing}: name the one that contains main.py '
-            "and models/, or the base directory that contains models/"
+            f'"{comfyui}" is not a ComfyUI folder because it lacks {missing}: give the one that '
+            "contains main.py and models/, or the base directory that contains models/"
         )
     return comfyui / "models"
 
@@ -159,10 +157,10 @@ def _get(
         offers = download.plan(folder, files, endpoint=args.endpoint)
         if offers:
             size = _sum_sizes([replace(offer.file, size=offer.size) for offer in offers])
-            say(f"{len(offers)} of {len(files)} files are to be fetched into {folder}, {size}")
+            say(f"downloading {len(offers)} of {len(files)} files to {folder}, {size}")
             download.fetch(folder, offers)
     except KeyboardInterrupt as error:
-        raise Cancelled("cancelled; what has arrived is kept, the same command goes on from there") from error
+        raise Cancelled("cancelled; run the same command again to resume") from error
 
 
 def _ask_for_consent(files: Iterable[ModelFile]) -> None:
@@ -173,7 +171,8 @@ def _ask_for_consent(files: Iterable[ModelFile]) -> None:
     named = [_describe_licence(licence) for licence in licences]
     if not sys.stdin.isatty():
         raise InvalidRequest(
-            f"licences that forbid commercial use need your consent, give it with --accept-licenses: {'; '.join(named)}"
+            "licences that forbid commercial use need your consent, given with --accept-licenses: "
+            f"{'; '.join(named)}"
         )
     say("\n  ".join(["Some of these weights may not be used commercially:", *named, "Do you accept? [y/N]"]))
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):

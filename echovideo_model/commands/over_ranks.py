@@ -25,8 +25,8 @@ def add_ranks(group: Any) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="share each video among N GPUs of this machine, or N processes on its CPU (default: %(default)s; see "
-        "docs/scale.md for what N pays, and for several machines)",
+        help="share each video among N GPUs of this machine, or N processes on its CPU (default: "
+        "%(default)s; see docs/scale.md for which N is worth it, and for several machines)",
     )
 
 
@@ -38,7 +38,7 @@ def start_ranks(args: argparse.Namespace) -> int:
     from ..pipeline_over_ranks import PipelineOverRanks, is_guided
 
     if args.ranks < 1:
-        raise InvalidRequest(f"{args.ranks} ranks cannot make a video: choose 1 or more")
+        raise InvalidRequest(f"--ranks must be at least 1, not {args.ranks}")
     requests = read_requests(args)
     devices = find_devices(args.device, args.ranks)
     settings = pipeline_settings(args, "cpu")  # this process has no part in the work
@@ -59,7 +59,7 @@ def run_rank(args: argparse.Namespace) -> int:
     from ..parallel.ranks import join
 
     if args.ranks != 1:
-        raise InvalidRequest(f"torchrun says how many ranks there are: leave out --ranks {args.ranks}")
+        raise InvalidRequest(f"torchrun sets the number of ranks: leave out --ranks {args.ranks}")
     device = find_rank_device(args.device)
     try:
         with join(device) as ranks:

@@ -16,9 +16,10 @@ def register(subparsers: Any) -> None:
     """Adds `prepare` to the parser of `echovideo`."""
     parser = subparsers.add_parser(
         "prepare",
-        help="encode clips and captions, once, for training",
-        description="Encode every video in CLIPS, with its caption in a .txt of the same name, for `echovideo train`. "
-        "The face is taken from another moment of the video than the one that is shown. What is done already is kept.",
+        help="encode clips and captions once, for training",
+        description="Encode every video in CLIPS, with its caption in a .txt of the same name, for `echovideo "
+        "train`. The face is taken from a different moment than the frames that are shown. Finished "
+        "clips are kept.",
     )
     parser.add_argument("clips", type=expand_user, metavar="CLIPS", help="the folder of videos and captions")
     parser.add_argument(
@@ -26,28 +27,29 @@ def register(subparsers: Any) -> None:
         type=expand_user,
         required=True,
         metavar="FOLDER",
-        help="where the examples go, one file a video",
+        help="where to write the examples, one file per video",
     )
     parser.add_argument(
         "--size",
         action="append",
         metavar="WxH",
-        help="pixels of a bucket, multiples of 16; give it several times (default: the sizes EchoVideo was trained on)",
+        help="width and height of a bucket in pixels, multiples of 16; repeat for several (default: the "
+        "sizes EchoVideo was trained on)",
     )
     parser.add_argument(
         "--frames",
         action="append",
         type=int,
         metavar="N",
-        help="frames of a bucket, one more than a multiple of 4; several times (default: 49, 33 and 17)",
+        help="frames of a bucket, 4n + 1; repeat for several (default: 49, 33 and 17)",
     )
     parser.add_argument(
         "--token-ids",
         type=int,
         metavar="N",
-        help="keep captions as N token ids, for a text encoder that is trained along",
+        help="store captions as N token ids, for a text encoder that is trained too",
     )
-    parser.add_argument("--device", help="cuda, mps or cpu (default: the first of them that is there)")
+    parser.add_argument("--device", help="cuda, mps or cpu (default: the first one available)")
     add_models(parser)
     parser.set_defaults(run=run)
 
@@ -59,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
     sizes = [_parse_size(text) for text in args.size] if args.size else TRAINED_SIZES
     if not args.clips.is_dir():
-        raise InvalidRequest(f"there is no folder {args.clips}: name the one that holds the clips")
+        raise InvalidRequest(f"no folder {args.clips}: give the one that holds the clips")
     with Bars() as bars:
         encoder = Encoder(Pipeline(models_folder(args), args.device, on_progress=bars), args.token_ids)
         report = prepare(

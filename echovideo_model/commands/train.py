@@ -18,16 +18,16 @@ def register(subparsers: Any) -> None:
     """Adds `train` to the parser of `echovideo`."""
     parser = subparsers.add_parser(
         "train",
-        help="train the model, or a LoRA for it, by a recipe",
-        description="Take the steps of RECIPE.toml. To go on with a run that was stopped, give the same command "
-        "again. For N devices: torchrun --nproc-per-node N -m echovideo_model train RECIPE.toml",
+        help="train the model, or a LoRA for it, from a recipe",
+        description="Take the steps of RECIPE.toml. To resume a run that was stopped, repeat the command. For N "
+        "devices: torchrun --nproc-per-node N -m echovideo_model train RECIPE.toml",
     )
     parser.add_argument("recipe", type=expand_user, metavar="RECIPE.toml", help="see docs/training.md")
-    parser.add_argument("--device", help="cuda, mps or cpu (default: the first of them that is there)")
+    parser.add_argument("--device", help="cuda, mps or cpu (default: the first one available)")
     parser.add_argument(
         "--memory",
         action="store_true",
-        help="do not train: compute from the sizes how much memory a step takes on the device",
+        help="do not train: compute from the sizes how much memory a step needs",
     )
     parser.set_defaults(run=run)
 
@@ -85,5 +85,5 @@ def _say_memory(recipe: Any) -> int:
     say("Computed from sizes, not measured. The device and its kernels need one or two GB more:")
     for what, size in estimate.items():
         say(f"  {what:<36}{size / 1e9:7.2f} GB")
-    say(f"  {'together':<36}{sum(estimate.values()) / 1e9:7.2f} GB")
+    say(f"  {'total':<36}{sum(estimate.values()) / 1e9:7.2f} GB")
     return 0

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import DependencyMissing
 
-DOWNLOAD = "`echovideo models download` fetches it"
+DOWNLOAD = "get it with `echovideo models download`"
 
 
 def import_optional(package: str) -> Any:

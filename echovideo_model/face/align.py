@@ -33,9 +33,7 @@ def align_face(photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     if points.shape == LANDMARKS.shape and np.isfinite(points).all():
         matrix, _ = cv2.estimateAffinePartial2D(points, LANDMARKS, method=cv2.LMEDS)
     if matrix is None:
-        raise InvalidRequest(
-            f"a face cannot be aligned by the landmarks {points.tolist()}: five different points are needed"
-        )
+        raise InvalidRequest(f"aligning a face takes five different landmarks, not {points.tolist()}")
     return _warp(photo, cv2.invertAffineTransform(matrix))
 
 

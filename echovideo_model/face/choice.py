@@ -31,14 +31,14 @@ class FaceChoice:
         if self.order not in FACE_ORDERS:
             raise InvalidRequest(f'unknown face order "{self.order}": choose one of {", ".join(FACE_ORDERS)}')
         if self.order == "closest" and self.like is None:
-            raise InvalidRequest('the face order "closest" needs an embedding to be close to')
+            raise InvalidRequest('the face order "closest" needs an embedding to compare with')
         if not 0 <= self.padding <= MAX_PADDING:
             raise InvalidRequest(
-                f"a padding of {self.padding} is not between 0 and {MAX_PADDING:g} of the photo's size"
+                f"padding must be from 0 to {MAX_PADDING:g} of the photo's size, not {self.padding}"
             )
         if self.on_no_face not in ON_NO_FACE:
             raise InvalidRequest(
-                f'a photo without a face cannot mean "{self.on_no_face}": choose one of {", ".join(ON_NO_FACE)}'
+                f'unknown on_no_face "{self.on_no_face}": choose one of {", ".join(ON_NO_FACE)}'
             )
 
 
@@ -69,6 +69,6 @@ def choose_face(faces: Sequence[Face], choice: FaceChoice = LARGEST) -> Face:
         )
         allowed = f"an index from 0 to {len(ranked) - 1}" if len(ranked) > 1 else "index 0"
         raise FaceIndexOutOfRange(
-            f"choose {allowed}, not {choice.index}; the photo has, {choice.order}: {boxes}"
+            f"choose {allowed}, not {choice.index}; faces in the photo ({choice.order}): {boxes}"
         )
     return ranked[choice.index]

@@ -69,7 +69,9 @@ def _by_profile(picture: Image.Image, profile: bytes | None, name: str) -> Image
         return converted
     except (ImageCms.PyCMSError, ImportError, OSError, ValueError, TypeError) as error:
         reason = str(error).strip().partition("\n")[0]
-        logger.warning("%s: its colour profile cannot be used (%s); colours are taken as sRGB", name, reason)
+        logger.warning(
+            "%s: its colour profile cannot be used (%s); colours are treated as sRGB", name, reason
+        )
         return picture.convert("RGB")
 
 

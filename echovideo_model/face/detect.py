@@ -59,17 +59,16 @@ class Face:
         width, height = self.box[2:] - self.box[:2]
         if min(width, height) < MIN_FACE:
             return (
-                f"the face has only {width:.0f} x {height:.0f} pixels, too few to know a person by (at least "
-                f"{MIN_FACE} are needed once the photo's longer side is reduced to 1024): use a larger photo, or cut "
-                "this one to the face"
+                f"the face is only {width:.0f} x {height:.0f} pixels, too small to recognise a person "
+                f"(at least {MIN_FACE} are needed after the photo's longer side is reduced to 1024): "
+                "use a larger photo, or crop this one to the face"
             )
         if self.turned:
             lies = "upside down" if self.turned == 180 else "on its side"
-            return f"the face lies {lies} in the photo and was turned upright: check the face picture"
+            return f"the face is {lies} in the photo and was turned upright: check the face picture"
         if self.confidence < SURE:
             return (
-                f"it is uncertain that this is an upright face (confidence {self.confidence:.2f}): check "
-                "the face picture"
+                f"this may not be an upright face (confidence {self.confidence:.2f}): check the face picture"
             )
         return ""
 
@@ -113,7 +112,7 @@ class FaceDetector:
         self.folder = _model_folder(Path(folder))
         for name in (DETECTOR, RECOGNISER):
             if what := recognise(self.folder / name):
-                raise WrongModelFile(f"{self.folder / name} is no face model but {what}; {DOWNLOAD}")
+                raise WrongModelFile(f"{self.folder / name} is not a face model but {what}; {DOWNLOAD}")
         analysis = import_optional("insightface.app").FaceAnalysis
         with insightface_running(self.folder, AssertionError, OSError, RuntimeError, ValueError):
             app = analysis(
@@ -125,9 +124,7 @@ class FaceDetector:
             if not absent:
                 app.prepare(ctx_id=0, det_size=DETECTOR_SIZES[:1] * 2)  # each look names its own size
         if absent:
-            raise WrongModelFile(
-                f"{self.folder} holds no model for {' and '.join(sorted(absent))}; {DOWNLOAD}"
-            )
+            raise WrongModelFile(f"{self.folder} has no model for {' and '.join(sorted(absent))}; {DOWNLOAD}")
         self._finder, self._recogniser = app.models["detection"], app.models["recognition"]
         said = self._recogniser.session.get_modelmeta().custom_metadata_map
         self.made_by = str(said.get(ENCODERS_KEY, ""))
@@ -220,8 +217,8 @@ class FaceDetector:
 
     def _refuse_models(self) -> WrongModelFile:
         return WrongModelFile(
-            f"{self.folder} does not hold antelopev2: it gives no landmarks, or an embedding that is not "
-            f"{EMBEDDING_WIDTH} finite numbers; {DOWNLOAD}"
+            f"{self.folder} does not hold antelopev2: its models give no landmarks, or an embedding "
+            f"that is not {EMBEDDING_WIDTH} finite numbers; {DOWNLOAD}"
         )
 
 
@@ -244,7 +241,7 @@ def explain_no_face(width: int, height: int) -> NoFaceFound:
         "no face found: use a photo in which the face is upright, sharp and uncovered; this one has "
         f"{width} x {height} pixels and was searched at detector sizes "
         f"{', '.join(map(str, sorted(DETECTOR_SIZES, reverse=True)))}, with "
-        f"{' and '.join(f'{share:.0%}' for share in PADDINGS)} black padding, and turned"
+        f"{' and '.join(f'{share:.0%}' for share in PADDINGS)} black padding, and rotated"
     )
 
 
@@ -266,7 +263,7 @@ def _model_folder(folder: Path) -> Path:
             f"{' and '.join(missing)} of antelopev2 not found; searched {searched}; {DOWNLOAD}"
         )
     raise ModelFileMissing(
-        f"{DETECTOR} and {RECOGNISER} lie in different folders, put them into one; searched {searched}"
+        f"{DETECTOR} and {RECOGNISER} are in different folders: put both in one; searched {searched}"
     )
 
 

@@ -35,8 +35,8 @@ class FaceEncoders:
         )  # what stands around a detector says nothing
         if recogniser != self.name:
             raise InvalidRequest(
-                f"the recogniser is one of {describe_set(recogniser)} and SigLIP one of {describe_set(self.name)}: "
-                "choose both of one set"
+                f"the recogniser belongs to {describe_set(recogniser)}, but SigLIP to "
+                f"{describe_set(self.name)}: choose both from the same set"
             )
 
     @property
@@ -65,6 +65,6 @@ def require_same_set(name: str, made_by: str) -> None:
     cannot be compared."""
     if name != made_by:
         raise InvalidRequest(
-            f"this identity was made by {describe_set(made_by)}, which {describe_set(name)} cannot be compared with: "
-            "make it again with these"
+            f"this identity was made by {describe_set(made_by)} and cannot be compared with "
+            f"{describe_set(name)}: make it again with {describe_set(name)}"
         )

@@ -87,11 +87,9 @@ def read_picture(
                 ) from error
             raise InvalidRequest(f"{name} is damaged or truncated ({_first_line(error)})") from error
     except FileNotFoundError as error:
-        raise InvalidRequest(f"there is no photo at {name}: check the path") from error
+        raise InvalidRequest(f"no photo at {name}: check the path") from error
     except _BOMB as error:
-        raise TooManyPixels(
-            f"{name} has too many pixels: at most {max_pixels:,} pixels are allowed"
-        ) from error
+        raise TooManyPixels(f"{name} has too many pixels: at most {max_pixels:,} are allowed") from error
     except (OSError, ValueError) as error:
         raise NotAPicture(f"{name} is not an image that can be read ({_first_line(error)})") from error
 
@@ -151,7 +149,7 @@ def _mend(source: Path | bytes, name: str, formats: list[str] | None, most: int)
             missing = float(apart.reshape(*picture.size[::-1], -1).any(2).mean())
             if missing <= _MAX_MISSING:
                 if missing:
-                    logger.warning("%s is cut off: %.2g %% of its pixels are missing", name, 100 * missing)
+                    logger.warning("%s is truncated: %.2g %% of its pixels are missing", name, 100 * missing)
                 yield picture
 
 
@@ -200,10 +198,11 @@ def _first_line(error: BaseException) -> str:
 
 def check_size(width: int, height: int, name: str, most: int = MAX_PIXELS) -> None:
     if width * height > most:
-        raise TooManyPixels(f"{name} has {width} x {height} pixels: at most {most:,} pixels are allowed")
+        raise TooManyPixels(f"{name} has {width} x {height} pixels: at most {most:,} are allowed")
     limited = min(width, height) * min(1.0, LONGEST_SIDE / max(width, height, 1))
     if limited < SHORTEST_SIDE:
         raise InvalidRequest(
-            f"{name} has {width} x {height} pixels: the shorter side must be at least {SHORTEST_SIDE} "
-            f"once the longer is reduced to {LONGEST_SIDE}"
+            f"{name} has {width} x {height} pixels, but its shorter side must be at least "
+            f"{SHORTEST_SIDE} after the longer is reduced to {LONGEST_SIDE}: use a larger or less "
+            "elongated photo"
         )

@@ -44,11 +44,11 @@ def load_mask(path: Path) -> np.ndarray:
 def check_mask(mask: np.ndarray, photo: np.ndarray) -> None:
     """Raises InvalidRequest if `mask` is not uint8 [H, W] of the photo's size."""
     if mask.dtype != np.uint8 or mask.ndim != 2:
-        raise InvalidRequest(f"a mask is uint8 [height, width], not {mask.dtype} {list(mask.shape)}")
+        raise InvalidRequest(f"a mask must be uint8 [height, width], not {mask.dtype} {list(mask.shape)}")
     if mask.shape != photo.shape[:2]:
         sizes = [f"{pixels.shape[1]} x {pixels.shape[0]}" for pixels in (mask, photo)]
         raise InvalidRequest(
-            f"the mask has {sizes[0]} pixels and the photo {sizes[1]}: they must be the same"
+            f"the mask has {sizes[0]} pixels and the photo {sizes[1]}: make them the same size"
         )
 
 
@@ -63,6 +63,7 @@ def faces_inside(faces: list[Face], mask: np.ndarray) -> list[Face]:
     inside = [face for face in faces if is_inside(face)]
     if faces and not inside:
         raise InvalidRequest(
-            f"the mask shows none of the {len(faces)} faces of the photo: it must be white where the person is"
+            f"the mask covers none of the {len(faces)} faces in the photo: it must be white where the "
+            "person is"
         )
     return inside

@@ -86,6 +86,8 @@ def limit_long_edge(photo: np.ndarray, longest: int = LONGEST_SIDE) -> np.ndarra
 
 def _check_array(photo: np.ndarray) -> np.ndarray:
     if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
-        raise InvalidRequest(f"a photo is uint8 [height, width, 3], not {photo.dtype} {list(photo.shape)}")
+        raise InvalidRequest(
+            f"a photo must be uint8 [height, width, 3], not {photo.dtype} {list(photo.shape)}"
+        )
     check_size(photo.shape[1], photo.shape[0], "the photo")
     return photo

@@ -101,11 +101,11 @@ def _config(opened: TensorFile) -> SiglipVisionConfig:
         inner = shapes["encoder.layers.0.mlp.fc1.weight"][0]
     except (KeyError, IndexError) as error:
         raise WrongModelFile(
-            f"{opened.path} is not a whole SigLIP (it lacks {error}): fetch it again"
+            f"{opened.path} is not a complete SigLIP (it lacks {error}): download it again"
         ) from error
     if tokens != TOKENS:
         raise WrongModelFile(
-            f"{opened.path} is another SigLIP than {_RELEASED}: its tokens are {tokens}, not {TOKENS}; choose that one"
+            f"{opened.path} is a different SigLIP: its tokens have shape {tokens}, not {TOKENS}; choose {_RELEASED}"
         )
     count, width = tokens
     return SiglipVisionConfig(

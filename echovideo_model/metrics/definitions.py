@@ -24,7 +24,7 @@ VERSION = (
 def _face_sim(clip: Clip, embed: Callable[[Seen], np.ndarray], reference: np.ndarray) -> Measured:
     scores = face_sim(clip.seen, reference, embed)
     if scores.mean is None:
-        note = f"no face in any of the {len(clip.sampled)} frames looked at, which the script counts as 0"
+        note = f"no face in any of the {len(clip.sampled)} frames sampled, which the script counts as 0"
         return Measured(0.0, note, scores.per_frame, tuple(clip.sampled))
     return Measured(scores.mean, "", scores.per_frame, tuple(clip.sampled))
 
@@ -39,7 +39,7 @@ def _conditioned(clip: Clip) -> Measured:
 def _independent(clip: Clip) -> Measured:
     if clip.photo is None and clip.embedding is not None:
         raise InvalidRequest(
-            "an identity holds antelopev2's embedding alone: another recogniser needs the photo"
+            "an identity holds only antelopev2's embedding: another recogniser needs the photo"
         )
     embed = clip.judges.get("recogniser").embed
     return _face_sim(clip, embed, embed(clip.person))
@@ -99,7 +99,7 @@ def _face_distance(clip: Clip) -> Measured:
         None if seen is None else face_feature_distance(person, features(seen.crop())) for seen in clip.seen
     ]
     shown = [value for value in found if value is not None]
-    note = "" if shown else "no face in any frame looked at, which the script counts as 0"
+    note = "" if shown else "no face in any frame sampled, which the script counts as 0"
     return Measured(fmean(shown) if shown else 0.0, note, tuple(found), tuple(clip.sampled))
 
 
@@ -129,8 +129,8 @@ METRICS: tuple[Metric, ...] = (
         "facesim_buffalo_l",
         "FaceSim-Arc (buffalo_l)",
         "higher",
-        "The same with buffalo_l's recogniser, which EchoVideo never sees and which the published script uses: the "
-        "number to compare.",
+        "The same with buffalo_l's recogniser, which EchoVideo never sees and which the published "
+        "script uses: compare this one.",
         ("detector", "recogniser"),
         _independent,
     ),
@@ -138,7 +138,8 @@ METRICS: tuple[Metric, ...] = (
         "identity_average",
         "identity average (ours)",
         "higher",
-        "Our definition, as none is published: mean cosine (antelopev2, not clamped) over every frame with a face.",
+        "Our definition, because none is published: mean cosine (antelopev2, not clamped) over every "
+        "frame with a face.",
         ("detector",),
         _average,
     ),
@@ -146,7 +147,7 @@ METRICS: tuple[Metric, ...] = (
         "identity_variation",
         "identity variation (ours)",
         "lower",
-        "Our definition, as none is published: standard deviation of the same cosines over the frames.",
+        "Our definition, because none is published: standard deviation of the same cosines over the frames.",
         ("detector",),
         _variation,
     ),
@@ -154,7 +155,7 @@ METRICS: tuple[Metric, ...] = (
         "clipscore",
         "CLIPScore",
         "higher",
-        "CLIP ViT-B/32, 100 x cosine of the prompt with 16 frames (ConsisID's script: red and blue exchanged).",
+        "CLIP ViT-B/32, 100 x cosine of the prompt with 16 frames (ConsisID's script: red and blue swapped).",
         ("clip",),
         _clip_score,
     ),
@@ -162,7 +163,8 @@ METRICS: tuple[Metric, ...] = (
         "dynamic_degree",
         "DynamicDegree",
         "higher",
-        "VBench: whether enough pairs of frames 1/8 s apart move far enough, by RAFT; the share of videos that move.",
+        "VBench: whether enough pairs of frames 1/8 s apart move far enough, measured by RAFT; the "
+        "mean is the share of videos that move.",
         ("flow",),
         _dynamic_degree,
     ),
@@ -178,7 +180,7 @@ METRICS: tuple[Metric, ...] = (
         "subject_consistency",
         "subject consistency",
         "higher",
-        "VBench: similarity by DINO of each frame to the one before and to the first.",
+        "VBench: DINO similarity of each frame to the previous and the first frame.",
         ("dino",),
         _per_frame("dino", "consistency"),
     ),
@@ -186,7 +188,8 @@ METRICS: tuple[Metric, ...] = (
         "temporal_flicker",
         "temporal flicker",
         "higher",
-        "VBench: (255 - mean absolute error of neighbouring frames) / 255; 1 is none. A still picture is best at it.",
+        "VBench: (255 - mean absolute error of neighbouring frames) / 255; 1 means none. A still "
+        "picture scores best.",
         (),
         _flicker,
     ),
@@ -202,8 +205,8 @@ METRICS: tuple[Metric, ...] = (
         "face_feature_distance",
         "face feature distance",
         "lower",
-        'What ConsisID\'s script prints as "FID": squared distance of Inception features of the face crops, mean of 16 '
-        "frames. No FID.",
+        'What ConsisID\'s script prints as "FID": squared distance between Inception features of the '
+        "face crops, mean of 16 frames. It is not FID.",
         ("detector", "inception"),
         _face_distance,
     ),
@@ -215,5 +218,5 @@ def choose_metrics(names: Sequence[str] | None) -> list[Metric]:
     """The metrics of these names, all for None, in the order of METRICS. Raises InvalidRequest for an unknown name."""
     for name in names or ():
         if name not in BY_NAME:
-            raise InvalidRequest(f'there is no metric "{name}": choose from {", ".join(BY_NAME)}')
+            raise InvalidRequest(f'unknown metric "{name}": choose from {", ".join(BY_NAME)}')
     return [metric for metric in METRICS if names is None or metric.name in names]

@@ -113,7 +113,7 @@ def measure_fid(
     """
     others = sorted(path for path in against.rglob("*") if path.suffix.lower() in (*_PICTURES, *_VIDEOS))
     if not others:
-        raise InvalidRequest(f"there are no videos or pictures in {against}, to measure FID against")
+        raise InvalidRequest(f"no videos or pictures in {against} to measure FID against")
     ours = [row.sample.video for row in rows if not row.fault]
     judged = [(path.name, path.stat().st_size) for path in judges.files("fid_inception")]
     told = json.dumps(
@@ -133,8 +133,12 @@ def measure_fid(
     except EchoVideoError as error:
         return Measured(None, str(error))
     counts = [len(one) for one in features]
-    bias = f"; below {MIN_FID_FRAMES} of each it is biased upwards" if min(counts) < MIN_FID_FRAMES else ""
-    measured = Measured(value, f"{counts[0]} frames of ours against {counts[1]} of {against}{bias}")
+    bias = (
+        f"; with fewer than {MIN_FID_FRAMES} of each it is biased upwards"
+        if min(counts) < MIN_FID_FRAMES
+        else ""
+    )
+    measured = Measured(value, f"{counts[0]} of our frames against {counts[1]} from {against}{bias}")
     memory.keep(key, measured)
     return measured
 

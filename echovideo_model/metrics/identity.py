@@ -167,7 +167,7 @@ class Recogniser:
         with insightface_running(self._folder, AssertionError, OSError, RuntimeError, ValueError):
             self._network = get_model(str(path), providers=["CPUExecutionProvider"])
         if getattr(self._network, "taskname", None) != "recognition":
-            raise WrongModelFile(f"{path} is no face recogniser; {DOWNLOAD}")
+            raise WrongModelFile(f"{path} is not a face recogniser; {DOWNLOAD}")
 
     def embed(self, seen: Seen) -> np.ndarray:
         """ArcFace, float32 [512], not normalised."""

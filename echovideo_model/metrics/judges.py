@@ -19,7 +19,7 @@ from ..weights.loading import load
 from ..weights.reading import open_tensors
 
 FOLDER = "evaluation"  # in the models folder
-DOWNLOAD = f"`echovideo models download --only {FOLDER}` fetches it"
+DOWNLOAD = f"get it with `echovideo models download --only {FOLDER}`"
 # What releases of transformers raise on damaged files.
 _UNREADABLE = (
     SafetensorError,
@@ -52,7 +52,7 @@ def import_judge(package: str, purpose: str) -> Any:
     ) as error:  # RuntimeError: a torchvision that was built for another PyTorch
         reason = str(error).strip().partition("\n")[0]
         matching = (
-            f" (torchvision in the build for PyTorch {torch.__version__})" if "vision" in package else ""
+            f" (the torchvision build must match PyTorch {torch.__version__})" if "vision" in package else ""
         )
         raise DependencyMissing(
             f"{purpose} needs {package.partition('.')[0]}, which cannot be imported ({reason}): {INSTALL}{matching}"
@@ -65,7 +65,7 @@ def fill(network: nn.Module, path: Path, name: str) -> nn.Module:
     Raises ModelFileMissing or WrongModelFile.
     """
     if not path.is_file():
-        raise ModelFileMissing(f"{name} is not at {path}; {DOWNLOAD}")
+        raise ModelFileMissing(f"{name} was not found at {path}; {DOWNLOAD}")
     opened, wanted = open_tensors(path), network.state_dict()
     own = {name: entry for name, entry in opened.entries.items() if name in wanted}
     return load(network, replace(opened, entries=own))
@@ -93,7 +93,8 @@ def from_transformers(kind: str, folder: Path, **options: Any) -> Any:
         raise WrongModelFile(f"{folder} cannot be read as a {kind} ({reason}); {DOWNLOAD}") from error
     if missing := sorted(report["missing_keys"]):
         raise WrongModelFile(
-            f"{folder} is not a {kind}: {len(missing)} parameters are missing, {missing[0]} first; {DOWNLOAD}"
+            f"{folder} is not a {kind}: {len(missing)} parameters are missing (the first is "
+            f"{missing[0]}); {DOWNLOAD}"
         )
     return network.float().eval().requires_grad_(False)
 

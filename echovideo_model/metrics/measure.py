@@ -96,7 +96,7 @@ class Judges:
 
     def _load(self, name: str) -> Any:
         if self.models is None:
-            raise InvalidRequest(f"no models folder is given, and so no {name}")
+            raise InvalidRequest(f"no models folder was given to find {name} in")
         if name == "detector":
             return FaceDetector(self.models / "face_encoder")
         place, load = self.LOADERS[name]
@@ -124,7 +124,7 @@ class Clip:
     photo: np.ndarray | None = None  # uint8 RGB [H, W, 3]
     embedding: np.ndarray | None = None  # antelopev2's [512], of an identity in the photo's place
     encoders: str = ""  # the name of the face encoders that made that identity
-    no_person: str = "no photo of the person is known, which this compares with"
+    no_person: str = "no photo of the person to compare with"
     on_progress: OnProgress = ignore_progress
 
     @cached_property
@@ -148,7 +148,7 @@ class Clip:
             raise InvalidRequest(self.no_person)
         seen = look(self.photo, self.judges.get("detector"))
         if seen is None:
-            raise NoFaceFound("no face is found in the photo of the person")
+            raise NoFaceFound("no face was found in the photo of the person")
         return seen
 
     @property

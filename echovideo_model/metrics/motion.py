@@ -54,10 +54,11 @@ def measure_motion(
     chosen = frames[::interval]
     height, width = frames[0].shape[:2]
     if len(chosen) < 2:
-        raise InvalidRequest(f"{len(chosen)} frame, one every 1/8 s: motion needs two")
+        raise InvalidRequest(f"{len(chosen)} frame at one every 1/8 s: motion needs two")
     if min(height, width) < MIN_FLOW_SIDE:
         raise InvalidRequest(
-            f"frames of {width} x {height} pixels: optical flow needs at least {MIN_FLOW_SIDE} x {MIN_FLOW_SIDE}"
+            f"optical flow needs frames of at least {MIN_FLOW_SIDE} x {MIN_FLOW_SIDE} pixels, not "
+            f"{width} x {height}"
         )
     pairs = []
     for number in range(len(chosen) - 1):

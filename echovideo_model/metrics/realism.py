@@ -167,7 +167,7 @@ class InceptionFeatures:
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> InceptionFeatures:
         """Raises ModelFileMissing, WrongModelFile, or DependencyMissing without torchvision."""
-        models = import_judge("torchvision", "the feature distance of faces").models
+        models = import_judge("torchvision", "the face feature distance").models
         with torch.random.fork_rng(devices=[]):
             # transform_input: its published weights come with it, and change the numbers without
             network = models.inception_v3(weights=None, transform_input=True, init_weights=False)
@@ -232,7 +232,7 @@ def frechet_distance(ours: Tensor, others: Tensor) -> float:
     Raises InvalidRequest for fewer than two frames in either.
     """
     if min(len(ours), len(others)) < 2:
-        raise InvalidRequest(f"{len(ours)} and {len(others)} frames: FID needs at least two of each")
+        raise InvalidRequest(f"FID needs at least two frames of each, not {len(ours)} and {len(others)}")
     means, factors = [], []
     for features in (ours.double(), others.double()):
         mean = features.mean(0)

@@ -70,16 +70,19 @@ PUBLISHED = (
     Published("EchoVideo", README, _readme(0.516, 0.075, 176.53, 0.955)),
 )
 COMPARABLE = (
-    "The published numbers were measured on other photos and prompts, which are not public: a difference "
-    "says something only between sets made from the same ones.",
-    "The paper and EchoVideo's README are two evaluations (its FaceSim is 0.138 in one, 0.516 in the other): never mix "
-    "their rows.",
-    "Their FaceSim does not name its recogniser. It stands under buffalo_l, which the script that it cites loads.",
-    'Their "FID" and "inception distance" have the size of what that script prints as FID, the face feature distance, '
-    "and stand there. Our FID is the real one, of whole frames, and has no published counterpart.",
-    "Their identity average equals FaceSim in the rows that both tables share; their identity variation has no public "
-    "formula, and ours is an inference.",
-    "FaceSim by antelopev2 is circular for EchoVideo, which is conditioned on that embedding. Judge by buffalo_l.",
+    "The published numbers were measured on other photos and prompts, which are not public: "
+    "differences are meaningful only between sets made from the same ones.",
+    "The paper and EchoVideo's README are two evaluations (FaceSim is 0.138 in one, 0.516 in the "
+    "other): never mix their rows.",
+    "The published FaceSim does not name its recogniser. It is listed under buffalo_l, which the "
+    "script that they cite loads.",
+    'Judging by its size, the published "FID" or "inception distance" is what that script prints as '
+    "FID, the face feature distance, and is listed there. Our FID is the real one, over whole frames, "
+    "and has no published counterpart.",
+    "The published identity average equals FaceSim in the rows that both tables share; the published "
+    "identity variation has no public formula, so ours is an inference.",
+    "FaceSim with antelopev2 is circular for EchoVideo, which is conditioned on that embedding. Judge "
+    "by buffalo_l.",
 )
 
 

@@ -79,7 +79,7 @@ def read_samples(results: Sequence[Path], photo: Path | None = None) -> list[Sam
         for sample in (_rows(path, photo) if path.suffix.lower() == ".jsonl" else [_describe(path, photo)])
     ]
     if not samples:
-        raise InvalidRequest("there is nothing to measure: give videos, or a table (.jsonl) with rows")
+        raise InvalidRequest("nothing to measure: give videos, or a table (.jsonl) with rows")
     return samples
 
 
@@ -94,10 +94,10 @@ def _describe(video: Path, photo: Path | None) -> Sample:
     if photo is None and own:
         photo = video.parent / own
         if not photo.is_file():
-            settings["note"] = f"its photo is not at {photo}"
+            settings["note"] = f"its photo was not found at {photo}"
             photo = None
         elif metadata.get("photo_sha256") not in (None, sha256(photo)):
-            settings["note"] = f"{photo} is no longer the photo that it was made from"
+            settings["note"] = f"{photo} has changed since the video was made"
             photo = None
     return Sample(video, photo, metadata.get("prompt", ""), settings)
 
@@ -117,14 +117,14 @@ def _row(table: Path, number: int, line: str, photo: Path | None) -> Sample:
     try:
         row = json.loads(line)
     except ValueError as error:
-        return Sample(table, fault=f"{where} is no JSON ({error})")
+        return Sample(table, fault=f"{where} is not JSON ({error})")
     if not isinstance(row, dict) or not isinstance(row.get("video"), str):
-        return Sample(table, fault=f'{where} is no object with a "video"')
+        return Sample(table, fault=f'{where} is not an object with a "video"')
     video = table.parent / expand_user(row["video"])
     if strange := [name for name in row if name not in _COLUMNS]:
         return Sample(video, fault=f'{where} has "{strange[0]}": the columns are {", ".join(_COLUMNS)}')
     if wrong := [name for name in _COLUMNS if not isinstance(row.get(name) or "", str)]:
-        return Sample(video, fault=f'{where}: "{wrong[0]}" is no text')
+        return Sample(video, fault=f'{where}: "{wrong[0]}" must be text')
     own = table.parent / expand_user(row["photo"]) if row.get("photo") else photo
     return Sample(video, own, row.get("prompt") or "")
 
@@ -138,7 +138,7 @@ def read_frames(video: Path) -> tuple[list[np.ndarray], float]:
         size += frame.nbytes
         if size > MAX_VIDEO_BYTES:
             raise InvalidRequest(
-                f"{video} takes more than {MAX_VIDEO_BYTES >> 30} GiB of memory: cut it into shorter ones"
+                f"{video} needs more than {MAX_VIDEO_BYTES >> 30} GiB of memory: split it into shorter videos"
             )
         frames.append(frame)
     return frames, describe(video).fps

@@ -37,7 +37,7 @@ class ClipScorer:
             tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = str(error).strip().partition("\n")[0]
-            raise WrongModelFile(f"{folder} holds no tokenizer of CLIP ({reason}); {DOWNLOAD}") from error
+            raise WrongModelFile(f"{folder} does not hold a CLIP tokenizer ({reason}); {DOWNLOAD}") from error
         return cls(network, tokenizer, device)
 
     @torch.inference_mode()
@@ -49,7 +49,7 @@ class ClipScorer:
         Raises InvalidRequest for an empty prompt.
         """
         if not prompt.strip():
-            raise InvalidRequest("the prompt is empty: there is nothing to compare the frames with")
+            raise InvalidRequest("the prompt is empty, so there is nothing to compare the frames with")
         numbers = [int(index * len(frames) / SAMPLED) for index in range(SAMPLED)]
         pixels = clip_pixels([frames[number][..., ::-1] for number in numbers])
         tokens = self.tokenizer([prompt], padding=True, truncation=True, max_length=77, return_tensors="pt")

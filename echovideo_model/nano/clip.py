@@ -173,7 +173,7 @@ def _labels(
     for name, value in given.items():
         if value not in choices.get(name, ()):
             allowed = ", ".join(map(str, choices.get(name, choices)))
-            raise InvalidRequest(f"{value!r} is no {name} of the drawn world: choose from {allowed}")
+            raise InvalidRequest(f"unknown {name} {value!r}: choose from {allowed}")
     free = {"colour", "action", "place"} - set(given)
     for _ in range(1000):
         labels: dict[str, str | int] = {"noun": who.noun}
@@ -183,4 +183,4 @@ def _labels(
         combination = str(labels["action"]), str(labels["place"]), str(labels["colour"])
         if not free or is_held_out(*combination) == held_out:
             return labels
-    raise InvalidRequest("no combination of words is left for these labels: fix fewer of them")
+    raise InvalidRequest("these labels leave no combination of words: set fewer of them")

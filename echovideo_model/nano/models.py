@@ -29,7 +29,7 @@ def require_files() -> Path:
     missing = [f"{group}/{name}" for group, name in FILES.items() if not (FOLDER / group / name).is_file()]
     if missing:
         raise ModelFileMissing(
-            f"the nano model is not whole: {missing[0]} is missing in {FOLDER}; install the package again, or fetch "
-            "the whole repository"
+            f"the nano model is incomplete: {missing[0]} is missing from {FOLDER}; install the package "
+            "again, or download the whole repository"
         )
     return FOLDER

@@ -139,7 +139,7 @@ def _raise_failure(started: Sequence[_Started]) -> NoReturn:
             )
         if code and code != LOST:
             raise RankLost(
-                f"rank {rank} of {len(started)} ended with exit status {code}: see what it said above"
+                f"rank {rank} of {len(started)} ended with exit status {code}: see its message above"
             )
     raise errors[0]
 

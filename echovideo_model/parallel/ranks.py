@@ -116,6 +116,6 @@ def _together() -> Iterator[None]:
             raise
         minutes = MAX_SILENCE.total_seconds() / 60
         raise RankLost(
-            f"another rank has ended, or has not answered for {minutes:g} minutes: see what it said, and whether its "
-            "machine has enough memory"
+            f"another rank has ended, or has not answered for {minutes:g} minutes: check its messages "
+            "and the memory of its machine"
         ) from error

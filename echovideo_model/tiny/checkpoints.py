@@ -77,7 +77,7 @@ def _check_free(folder: Path) -> None:
     try:
         if next(folder.iterdir(), None) is not None:
             raise InvalidRequest(
-                f'"{folder}" holds other files: choose an empty or a new folder for the tiny models'
+                f'"{folder}" holds other files: choose an empty or new folder for the tiny models'
             )
     except FileNotFoundError:
         return

@@ -89,9 +89,7 @@ class Examples:
         paths = sorted(path for path in self.folder.rglob("*.safetensors") if path.name != EMPTY)
         self.files = [_read_header(path) for path in paths if not path.name.startswith(".")]
         if not self.files:
-            raise InvalidRequest(
-                f"there are no examples in {folder}: `echovideo prepare` makes them from clips"
-            )
+            raise InvalidRequest(f"no examples in {folder}: make them from clips with `echovideo prepare`")
         self.empty = _read_empty(self.folder / EMPTY)
         self.takes = [
             (number, take) for number, file in enumerate(self.files) for take in range(len(file.captions))
@@ -99,7 +97,8 @@ class Examples:
         kinds = {file.text for file in self.files}
         if len(kinds) > 1:
             raise InvalidRequest(
-                f"some examples in {folder} hold text tokens and others token ids: prepare all of them alike"
+                f"some examples in {folder} hold text tokens and others token ids: prepare all of them "
+                "the same way"
             )
         self.holds_token_ids = kinds == {"token_ids"}
 
@@ -227,7 +226,7 @@ def _read_empty(path: Path) -> Empty:
 
 
 def _broken(path: Path, reason: str) -> InvalidRequest:
-    return InvalidRequest(f"{path} is not a whole example ({reason}): delete it and prepare it again")
+    return InvalidRequest(f"{path} is not a complete example ({reason}): delete it and prepare it again")
 
 
 __all__ = [

@@ -143,7 +143,7 @@ def _take_places(ranks: Ranks, batch: int) -> range:
     """This process's places in a global batch. Raises InvalidRequest if it cannot be shared out evenly."""
     if batch % ranks.size:
         raise InvalidRequest(
-            f"[batch] size {batch} cannot be shared by {ranks.size} devices: choose a multiple of {ranks.size}"
+            f"[batch] size must be a multiple of {ranks.size} for {ranks.size} devices, not {batch}"
         )
     share = batch // ranks.size
     return range(ranks.rank * share, (ranks.rank + 1) * share)
@@ -158,8 +158,9 @@ def _require_finite(losses: Tensor, norm: float, step: int, recipe: Recipe) -> N
         return
     what = "gradient" if losses.isfinite().all() else "loss"
     raise InvalidRequest(
-        f"the {what} of step {step} is NaN or infinite; the run is kept as it was last saved: lower [optimizer] rate "
-        f"(now {recipe.optimizer.rate:g}) or lengthen warmup ({recipe.optimizer.warmup}), and train it again"
+        f"the {what} of step {step} is NaN or infinite, and the last save is kept: lower [optimizer] "
+        f"rate (now {recipe.optimizer.rate:g}) or lengthen warmup ({recipe.optimizer.warmup}), and "
+        "train again"
     )
 
 

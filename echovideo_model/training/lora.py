@@ -90,9 +90,7 @@ def _find_layers(network: EchoVideoTransformer, targets: tuple[str, ...]) -> Ite
     for target in targets:
         if not any(f".{target}." in f".{name}." for name in layers):
             inside = dict.fromkeys(name.split(".", 2)[2] for name in layers)
-            raise InvalidRequest(
-                f"[lora] targets: no layer is called {target!r}; there are {', '.join(inside)}"
-            )
+            raise InvalidRequest(f"[lora] targets: unknown layer {target!r}; choose from {', '.join(inside)}")
     for name, layer in layers.items():
         if any(f".{target}." in f".{name}." for target in targets):
             yield name, layer

@@ -62,7 +62,7 @@ def estimate(
     what a kernel uses for an instant are not in it.
     """
     if weights not in STORAGE:
-        raise InvalidRequest(f"weights are {', '.join(STORAGE)}, not {weights!r}")
+        raise InvalidRequest(f"weights must be {', '.join(STORAGE)}, not {weights!r}")
     dtype = DTYPES[precision]
     with torch.device("meta"):
         network = EchoVideoTransformer(sizes, dtype=dtype).requires_grad_(lora is None)

@@ -119,7 +119,8 @@ def prepare(
     videos = sorted(path for path in clips.rglob("*") if path.suffix.lower() in VIDEOS)
     if not videos:
         raise InvalidRequest(
-            f"there are no videos in {clips}: {', '.join(VIDEOS)}, with a caption each, same name, .txt"
+            f"no videos in {clips}: put {', '.join(VIDEOS)} files there, each with a caption in a .txt "
+            "of the same name"
         )
     check_writable(output / EMPTY)
     encoder.write_empty(output)
@@ -135,7 +136,7 @@ def prepare(
             raise
         except EchoVideoError as error:
             report.left_out.append(f"{video.relative_to(clips)}: {error}")
-            logger.warning("left out: %s", report.left_out[-1])
+            logger.warning("skipped: %s", report.left_out[-1])
         if on_clip:
             on_clip(number, len(videos))
     return report
@@ -156,7 +157,7 @@ def _prepare_one(
     shown, others = _choose_moments(video, lengths)
     frames = dict(_pick_frames(video, [*shown, *others]))
     if len(frames) < len({*shown, *others}):
-        raise InvalidRequest("the video ends before the frames that it says it has: fetch or make it again")
+        raise InvalidRequest("the video ends before its stated number of frames: download or make it again")
     first = frames[shown[0]]
     height, width = _nearest_size(first.shape[0], first.shape[1], sizes)
     clip = np.stack([_cover(frames[index], height, width) for index in shown])  # [F, H, W, 3]
@@ -177,7 +178,7 @@ def _read_caption(video: Path) -> str:
     try:
         caption = " ".join(path.read_text("utf-8").split())
     except FileNotFoundError:
-        raise InvalidRequest(f"there is no caption: write one sentence to {path.name}") from None
+        raise InvalidRequest(f"it has no caption: write one sentence to {path.name}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(
             f"the caption {path.name} cannot be read ({error}): write it as UTF-8"
@@ -198,15 +199,15 @@ def _choose_moments(video: Path, lengths: Sequence[int]) -> tuple[list[int], lis
     """Numbers of the frames that are shown, at 16 a second from the start, and of those that give the face."""
     info = describe(video)
     if info.fps < MIN_CLIP_FPS:
-        raise InvalidRequest(f"it has {info.fps:g} frames per second: at least {MIN_CLIP_FPS} are needed")
+        raise InvalidRequest(f"it has {info.fps:g} frames per second, but at least {MIN_CLIP_FPS} are needed")
     total = info.frames or sum(1 for _ in iter_frames(video))
     stride = max(1.0, info.fps / FPS)
     count = int((total - 1) / stride) + 1  # frames at 16 a second
     fitting = [length for length in lengths if length + GAP < count]
     if not fitting:
         raise InvalidRequest(
-            f"it has {count} frames at {FPS:g} a second: at least {min(lengths) + GAP + 1} are needed, "
-            f"{min(lengths)} to be shown and later ones for the face"
+            f"it has {count} frames at {FPS:g} per second, but at least {min(lengths) + GAP + 1} are "
+            f"needed: {min(lengths)} to show, and later ones for the face"
         )
     shown = range(max(fitting))
     later = np.linspace(max(fitting) + GAP, count - 1, 2 * IDENTITIES).round().astype(int)
@@ -239,7 +240,7 @@ def _find_person(clip: np.ndarray, others: Sequence[np.ndarray], pipeline: Pipel
         except NoFaceFound:
             continue
     if in_clip is None:
-        raise NoFaceFound("no face was found where the clip is shown: choose a clip with a person in it")
+        raise NoFaceFound("no face was found in the frames that are shown: choose a clip with a person in it")
     people: list[Identity] = []
     for frame in others:
         try:
@@ -252,7 +253,7 @@ def _find_person(clip: np.ndarray, others: Sequence[np.ndarray], pipeline: Pipel
             break
     if not people:
         raise NoFaceFound(
-            f"none of {len(others)} later frames shows the face of the clip: choose a clip in which it stays"
+            f"none of {len(others)} later frames shows the same face: choose a clip in which it stays visible"
         )
     return people
 
@@ -281,7 +282,8 @@ def _check_buckets(sizes: Sequence[tuple[int, int]], lengths: Sequence[int]) -> 
     for height, width in sizes:
         if min(height, width) < MIN_SIDE or height % SIDE_STEP or width % SIDE_STEP:
             raise InvalidRequest(
-                f"a bucket of {width}x{height} cannot be used: its sides are multiples of {SIDE_STEP}"
+                f"a bucket's width and height must be multiples of {SIDE_STEP} from {MIN_SIDE}, not "
+                f"{width}x{height}"
             )
     for length in lengths:
         if length < 1 or length % FRAME_STEP != 1:

@@ -32,7 +32,7 @@ class Model:
     def __post_init__(self) -> None:
         if (self.transformer is None) == (self.sizes is None):
             raise InvalidRequest(
-                "[model] names either a transformer to start from or the sizes of a new one ([model.sizes])"
+                "[model] needs either a transformer to start from or the sizes of a new one ([model.sizes])"
             )
 
 
@@ -60,7 +60,8 @@ class TextEncoder:
     def __post_init__(self) -> None:
         if (self.weights is None) == (self.sizes is None):
             raise InvalidRequest(
-                "[text_encoder] names either weights to start from or the sizes of a new one ([text_encoder.sizes])"
+                "[text_encoder] needs either weights to start from or the sizes of a new one "
+                "([text_encoder.sizes])"
             )
 
 
@@ -108,7 +109,7 @@ class Optimizer:
         _check_range("[optimizer]", self, 0, 1, "flat", "last")
         if self.warmup < 0 or self.decay < 0 or not all(0 <= beta < 1 for beta in self.betas):
             raise InvalidRequest(
-                f"[optimizer] warmup {self.warmup} and decay {self.decay} are at least 0, and betas "
+                f"[optimizer] warmup {self.warmup} and decay {self.decay} must be at least 0, and betas "
                 f"{list(self.betas)} in 0..1"
             )
 
@@ -125,8 +126,8 @@ class Dropout:
         _check_range("[dropout]", self, 0, 1, "text", "identity", "both")
         if self.text + self.identity + self.both > 1:
             raise InvalidRequest(
-                f"[dropout] text {self.text}, identity {self.identity} and both {self.both} exclude each other: "
-                "their sum is at most 1"
+                f"[dropout] text {self.text}, identity {self.identity} and both {self.both} are "
+                "mutually exclusive: their sum must be at most 1"
             )
 
 
@@ -186,15 +187,17 @@ class Recipe:
         _check_positive("the recipe:", self, "steps")
         _check_range("the recipe:", self, 0, 1, "face_latent", "average")
         if self.average == 1:
-            raise InvalidRequest("the recipe: an average of 1 never moves: choose 0.995, say")
+            raise InvalidRequest(
+                "the recipe: with an average of 1 the averaged weights never change; choose 0.995, for example"
+            )
         if self.lora and self.model.sizes:
-            raise InvalidRequest("[lora] adapts weights that exist: name them in [model], as transformer")
+            raise InvalidRequest("[lora] needs existing weights: set transformer in [model]")
         if self.lora and self.text_encoder:
-            raise InvalidRequest("[lora] leaves the text encoder as it is: remove [text_encoder], or [lora]")
+            raise InvalidRequest("[lora] does not train the text encoder: remove [text_encoder] or [lora]")
         if self.model.weights and not self.lora:
-            raise InvalidRequest("[model] weights are for a LoRA: all weights are trained in float32")
+            raise InvalidRequest("[model] weights applies only to a LoRA: training all weights uses float32")
         if self.every.samples and not self.samples:
-            raise InvalidRequest("[every] samples needs to know which: add [samples]")
+            raise InvalidRequest("[every] samples needs people to show: add [samples]")
 
     def to_json(self) -> dict[str, Any]:
         """Every value as JSON has it; what a state remembers of its recipe."""
@@ -229,14 +232,14 @@ def _toml() -> Any:
 def _build(kind: type[Table], content: Any, where: str, folder: Path) -> Table:
     """`content` as a dataclass; `where` is the table's name in messages, "" for the file itself."""
     if not isinstance(content, dict):
-        raise InvalidRequest(f"{where} is a table ([{where}]), not {content!r}")
+        raise InvalidRequest(f"{where} must be a table ([{where}]), not {content!r}")
     known: dict[str, Field[Any]] = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
     hints = get_type_hints(kind)
     for name in content:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1, 0.5)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-            raise InvalidRequest(f"{_join(where, name)} is not known: {hint}")
+            hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
+            raise InvalidRequest(f"unknown setting {_join(where, name)}: {hint}")
     for name, entry in known.items():
         if name not in content and entry.default is MISSING and entry.default_factory is MISSING:
             raise InvalidRequest(f"{_join(where, name)} is missing")
@@ -253,12 +256,12 @@ def _convert(kind: Any, value: Any, name: str, folder: Path) -> Any:
         return _convert(next(one for one in get_args(kind) if one is not type(None)), value, name, folder)
     if origin is Literal:
         if value not in get_args(kind):
-            raise InvalidRequest(f"{name} is {' or '.join(get_args(kind))}, not {value!r}")
+            raise InvalidRequest(f"{name} must be {' or '.join(get_args(kind))}, not {value!r}")
         return value
     if origin is tuple:
         inner = get_args(kind)
         if not isinstance(value, list) or (inner[-1] is not ... and len(value) != len(inner)):
-            raise InvalidRequest(f"{name} is a list, such as {_default_list(inner)}, not {value!r}")
+            raise InvalidRequest(f"{name} must be a list, such as {_default_list(inner)}, not {value!r}")
         kinds = [inner[0]] * len(value) if inner[-1] is ... else inner
         return tuple(_convert(one, entry, name, folder) for one, entry in zip(kinds, value, strict=True))
     if is_dataclass(kind):
@@ -268,15 +271,15 @@ def _convert(kind: Any, value: Any, name: str, folder: Path) -> Any:
     if kind is float:
         number = float(_expect((int, float), value, name))
         if not math.isfinite(number):
-            raise InvalidRequest(f"{name} is a number, not {value!r}")
+            raise InvalidRequest(f"{name} must be a number, not {value!r}")
         return number
     return _expect(kind, value, name)
 
 
 def _expect(kind: Any, value: Any, name: str) -> Any:
-    words = {int: "a whole number", bool: "true or false", str: "a text", (int, float): "a number"}
+    words = {int: "a whole number", bool: "true or false", str: "text", (int, float): "a number"}
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise InvalidRequest(f"{name} is {words[kind]}, not {value!r}")
+        raise InvalidRequest(f"{name} must be {words[kind]}, not {value!r}")
     return value
 
 
@@ -291,14 +294,14 @@ def _join(where: str, name: str) -> str:
 def _check_positive(where: str, table: Any, *names: str) -> None:
     for name in names:
         if not getattr(table, name) > 0:
-            raise InvalidRequest(f"{where} {name} is above 0, not {getattr(table, name)}")
+            raise InvalidRequest(f"{where} {name} must be above 0, not {getattr(table, name)}")
 
 
 def _check_range(where: str, table: Any, low: float, high: float, *names: str) -> None:
     for name in names:
         if not low <= getattr(table, name) <= high:
             limits = f"{low:g} to {high:g}" if math.isfinite(high) else f"at least {low:g}"
-            raise InvalidRequest(f"{where} {name} is {limits}, not {getattr(table, name)}")
+            raise InvalidRequest(f"{where} {name} must be {limits}, not {getattr(table, name)}")
 
 
 def _plain(value: Any) -> Any:

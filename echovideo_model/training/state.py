@@ -82,8 +82,8 @@ class State:
             free = name != KIND and any(name == one or name.startswith(f"{one}.") for one in CHANGEABLE)
             if not free and before.get(name) != now.get(name):
                 raise InvalidRequest(
-                    f"the run in {self.recipe.output} was begun with {name} = {before.get(name)}, not "
-                    f"{now.get(name)}: restore that, or choose another output"
+                    f"the run in {self.recipe.output} was started with {name} = {before.get(name)}, not "
+                    f"{now.get(name)}: restore it, or choose another output"
                 )
 
 

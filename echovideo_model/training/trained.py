@@ -60,14 +60,15 @@ class Trained:
                 ("token ids", "text tokens") if examples.holds_token_ids else ("text tokens", "token ids")
             )
             raise InvalidRequest(
-                f"the examples in {examples.folder} hold {held}, and this recipe needs {wanted}: prepare them "
-                f"{'without' if examples.holds_token_ids else 'with'} --token-ids, or change [text_encoder]"
+                f"the examples in {examples.folder} hold {held}, but this recipe needs {wanted}: "
+                f"prepare them {'without' if examples.holds_token_ids else 'with'} --token-ids, or "
+                "change [text_encoder]"
             )
         found, expected = tuple(examples.empty.text.shape), (sizes.text_tokens, sizes.text_width)
         if found != expected[: len(found)]:
             raise InvalidRequest(
-                f"the captions in {examples.folder} are of shape {list(found)}, and this transformer takes "
-                f"{list(expected[: len(found)])}: prepare them for this model"
+                f"the captions in {examples.folder} have shape {list(found)}, but this transformer "
+                f"takes {list(expected[: len(found)])}: prepare them for this model"
             )
 
     def write(self, folder: Path) -> None:
@@ -100,7 +101,7 @@ def _make_transformer(recipe: Recipe) -> EchoVideoTransformer:
     if recipe.lora:
         weights = recipe.model.weights
         if weights is not None and weights not in STORAGE:
-            raise InvalidRequest(f"[model] weights are {', '.join(STORAGE)}, not {weights!r}")
+            raise InvalidRequest(f"[model] weights must be {', '.join(STORAGE)}, not {weights!r}")
         return load_transformer(recipe.model.transformer, STORAGE[weights] if weights else None)
     return load_transformer(recipe.model.transformer, torch.float32).requires_grad_(True)
 

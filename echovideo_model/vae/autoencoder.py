@@ -90,8 +90,8 @@ class VAESizes:
         groups = cls.groups if groups is None else groups
         if not isinstance(groups, int) or groups < 1 or any(count % groups for count in channels):
             raise WrongModelFile(
-                f"norms over {', '.join(map(str, channels))} channels cannot have {groups} groups: put the "
-                "config.json that says norm_num_groups beside the file"
+                f"norms over {', '.join(map(str, channels))} channels cannot have {groups} groups: put "
+                "the config.json that sets norm_num_groups beside the file"
             )
         return cls(
             channels=channels,
@@ -213,8 +213,8 @@ class CogVideoXVAE(nn.Module):
         frames, height, width = pixels.shape[2:]
         if frames % 4 != 1 or height % self.sizes.shrink or width % self.sizes.shrink:
             raise InvalidRequest(
-                f"A clip of {frames} frames at {width} x {height} cannot be encoded: "
-                f"use 4n + 1 frames, and a width and height that are multiples of {self.sizes.shrink}."
+                "clips must have 4n + 1 frames and a width and height that are multiples of "
+                f"{self.sizes.shrink}, not {frames} frames at {width} x {height}"
             )
         moments = _run(self.encoder, pixels, PIXEL_FRAMES_PER_CHUNK, on_chunk)
         mean, log_variance = moments.chunk(2, dim=1)

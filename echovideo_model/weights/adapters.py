@@ -58,12 +58,12 @@ def require_whole(path: str, parts: Mapping[str, Tensor], name: str) -> None:
     for methods in (_ON_WEIGHT, _ON_BIAS):
         if len(both := [part for part in methods if part in parts]) > 1:
             raise WrongModelFile(
-                f"{name} changes {path} by both {both[0]} and {both[1]}, of which one would be left out: save it "
-                "with one method a layer"
+                f"{name} changes {path} with both {both[0]} and {both[1]}, so one would be ignored: "
+                "save it with one method per layer"
             )
     if not any(part in parts for part in (*_ON_WEIGHT, *_ON_BIAS)):
         raise WrongModelFile(
-            f"{name} holds {next(iter(parts))} of {path} and nothing that changes it: download it again"
+            f"{name} holds {next(iter(parts))} for {path} but nothing that changes it: download it again"
         )
 
 
@@ -82,8 +82,8 @@ def check_fit(path: str, parts: Mapping[str, Tensor], shapes: Mapping[str, Shape
     ones = (1,) * (len(shape) - 2)
     if scale is not None and tuple(scale.shape) not in ((shape[0], 1, *ones), (1, *shape[1:2], *ones)):
         raise WrongModelFile(
-            f"{name} holds {path}.dora_scale of shape {list(scale.shape)}, which fits no weight of {list(shape)}: it "
-            "was trained for another model"
+            f"{name} holds {path}.dora_scale of shape {list(scale.shape)}, which does not fit a weight "
+            f"of shape {list(shape)}: it was trained for another model"
         )
     if MAGNITUDE in parts and parts[MAGNITUDE].numel() != shape[0]:
         raise WrongModelFile(
@@ -93,8 +93,8 @@ def check_fit(path: str, parts: Mapping[str, Tensor], shapes: Mapping[str, Shape
     made = _shape_made(parts, shape)
     if made is not None and made != (shape[0], math.prod(shape[1:])):
         raise WrongModelFile(
-            f"{name} changes {path} by a matrix of {made[0]} x {made[1]}, where EchoVideo's is {shape[0]} x "
-            f"{math.prod(shape[1:])}: it was trained for a model of another size"
+            f"{name} changes {path} with a matrix of {made[0]} x {made[1]}, but EchoVideo's is "
+            f"{shape[0]} x {math.prod(shape[1:])}: it was trained for a model of another size"
         )
     for part, of in {
         "diff": "weight",
@@ -105,8 +105,8 @@ def check_fit(path: str, parts: Mapping[str, Tensor], shapes: Mapping[str, Shape
     }.items():
         if part in parts and tuple(parts[part].shape) != tuple(shapes.get(f"{path}.{of}", ())):
             raise WrongModelFile(
-                f"{name} holds {path}.{part} of shape {list(parts[part].shape)}, EchoVideo's {of} has "
-                f"{list(shapes.get(f'{path}.{of}', ()))}: it was trained for another model"
+                f"{name} holds {path}.{part} of shape {list(parts[part].shape)}, but EchoVideo's {of} "
+                f"has {list(shapes.get(f'{path}.{of}', ()))}: it was trained for another model"
             )
 
 

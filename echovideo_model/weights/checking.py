@@ -70,7 +70,7 @@ def check_content(path: Path, name: str) -> None:
         except (OSError, ValueError, RecursionError):
             whole = False
         if not whole:
-            raise WrongModelFile("it holds no JSON object")
+            raise WrongModelFile("it is not a JSON object")
 
 
 def compare(path: Path, size: int | None, digest: str | None) -> tuple[Status, str]:

@@ -103,9 +103,7 @@ def extra_folders(comfyui: Path) -> dict[str, list[Path]]:
                 found.setdefault(_OLDER_NAMES.get(kind, kind), []).extend(map(Path, folders))
     except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
-        raise InvalidRequest(
-            f"{comfyui / NAME} cannot be read ({reason}): mend it or move it away"
-        ) from error
+        raise InvalidRequest(f"{comfyui / NAME} cannot be read ({reason}): fix it or move it away") from error
     return found
 
 

@@ -95,7 +95,7 @@ def _check_address(endpoint: str) -> str:
         sound = False
     if not sound:
         raise InvalidRequest(
-            f'"{endpoint}" is no address of a mirror; it must look like https://host or http://host'
+            f'"{endpoint}" is not a mirror\'s address: it must look like https://host or http://host'
         )
     return endpoint.rstrip("/")
 
@@ -110,8 +110,8 @@ def _token(url: str) -> bool | None:
         return False
     if not re.fullmatch(r"[!-~]*", get_token() or ""):
         raise InvalidRequest(
-            "the Hub's access token (HF_TOKEN, or what `hf auth login` kept) holds a character that no token has: "
-            "copy it again from https://huggingface.co/settings/tokens, or unset it"
+            "the Hub's access token (HF_TOKEN, or the one that `hf auth login` saved) contains an "
+            "invalid character: copy it again from https://huggingface.co/settings/tokens, or unset it"
         )
     return None
 
@@ -131,8 +131,8 @@ def _ask(file: ModelFile, endpoint: str) -> Offer:
     for expected, got, unit in ((file.size, stated.size, "bytes"), (file.sha256, sha256, "as sha256")):
         if expected is not None and got is not None and expected != got:
             raise WrongModelFile(
-                f"{file.path} is another file at {url}: expected {expected} {unit}, got {got}; "
-                "name a mirror with --endpoint"
+                f"{file.path} is a different file at {url}: expected {expected} {unit}, got {got}; "
+                "choose another mirror with --endpoint"
             )
     if (
         stated.commit_hash is not None and not on_the_web
@@ -156,8 +156,8 @@ def _fetch(target: Path, offer: Offer) -> Path:
         if fault:
             part.unlink()
             raise WrongModelFile(
-                f"{offer.file.path} arrived wrong from {offer.url}: {fault}; nothing of it was kept, run the same "
-                "command again or name a mirror with --endpoint"
+                f"{offer.file.path} from {offer.url} is wrong: {fault}; it was discarded, so run the "
+                "same command again or choose a mirror with --endpoint"
             )
         os.replace(part, target)
         for stale in target.parent.glob(
@@ -166,7 +166,7 @@ def _fetch(target: Path, offer: Offer) -> Path:
             stale.unlink()
     except OSError as error:
         raise InvalidRequest(
-            f"cannot write {target}: {error.strerror or error}; free some space or name another folder"
+            f"cannot write {target}: {error.strerror or error}; free some space or choose another folder"
         ) from error
     return target
 
@@ -239,7 +239,7 @@ def _is_unreachable(error: Exception) -> bool:
 def _socks_sentence() -> str:
     package = "PySocks" if HfHubHTTPError.__bases__[0].__module__.startswith("requests") else "socksio"
     return (
-        f"the proxy in your environment (ALL_PROXY, HTTPS_PROXY) is a SOCKS one, which needs {package}: "
+        f"the proxy in your environment (ALL_PROXY, HTTPS_PROXY) uses SOCKS, which needs {package}: "
         f'"{sys.executable}" -m pip install {package}'
     )
 
@@ -247,21 +247,25 @@ def _socks_sentence() -> str:
 def _explain(file: ModelFile, url: str, error: Exception, arrived: int) -> str:
     status = _http_status(error)
     if status in (401, 403):
-        remedy = "access is refused: log in with `hf auth login` as someone who may read it"
+        remedy = "access is denied: log in with `hf auth login` using an account that may read it"
     elif status in (404, 410):
-        remedy = "it is not there: name a mirror with --endpoint, or put the file in its place by hand"
+        remedy = (
+            "it does not exist there: choose a mirror with --endpoint, or copy the file into place yourself"
+        )
     elif isinstance(error, OfflineModeIsEnabled):
-        remedy = "huggingface_hub is told to stay offline: unset HF_HUB_OFFLINE"
+        remedy = "huggingface_hub is in offline mode: unset HF_HUB_OFFLINE"
     else:
-        remedy = "run the same command again to go on, or name a mirror with --endpoint"
+        remedy = "run the same command again to resume, or choose a mirror with --endpoint"
     cause = f"HTTP {status}" if status else (str(error).strip().splitlines() or [type(error).__name__])[0]
     cause = cause.rstrip(". ")
     if _is_unreachable(error):
         return (
-            f"{urlsplit(url).hostname} cannot be reached ({cause}): {file.path} is still to be fetched from {url}, "
-            f"with {arrived} bytes here; {remedy}"
+            f"{urlsplit(url).hostname} cannot be reached ({cause}) to download {file.path} from {url} "
+            f"({arrived} bytes are here already); {remedy}"
         )
-    return f"{file.path} cannot be fetched from {url}: {cause}, with {arrived} bytes here; {remedy}"
+    return (
+        f"{file.path} cannot be downloaded from {url}: {cause} ({arrived} bytes are here already); {remedy}"
+    )
 
 
 def _part_path(target: Path, offer: Offer) -> Path:
@@ -297,8 +301,8 @@ def _refuse_without_space(folder: Path, offers: Sequence[Offer]) -> None:
     free = shutil.disk_usage(existing).free
     if needed > free:
         raise InvalidRequest(
-            f"{needed / 1e9:.2f} GB are needed, but only {free / 1e9:.2f} GB are free in {folder}; "
-            "free some space or name another folder"
+            f"{needed / 1e9:.2f} GB are needed, but only {free / 1e9:.2f} GB are free in {folder}: free "
+            "some space or choose another folder"
         )
 
 
@@ -318,7 +322,7 @@ def _lock(folder: Path, targets: Sequence[Path]) -> Iterator[None]:
                 stack.enter_context(WeakFileLock(lock, timeout=1))
             except TimeoutError as error:
                 raise InvalidRequest(
-                    f"another download into {folder} is running; wait for it to end"
+                    f"another download into {folder} is running: wait until it finishes"
                 ) from error
             yield
     finally:

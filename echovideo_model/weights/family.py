@@ -61,7 +61,9 @@ _SHARDS = {
     "one shard of a CogVideoX VAE": r"(encoder|decoder)\.(down_blocks|up_blocks|mid_block)\.",
     "one shard of a T5 text encoder": r"encoder\.block\.\d+\.layer\.",
 }
-IF_A_SHARD = "if it is one shard of several, name their folder or index, else choose another file"
+IF_A_SHARD = (
+    "if it is one shard of several, give their folder or index instead; otherwise choose another file"
+)
 
 
 def find_family(names: Collection[str]) -> str:
@@ -80,7 +82,7 @@ def describe_family(names: Collection[str]) -> str:
     if family != "unknown":
         return f"{'an' if family[0] in 'Ei' else 'a'} {family}"
     found = (what for what, sign in _SHARDS.items() if any(re.match(sign, name) for name in names))
-    return next(found, "of no family known here")
+    return next(found, "of an unknown family")
 
 
 def open_released(path: str | Path) -> TensorFile:
@@ -99,7 +101,7 @@ def open_family(path: str | Path, family: str) -> TensorFile:
         examples = ", ".join(list(opened.entries)[:2]) or "nothing"
         what = describe_family(opened.entries)
         remedy = (
-            "name the folder or index of all of them"
+            "give the folder or index of all shards"
             if what.startswith("one shard")
             else "choose another file"
         )
@@ -153,5 +155,5 @@ def differences(expected: Shapes, given: Shapes) -> tuple[list[str], list[str]]:
     unexpected = [name for name in given if name not in expected]
     for name in expected.keys() & given.keys():
         if expected[name] != given[name]:
-            unexpected.append(f"{name} {list(given[name])} in place of {list(expected[name])}")
+            unexpected.append(f"{name} {list(given[name])} instead of {list(expected[name])}")
     return sorted(missing), sorted(unexpected)

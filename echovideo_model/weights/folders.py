@@ -61,7 +61,7 @@ def require(models: str | Path, group: str) -> Path:
     if missing := _missing(models / group, group):
         names = ", ".join(f"{group}/{name}" for name in missing)
         raise ModelFileMissing(
-            f"missing model files: {names}; searched in {models}{how_to_get(models, [group])}"
+            f"missing model files: {names}; searched {models}{how_to_get(models, [group])}"
         )
     return models / group
 
@@ -74,8 +74,9 @@ def how_to_get(folder: Path, groups: Sequence[str]) -> str:
     command = "echovideo models download" + (f" --only {' '.join(groups)}" if groups else "")
     if all(os.path.isdir(folder / name) for name in ("diffusion_models", "text_encoders", "vae")):
         return (
-            f"; {folder} looks like ComfyUI's models folder, whose files have other names and which the command line "
-            f"does not read: name another or none, and get them with: {command}"
+            f"; {folder} looks like ComfyUI's models folder, which the command line cannot use because "
+            "the files there have other names: choose another folder or none, and get the files with: "
+            f"{command}"
         )
     return f'. Get them with: {command} --models "{folder}"'
 
@@ -93,9 +94,7 @@ def _single_file(folder: Path) -> Path | None:
     files = (*_models(place, _WHOLE), *_models(place, _GGUF))
     whole = [file for file in files if shards_of(file) == [file]]
     if len(whole) > 1:
-        raise InvalidRequest(
-            f"there are several transformers, name one of them: {', '.join(map(str, whole))}"
-        )
+        raise InvalidRequest(f"several transformers were found; choose one of {', '.join(map(str, whole))}")
     return whole[0] if whole else None
 
 

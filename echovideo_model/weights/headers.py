@@ -21,11 +21,11 @@ GGUF = "a GGUF file, which is read under a name that ends in .gguf"
 _MISTAKEN = (  # how files begin that lie in the place of weights; white space and case do not count
     (
         b"version https://git-lfs",
-        "a Git LFS pointer, in place of what it points to: run `git lfs pull` in its repository",
+        "a Git LFS pointer (run `git lfs pull` in its repository)",
     ),
-    (b"<!doctype html", "an HTML page, as a server sends it in place of a file"),
-    (b"<html", "an HTML page, as a server sends it in place of a file"),
-    (b"<?xml", "an XML page, as a server sends it in place of a file"),
+    (b"<!doctype html", "an HTML page that a server sent instead of the file"),
+    (b"<html", "an HTML page that a server sent instead of the file"),
+    (b"<?xml", "an XML page that a server sent instead of the file"),
     (b"gguf", GGUF),
 )
 _BLOCK = 1 << 20
@@ -48,7 +48,7 @@ def recognise(file: Path) -> str | None:
     with suppress(OSError), open(file, "rb") as opened:
         start = opened.read(4096)
     if len(start) > 8 and not any(start):
-        return "nothing but zeros, as an unfinished download leaves them"
+        return "nothing but zeros, left by an unfinished download"
     plain = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     return next((what for sign, what in _MISTAKEN if plain.startswith(sign)), None)
 
@@ -78,18 +78,19 @@ def _explain(file: Path, reason: Exception) -> str:
     """The sentence about a file that safetensors does not read: one that is cut short, or something else altogether."""
     what = recognise(file)
     if what is not None:
-        return f"{file} is no file of weights but {what}; fetch it again"
+        return f"{file} is not a weight file but {what}; download it again"
     start = b""
     with suppress(OSError), open(file, "rb") as opened:
         start = opened.read(9)
     if start[8:] not in (b"", b"{"):  # after 8 bytes of its length, a header is JSON
         return (
-            f"{file} is no file of weights ({reason}): name a .safetensors, a .pth, .pt, .bin or .ckpt, an index .json "
-            "or a folder of them; if it should be weights, fetch it again"
+            f"{file} is not a weight file ({reason}): give a .safetensors, .pth, .pt, .bin or .ckpt "
+            "file, an index .json, or a folder of them; if it should be a weight file, download it "
+            "again"
         )
     return (
-        f"{file} ({file.stat().st_size} bytes) is not a whole .safetensors file ({reason}): "
-        "it may be cut short; fetch it again"
+        f"{file} ({file.stat().st_size} bytes) is not a complete .safetensors file ({reason}): it may "
+        "be truncated; download it again"
     )
 
 
@@ -110,5 +111,5 @@ def check_tensors(file: Path, stored: Mapping[str, Stored]) -> None:
             )
             if not any(block.strip(b"\0") for block in blocks):
                 raise WrongModelFile(
-                    f"{file} holds nothing but zeros in {name}: a part of it is missing; fetch it again"
+                    f"{file} holds only zeros in {name}: part of it is missing; download it again"
                 )

@@ -178,10 +178,10 @@ def read_config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
         text = metadata.get("config") or (beside.read_text("utf-8") if beside.is_file() else "{}")
         config = json.loads(text)
         if not isinstance(config, dict):
-            raise ValueError(f"a {type(config).__name__} in place of an object")
+            raise ValueError(f"a {type(config).__name__} instead of an object")
     except (OSError, ValueError, RecursionError) as error:
         raise WrongModelFile(
-            f"the configuration of {path} cannot be read ({error}): fetch it again"
+            f"the configuration of {path} cannot be read ({error}): download it again"
         ) from error
     return config
 
@@ -192,8 +192,8 @@ def check_layers(count: int, config: Mapping[str, Any], sign: str) -> None:
     said = config.get("num_layers", count) if sign in config else count
     if said != count:
         raise WrongModelFile(
-            f"it holds {count} layers and its configuration says {said}: it is incomplete, or not the one that the "
-            "configuration is of; fetch both again"
+            f"it has {count} layers, but its configuration says {said}: it is incomplete, or the "
+            "configuration belongs to another model; download both again"
         )
 
 
@@ -233,13 +233,13 @@ def convert(
         )
     if layout == "folder" and (family == T5 or form in GGUF_FORMS):
         what = (
-            "a GGUF is one file"
+            "a GGUF is always one file"
             if form in GGUF_FORMS
-            else f"{source} is a T5 text encoder, which becomes one file"
+            else f"{source} is a T5 text encoder, which can only become one file"
         )
         raise InvalidRequest(f"{what}: choose --layout file")
     if family == VAE and (form is not None or dtype in NARROW):
-        raise InvalidRequest(f"the VAE has no matrices to keep in {form or _name_dtype(dtype)}: choose bf16")
+        raise InvalidRequest(f"the VAE has no matrices to store in {form or _name_dtype(dtype)}: choose bf16")
     if family != T5:
         require_same(opened, shapes_of(_empty_network(opened, family)))
     _check_target(source, opened, target, layout, GGUF if form in GGUF_FORMS else ".safetensors")
@@ -302,7 +302,8 @@ def _empty_network(opened: TensorFile, family: str) -> Any:
         raise WrongModelFile(f"{opened.path} lacks {error.args[0]}: {IF_A_SHARD}") from error
     except (IndexError, ValueError, TypeError, ZeroDivisionError, RuntimeError) as error:
         raise WrongModelFile(
-            f"{opened.path} gives no sizes that a network can have ({type(error).__name__}: {error}): fetch it again"
+            f"the sizes in {opened.path} do not describe a network ({type(error).__name__}: {error}): "
+            "download it again"
         ) from error
 
 
@@ -342,18 +343,19 @@ def _cast(path: Path, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
         return tensor
     if not tensor.is_floating_point():
         raise WrongModelFile(
-            f"{path} holds {name} as {_name_dtype(tensor.dtype)}, not as weights: choose another file"
+            f"{path} holds {name} as {_name_dtype(tensor.dtype)}, which is not a weight type: choose "
+            "another file"
         )
     largest = _find_largest(tensor)
     if not math.isfinite(largest):
-        raise WrongModelFile(f"{path} holds NaN or infinity in {name}: the file is damaged; fetch it again")
-    if largest == 0 and tensor.numel() and not may_be_zero(name, tensor.ndim):
         raise WrongModelFile(
-            f"{path} holds nothing but zeros in {name}: a part of it is missing; fetch it again"
+            f"{path} holds NaN or infinity in {name}: the file is damaged; download it again"
         )
+    if largest == 0 and tensor.numel() and not may_be_zero(name, tensor.ndim):
+        raise WrongModelFile(f"{path} holds only zeros in {name}: part of it is missing; download it again")
     if largest > torch.finfo(dtype).max:
         raise InvalidRequest(
-            f"{name} in {path} reaches {largest:g}, too much for {_name_dtype(dtype)}: choose a wider dtype"
+            f"{name} in {path} reaches {largest:g}, too large for {_name_dtype(dtype)}: choose a wider dtype"
         )
     return tensor.to(dtype)
 
@@ -382,7 +384,7 @@ def _check_target(source: Path, opened: TensorFile, target: Path, layout: Layout
     if any(_is_same_file(target, file) for file in files) or (
         source.is_dir() and any(_is_same_file(p, source) for p in places)
     ):
-        raise InvalidRequest(f"{target} is a part of the source {source}: choose another place")
+        raise InvalidRequest(f"{target} is part of the source {source}: choose another target")
     if layout == "file":
         if target.suffix == GGUF != suffix:
             raise InvalidRequest(

@@ -89,8 +89,8 @@ class LoraSettings:
             return cls(None if alpha is None else float(alpha), bool(said.get("use_rslora")), patterns)
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise WrongModelFile(
-                f"the settings of the LoRA {path or ''} cannot be read ({error}): download it again, its "
-                "adapter_config.json as well"
+                f"the settings of the LoRA {path or ''} cannot be read ({error}): download it again, "
+                "including its adapter_config.json"
             ) from error
 
     def alpha_of(self, path: str, rank: int) -> float | None:
@@ -124,7 +124,7 @@ def translate_lora(
         except (IndexError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
             held = ", ".join(f"{part} {list(tensor.shape)}" for part, tensor in parts.items())
             raise WrongModelFile(
-                f"{name} holds {held} for {path}, which make no adapter: download it again"
+                f"{name} holds {held} for {path}, which do not form an adapter: download it again"
             ) from error
     return found
 
@@ -137,8 +137,8 @@ def describe_scale(layers: Mapping[str, Mapping[str, Tensor]]) -> str:
     scales = sorted({float(p["alpha"]) / len(p["lora_down.weight"]) for p in pairs if "alpha" in p})
     if not scales:
         return (
-            "; it states no alpha, so strength 1 means alpha = rank: if it looks overdone, use as strength the "
-            "alpha / rank that it was trained with (0.5 for CogVideo's own trainer)"
+            "; it states no alpha, so strength 1 means alpha = rank: if the effect is too strong, set "
+            "the strength to the alpha / rank that it was trained with (0.5 for CogVideo's own trainer)"
         )
     return f"; alpha / rank is {scales[0]:g}" + (f" to {scales[-1]:g}" if len(scales) > 1 else "")
 
@@ -171,14 +171,14 @@ def _sort_by_layer(
             continue
         if (path, part) in spelled:
             raise WrongModelFile(
-                f"{name} holds two adapters for one layer ({spelled[path, part]} and {key}): save the one you want "
-                "in a file of its own"
+                f"{name} holds two adapters for one layer ({spelled[path, part]} and {key}): save the "
+                "one you want in its own file"
             )
         spelled[path, part] = key
         found.setdefault(path, {})[part] = tensor
     if not layers:
         if any(map(is_text_encoder, state)):
-            what = "a LoRA of a text encoder alone"
+            what = "a LoRA for a text encoder only"
         elif any(key.endswith((".to_q.weight", ".proj.weight")) for key in state):
             what = "a whole model, not a LoRA: load it as a model"
         else:
@@ -188,13 +188,14 @@ def _sort_by_layer(
         )
     if not found:
         raise WrongModelFile(
-            f"none of the {len(layers)} layers in {name} exists in EchoVideo (the first is {min(layers)}): it was "
-            "trained for another model; EchoVideo takes LoRAs for CogVideoX-5b"
+            f"none of the {len(layers)} layers in {name} exists in EchoVideo (the first is "
+            f"{min(layers)}): it was trained for another model; choose a LoRA for CogVideoX-5b"
         )
     if strange:
         raise WrongModelFile(
-            f"{name} holds {len(set(strange))} names that EchoVideo cannot read, the first is {min(strange)}: it was "
-            "trained for another model or by a method that is not supported, and would act only in part"
+            f"{name} holds {len(set(strange))} keys that EchoVideo does not support (the first is "
+            f"{min(strange)}): it was trained for another model or with another method, and would act "
+            "only in part"
         )
     return found
 

@@ -33,7 +33,7 @@ class Lora:
     def __post_init__(self) -> None:
         if not abs(self.strength) <= MAX_LORA_STRENGTH:  # NaN included
             raise InvalidRequest(
-                f"a LoRA's strength must be within -{MAX_LORA_STRENGTH:g} and {MAX_LORA_STRENGTH:g}, not "
+                f"LoRA strength must be from -{MAX_LORA_STRENGTH:g} to {MAX_LORA_STRENGTH:g}, not "
                 f"{self.strength:g}"
             )
 
@@ -61,7 +61,7 @@ def read_lora(path: Path, shapes: Shapes, warn: bool = True) -> Layers:
     translate_lora does.
     """
     if not path.is_file():
-        raise InvalidRequest(f"there is no LoRA at {path}: give a .safetensors file, or FILE:STRENGTH")
+        raise InvalidRequest(f"no LoRA at {path}: give a .safetensors file, or FILE:STRENGTH")
     opened = open_tensors(path)
     settings = LoraSettings.read(opened.metadata, opened.path)
     state = {name: tensor.clone() for name, tensor in opened.tensors()}
@@ -69,7 +69,8 @@ def read_lora(path: Path, shapes: Shapes, warn: bool = True) -> Layers:
     unused = sorted(filter(is_text_encoder, state))
     if unused and warn:
         logger.warning(
-            "%s also changes a text encoder, which stays as it is here: %d tensors are not used, the first is %s",
+            "%s also changes a text encoder, which is ignored here: %d tensors are not used (the first "
+            "is %s)",
             path,
             len(unused),
             unused[0],
@@ -77,7 +78,7 @@ def read_lora(path: Path, shapes: Shapes, warn: bool = True) -> Layers:
     for layer, parts in layers.items():
         if strange := sorted(parts.keys() - _PLAIN):
             raise InvalidRequest(
-                f"{path} changes {layer} by {strange[0]}: only plain LoRAs can be merged here"
+                f"{path} changes {layer} with {strange[0]}: only plain LoRAs can be merged here"
             )
     return layers
 

@@ -51,8 +51,8 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
     except _NOT_WEIGHTS as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         if isinstance(error, pickle.UnpicklingError):  # its text says how to run the file all the same
-            reason = "damaged, or more than tensors"
-        raise WrongModelFile(f"{file} does not hold plain weights ({reason}): it is not loaded") from error
+            reason = "damaged, or holding more than tensors"
+        raise WrongModelFile(f"{file} does not hold plain weights ({reason}) and was not loaded") from error
     return dict(state)
 
 

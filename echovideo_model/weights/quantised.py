@@ -65,7 +65,7 @@ def fold_scales(opened: TensorFile) -> TensorFile:
     for name, scale in scales.items():
         if scale is None:
             raise WrongModelFile(
-                f"{opened.path} says that {name} is quantised and lacks its scale: fetch it again"
+                f"{opened.path} says that {name} is quantised but lacks its scale: download it again"
             )
         entries[name] = _set_scale(opened, name, entries[name], values[scale], marks.get(name))
         for gone in (scale, _beside(name, _MARK), *(_beside(name, one) for one in _INPUT_SCALES)):
@@ -126,8 +126,8 @@ def _marks(opened: TensorFile) -> dict[str, dict[str, Any]]:
             marks[name] = dict(json.loads(text))
         except (ValueError, TypeError, RecursionError) as error:
             raise WrongModelFile(
-                f"{opened.path} marks {name} as quantised in a way that cannot be read ({type(error).__name__}): fetch "
-                "it again"
+                f"{opened.path} marks {name} as quantised, but the mark cannot be read "
+                f"({type(error).__name__}): download it again"
             ) from error
     return marks
 
@@ -140,11 +140,12 @@ def _header_marks(opened: TensorFile) -> dict[str, str]:
         marks = {f"{layer}.weight": json.dumps(mark) for layer, mark in layers.items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise WrongModelFile(
-            f"{opened.path}: {METADATA} in its header cannot be read ({type(error).__name__}): fetch it again"
+            f"{METADATA} in the header of {opened.path} cannot be read ({type(error).__name__}): "
+            "download it again"
         ) from error
     if absent := [name for name in marks if name not in opened.entries]:
         raise WrongModelFile(
-            f"{opened.path} says that {absent[0]} is quantised, which it does not hold: fetch it again"
+            f"{opened.path} says that {absent[0]} is quantised but does not hold it: download it again"
         )
     return marks
 
@@ -199,13 +200,13 @@ def _set_scale(
         rotated = _check_mark(opened, name, entry, mark)
     elif entry.dtype not in _FLOAT8:
         raise WrongModelFile(
-            f"{opened.path} holds a scale beside {name}, which is {_short(entry.dtype)} of a format unsaid: "
-            "choose a file in bf16, fp8 or scaled fp8"
+            f"{opened.path} holds a scale for {name}, which is {_short(entry.dtype)} in an unspecified "
+            "format: choose a file in bf16, fp8 or scaled fp8"
         )
     if scale.numel() != 1 and tuple(scale.shape) != (*entry.shape[:1], *(1 for _ in entry.shape[1:])):
         raise WrongModelFile(
-            f"{opened.path} scales {name} {list(entry.shape)} by {list(scale.shape)} numbers, a form that is not read "
-            "here: choose a file in bf16, fp8 or scaled fp8"
+            f"{opened.path} scales {name} {list(entry.shape)} with {list(scale.shape)} numbers, which "
+            "is not supported: choose a file in bf16, fp8 or scaled fp8"
         )
     return replace(entry, scale=_check_scale(opened, name, scale), rotated=rotated)
 
@@ -215,7 +216,7 @@ def _check_scale(opened: TensorFile, name: str, scale: Tensor) -> Tensor:
     scale = scale.float() if scale.numel() != 1 else scale.float().reshape(())
     if not scale.isfinite().all() or not scale.all():
         raise WrongModelFile(
-            f"{opened.path} scales {name} by zero, NaN or infinity: it is damaged; fetch it again"
+            f"{opened.path} scales {name} by zero, NaN or infinity: it is damaged; download it again"
         )
     return scale
 
@@ -229,7 +230,8 @@ def _check_mark(opened: TensorFile, name: str, entry: Entry, mark: Mapping[str, 
         raise WrongModelFile(_explain_unread(opened, name, what))
     if entry.dtype != FORMATS[kind]:
         raise WrongModelFile(
-            f"{opened.path} says that {name} is {kind} and holds it as {_short(entry.dtype)}: fetch it again"
+            f"{opened.path} says that {name} is {kind} but holds it as {_short(entry.dtype)}: download "
+            "it again"
         )
     settings = {**nested, **mark}
     if not settings.get("convrot", False):
@@ -238,7 +240,7 @@ def _check_mark(opened: TensorFile, name: str, entry: Entry, mark: Mapping[str, 
     sound = isinstance(size, int) and size in (4, 16, 64, 256, 1024, 4096) and len(entry.shape) == 2
     if kind != "int8_tensorwise" or not sound or entry.shape[1] % size:
         raise WrongModelFile(
-            f"{opened.path} holds {name} rotated in groups of {size}, which do not fit it: fetch it again"
+            f"{opened.path} holds {name} rotated in groups of {size}, which do not fit it: download it again"
         )
     return int(size)
 

@@ -167,7 +167,7 @@ def _main_file(folder: Path) -> Path:
             return models[0]
         if len(models) > 1:
             names = ", ".join(file.name for file in models)
-            raise WrongModelFile(f"{folder} holds several files of weights ({names}): name the one to use")
+            raise WrongModelFile(f"{folder} holds several weight files ({names}): choose one")
     raise ModelFileMissing(
         f"no weights in the folder {folder} (looked for an index .json, .safetensors, .gguf, .bin and .pth): {DOWNLOAD}"
     )
@@ -213,7 +213,7 @@ def _check_dtype(file: Path, name: str, dtype: torch.dtype | str) -> torch.dtype
     """`dtype`, if it is one that is read. Raises WrongModelFile."""
     if not isinstance(dtype, torch.dtype) or dtype not in NAMES_OF_DTYPES:
         raise WrongModelFile(
-            f"{file} holds {name} as {dtype}, which cannot be read: choose a file in bf16 or fp8"
+            f"{file} holds {name} as {dtype}, which is not supported: choose a file in bf16 or fp8"
         )
     return dtype
 
@@ -231,8 +231,8 @@ def _open_together(path: Path, files: Sequence[Path], weight_map: Mapping[str, s
     absent = sorted(name for name in weight_map if name not in entries)
     if absent:
         raise WrongModelFile(
-            f"{path} says that {absent[0]} is in {weight_map[absent[0]]}, which does not hold it: "
-            "the shards belong to another index; fetch them again"
+            f"{path} says that {absent[0]} is in {weight_map[absent[0]]}, which does not hold it: the "
+            "shards belong to another index; download them again"
         )
     return TensorFile(path, entries, metadata)
 

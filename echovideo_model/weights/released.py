@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import InvalidRequest
 
-DOWNLOAD = "fetch them with: echovideo models download"
+DOWNLOAD = "get them with: echovideo models download"
 """The end of a sentence about weights that are not there."""
 
 
@@ -48,8 +48,8 @@ GROUPS = {
     "vae": "CogVideoX VAE",
     "clip_visual_encoder": "SigLIP base, 224 x 224",
     "face_encoder": "face detector, ArcFace and BiSeNet parser",
-    "evaluation": "networks that judge videos, for `echovideo evaluate`",
-    "reference": "read by ByteDance's own code alone",
+    "evaluation": "networks for `echovideo evaluate`",
+    "reference": "used only by ByteDance's own code",
 }
 OPTIONAL = ("evaluation", "reference")  # downloaded only when they are named
 
@@ -211,7 +211,5 @@ def select_from(table: Sequence[ModelFile], groups: Sequence[str]) -> tuple[Mode
     known = dict.fromkeys(file.group for file in table)
     for group in groups:
         if group not in known:
-            raise InvalidRequest(
-                f'there is no group "{group}" of model files; choose from {", ".join(known)}'
-            )
+            raise InvalidRequest(f'unknown group "{group}" of model files: choose from {", ".join(known)}')
     return tuple(file for file in table if file.group in groups)

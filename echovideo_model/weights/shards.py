@@ -54,10 +54,10 @@ def read_index(index: Path) -> dict[str, str]:
         strange = [name for name in weight_map.values() if not _is_shard_name(name)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = recognise(index) or f"{type(error).__name__}: {error}"
-        raise WrongModelFile(f"{index} is not an index of shards ({reason}): fetch it again") from error
+        raise WrongModelFile(f"{index} is not a shard index ({reason}): download it again") from error
     if strange:
         raise WrongModelFile(
-            f"{index} names {strange[0]!r}, which is no file of weights beside it: fetch it again"
+            f"{index} names {strange[0]!r}, which is not a weight file beside it: download it again"
         )
     return weight_map
 

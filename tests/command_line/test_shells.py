@@ -117,7 +117,7 @@ def test_a_choice_that_comes_to_nothing_leaves_no_folder(workplace: Path) -> Non
         assert len(os.listdir("output")) == 4
     assert list(workplace.iterdir()) == []
     Path("output").write_text("a file", encoding="utf-8")
-    with pytest.raises(InvalidRequest, match="a part of the path is a file"), _choose_targets(args, 1):
+    with pytest.raises(InvalidRequest, match="part of the path is a file"), _choose_targets(args, 1):
         pass
 
 
@@ -126,7 +126,7 @@ def test_what_cannot_be_said_is_one_sentence_and_not_zero(models: Path) -> None:
     process = in_a_process("models", "list", stdout=os.open("/dev/full", os.O_WRONLY))
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2
-    assert err.startswith("echovideo: standard output cannot be written to (No space left on device)")
+    assert err.startswith("echovideo: cannot write to standard output (No space left on device)")
     assert len(err.splitlines()) == 1
 
 

@@ -213,7 +213,7 @@ def test_the_demonstration_does_the_whole_job_and_says_who_is_seen(
     done = echovideo("demo", "--photo", PHOTO, "--output", "here", "--prompt", prompt, "--seed", 4)
     assert (done.status, done.err) == (0, "")
     for said in (done.out, captions[0]):
-        assert "Drawn people, by a model of" in said
+        assert "Drawn people, from a model of" in said
         assert "enlarged 3 times from 64 x 64 pixels" in said
     made = {path.name: path for path in (workplace / "here").iterdir()}
     assert set(made) == {"video.mp4", "contact-sheet.png", "identity.safetensors"}

@@ -77,5 +77,5 @@ def test_a_video_of_the_whole_person_is_an_experiment_on_a_model_of_faces(
 ) -> None:
     done = echovideo("generate", "cutout.png", "--picture", "person", "--prompt", "a", *SMALL)
     assert done.status == 0
-    assert "an identity of the whole person is an experiment" in done.err
+    assert "an identity of the whole person is experimental" in done.err
     assert Path("output/video.mp4").is_file()

@@ -79,10 +79,13 @@ def test_an_identity_of_other_encoders_is_refused_in_one_sentence(host: Host) ->
     prompt, cond = prompts("A woman waves."), conditioning(128, 128, 9, identity=out("identity"))
     nano = failing(host, with_nano(loaders()) | prompt | identity() | cond | sampled(steps=1))
     assert nano.startswith(
-        "this identity was made by the released face encoders, and the model was trained with"
+        "this identity was made by the released face encoders, but the model was trained with"
     )
     released = failing(host, loaders() | prompt | with_nano(identity()) | cond | sampled(steps=1))
-    assert "trained with the released face encoders: make it again with these" in released
+    assert (
+        "trained with the released face encoders: make the identity again with the released face encoders"
+        in released
+    )
 
 
 def test_the_picker_finds_faces_with_the_detector_that_goes_with_the_parser(host: Host) -> None:

@@ -39,7 +39,7 @@ def test_memory_is_said_to_be_computed_and_nothing_is_trained(
     ("arguments", "sentence"),
     [
         (["train", "none.toml"], "the recipe none.toml cannot be read"),
-        (["prepare", "none", "--output", "out"], "there is no folder none"),
+        (["prepare", "none", "--output", "out"], "no folder none"),
         (["prepare", ".", "--output", "out", "--size", "64"], "'64' is not WIDTHxHEIGHT"),
     ],
 )

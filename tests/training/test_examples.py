@@ -75,12 +75,12 @@ def test_an_example_that_is_not_whole_is_named(tmp_path: Path, damage: str) -> N
         write_example(broken, {"mean": torch.zeros(1, 16, 1, 4, 4)}, ["one"])
     else:
         broken.write_bytes(b"")
-    with pytest.raises(InvalidRequest, match=r"1\.safetensors is not a whole example"):
+    with pytest.raises(InvalidRequest, match=r"1\.safetensors is not a complete example"):
         Examples(folder)
 
 
 def test_a_folder_without_examples_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="there are no examples in"):
+    with pytest.raises(InvalidRequest, match="no examples in"):
         Examples(tmp_path)
 
 

@@ -107,7 +107,7 @@ def test_scale_is_in_the_matrices_for_readers_that_know_no_alpha(written: Path) 
 
 def test_a_target_that_no_layer_has_is_named(network: EchoVideoTransformer) -> None:
     with pytest.raises(
-        InvalidRequest, match=r"no layer is called 'to_x'; there are norm1\.linear, attn1\.to_q, "
+        InvalidRequest, match=r"unknown layer 'to_x'; choose from norm1\.linear, attn1\.to_q, "
     ):
         LoRALayers(network, LoRA(targets=("to_x",)), seed=0)
 

@@ -82,9 +82,9 @@ def test_good_clips_are_ready_and_each_other_one_is_left_out_with_its_reason(
     assert reasons.keys() == {
         f"{name}.mp4" for name in ("broken", "empty caption", "no caption", "nobody", "short", "slow")
     }
-    assert "there is no caption: write one sentence to no caption.txt" in reasons["no caption.mp4"]
+    assert "it has no caption: write one sentence to no caption.txt" in reasons["no caption.mp4"]
     assert "is empty: write one sentence" in reasons["empty caption.mp4"]
-    assert "it has 9 frames at 16 a second: at least 14 are needed" in reasons["short.mp4"]
+    assert "it has 9 frames at 16 per second, but at least 14 are needed" in reasons["short.mp4"]
     assert "it has 8 frames per second" in reasons["slow.mp4"]
     assert "no face was found" in reasons["nobody.mp4"]
 
@@ -157,7 +157,7 @@ def test_a_full_disk_stops_at_once_and_leaves_nothing_half_written(
 
 @pytest.mark.parametrize(
     ("sizes", "lengths", "sentence"),
-    [([(60, 64)], (9,), "a bucket of 64x60"), ([(64, 64)], (10,), r"frames must be 4n \+ 1, not 10")],
+    [([(60, 64)], (9,), "not 64x60"), ([(64, 64)], (10,), r"frames must be 4n \+ 1, not 10")],
 )
 def test_buckets_that_cannot_be_are_refused(
     clips: Path,
