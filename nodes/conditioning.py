@@ -25,8 +25,8 @@ from .schema import Identity, schema
 SIZES = {f"{width} x {height}": (width, height) for height, width in TRAINED_SIZES}
 FREE = "free"
 LENGTH_TOOLTIP = (
-    f"Frames of the video, one of 1, 5, 9, ... The model was trained on {TRAINED_FRAMES}; longer ones need Context "
-    "Windows."
+    f"Number of frames: 1, 5, 9, ... The model was trained on {TRAINED_FRAMES}; longer videos need "
+    "Context Windows."
 )
 
 
@@ -60,32 +60,34 @@ class EchoVideoConditioning(io.ComfyNode):
             "EchoVideoConditioning",
             "EchoVideo Conditioning",
             description=(
-                "Joins a person's identity to the prompts and makes the empty latent. Connect CLIP Text Encode (with "
-                "Load EchoVideo Text Encoder) to positive and negative, EchoVideo Identity to identity, and all three "
-                "outputs to a sampler. Without an identity the prompt alone decides who is seen."
+                "Joins a person's identity to the prompts and makes the empty latent. Connect CLIP "
+                "Text Encode (with Load EchoVideo Text Encoder) to positive and negative, EchoVideo "
+                "Identity to identity, and all three outputs to a sampler. Without an identity, the "
+                "prompt alone decides who appears."
             ),
             search_aliases=["iitf", "identity conditioning", "empty latent video"],
             inputs=[
                 io.Conditioning.Input("positive", tooltip="The prompt."),
-                io.Conditioning.Input("negative", tooltip="The negative prompt; it may be empty text."),
-                side_input("width", 640, "Of the video, in pixels."),
-                side_input("height", 480, "Of the video, in pixels."),
+                io.Conditioning.Input("negative", tooltip="The negative prompt; it may be empty."),
+                side_input("width", 640, "Width of the video in pixels."),
+                side_input("height", 480, "Height of the video in pixels."),
                 length_input("length"),
                 io.Int.Input(
                     "batch_size",
                     default=1,
                     min=1,
                     max=64,
-                    tooltip="Videos to make at once. Put Rebatch Latents before VAE Decode, or all of them end in one "
-                    "file.",
+                    tooltip="Number of videos to make at once. Put Rebatch Latents before VAE Decode, or they "
+                    "all end up in one file.",
                 ),
                 strength_input(
-                    "id_strength", "How much of who it is (ArcFace). Lower it if the face looks stiff."
+                    "id_strength",
+                    "Strength of who the person is (ArcFace). Lower it if the face looks stiff.",
                 ),
-                strength_input("face_strength", "How much of what the face looks like (SigLIP)."),
+                strength_input("face_strength", "Strength of what the face looks like (SigLIP)."),
                 strength_input(
                     "face_latent_strength",
-                    "How much of the face picture in frame 0. Needs the VAE connected.",
+                    "Strength of the face picture in frame 0. Needs the VAE connected.",
                 ),
                 io.Float.Input(
                     "start_percent",
@@ -93,24 +95,31 @@ class EchoVideoConditioning(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="When the identity sets in.",
+                    tooltip="When the identity starts to act.",
                 ),
                 io.Float.Input(
-                    "end_percent", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="When the identity ends."
+                    "end_percent",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="When the identity stops acting.",
                 ),
                 Identity.Input(
-                    "identity", optional=True, tooltip="Who is to be seen, from EchoVideo Identity."
+                    "identity", optional=True, tooltip="The person to show, from EchoVideo Identity."
                 ),
                 io.Vae.Input(
                     "vae",
                     optional=True,
-                    tooltip="With it, the face picture also guides the first frame, which raises likeness; without "
-                    "it, the face moves more freely.",
+                    tooltip="If connected, the face picture also guides the first frame, which raises "
+                    "likeness; if not, the face moves more freely.",
                 ),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive", tooltip="The prompt with the identity."),
-                io.Conditioning.Output(display_name="negative", tooltip="The negative prompt with nobody."),
+                io.Conditioning.Output(
+                    display_name="negative", tooltip="The negative prompt without a person."
+                ),
                 io.Latent.Output(display_name="latent", tooltip="The empty video, for the sampler."),
             ],
         )
@@ -160,7 +169,7 @@ class EchoVideoVideoSize(io.ComfyNode):
                     "size",
                     options=[*SIZES, FREE],
                     default="640 x 480",
-                    tooltip="Width x height in pixels; free takes the two numbers below.",
+                    tooltip="Width x height in pixels; free uses the two numbers below.",
                 ),
                 side_input("free_width", 640, "Used when size is free."),
                 side_input("free_height", 480, "Used when size is free."),
@@ -168,7 +177,7 @@ class EchoVideoVideoSize(io.ComfyNode):
                     "measure",
                     options=["frames", "seconds"],
                     default="frames",
-                    tooltip="Which of the two numbers below gives the length.",
+                    tooltip="Which of the two numbers below sets the length.",
                 ),
                 length_input("frames"),
                 io.Float.Input(
@@ -184,7 +193,7 @@ class EchoVideoVideoSize(io.ComfyNode):
                 io.Int.Output(display_name="width", tooltip="Pixels."),
                 io.Int.Output(display_name="height", tooltip="Pixels."),
                 io.Int.Output(display_name="length", tooltip="Frames, rounded to 4n + 1."),
-                io.Float.Output(display_name="fps", tooltip=f"{FPS:g}, what the model was trained on."),
+                io.Float.Output(display_name="fps", tooltip=f"{FPS:g}, as the model was trained."),
                 io.Float.Output(display_name="duration", tooltip="Seconds, after rounding."),
             ],
         )

@@ -29,8 +29,9 @@ class EchoVideoEvaluate(io.ComfyNode):
             "EchoVideoEvaluate",
             "EchoVideo Evaluate",
             description=(
-                "Measures a video as the papers do, as far as nothing has to be downloaded for it: FaceSim, identity "
-                "average and variation, temporal flicker. The command echovideo evaluate measures the rest."
+                "Measures a video with the papers' metrics that need no download: FaceSim, identity "
+                "average and variation, temporal flicker. The command echovideo evaluate measures the "
+                "rest."
             ),
             search_aliases=["facesim", "vbench", "metrics"],
             is_output_node=True,
@@ -39,16 +40,16 @@ class EchoVideoEvaluate(io.ComfyNode):
                 Identity.Input(
                     "identity",
                     optional=True,
-                    tooltip="Whom it should show; without it faces are not measured.",
+                    tooltip="The person it should show; without it, faces are not measured.",
                 ),
                 FaceEncoders.Input(
                     "face_encoders",
                     optional=True,
-                    tooltip="From Load EchoVideo Face Encoders; with identity.",
+                    tooltip="From Load EchoVideo Face Encoders; needed with identity.",
                 ),
             ],
             outputs=[
-                io.String.Output(display_name="report", tooltip="All numbers, and why one is missing."),
+                io.String.Output(display_name="report", tooltip="All numbers, and why any is missing."),
                 io.Float.Output(
                     display_name="facesim",
                     tooltip="FaceSim-Arc by antelopev2, which EchoVideo is conditioned on; 0 if not measured.",
@@ -62,7 +63,7 @@ class EchoVideoEvaluate(io.ComfyNode):
                     tooltip="Standard deviation over those frames; 0 if not measured.",
                 ),
                 io.Float.Output(
-                    display_name="temporal_flicker", tooltip="1 is none; 0 if there is only one frame."
+                    display_name="temporal_flicker", tooltip="1 means none; 0 if there is only one frame."
                 ),
                 io.Image.Output(display_name="same_frames", tooltip="The frames, unchanged."),
             ],

@@ -34,9 +34,10 @@ class LoadEchoVideoFaceEncoders(io.ComfyNode):
             "EchoVideoLoadFaceEncoders",
             "Load EchoVideo Face Encoders",
             description=(
-                "Loads what reads a face: antelopev2 (found by itself below models/insightface), the BiSeNet parser "
-                "and SigLIP base. Needs the packages insightface and onnxruntime. antelopev2 is for non-commercial "
-                "research only. Connect it to EchoVideo Identity and EchoVideo Identity Score."
+                "Loads the networks that read faces: antelopev2 (found automatically below "
+                "models/insightface), the BiSeNet parser and SigLIP base. Needs the packages "
+                "insightface and onnxruntime. antelopev2 is for non-commercial research only. Connect "
+                "it to EchoVideo Identity and EchoVideo Identity Score."
             ),
             search_aliases=["insightface", "antelopev2", "siglip", "bisenet"],
             inputs=[
@@ -54,7 +55,8 @@ class LoadEchoVideoFaceEncoders(io.ComfyNode):
             ],
             outputs=[
                 FaceEncodersSocket.Output(
-                    display_name="face_encoders", tooltip="For EchoVideo Identity and its score."
+                    display_name="face_encoders",
+                    tooltip="For EchoVideo Identity and EchoVideo Identity Score.",
                 )
             ],
         )
@@ -76,9 +78,10 @@ class EchoVideoIdentity(io.ComfyNode):
             "EchoVideoIdentity",
             "EchoVideo Identity",
             description=(
-                "Makes a person's identity from one photo, or from a batch of photos of the same person, and shows "
-                "the faces found (numbered; the chosen one in green) and the face picture that the model will see. "
-                "Connect Load Image to photos, and the identity to EchoVideo Conditioning."
+                "Makes a person's identity from one photo, or from a batch of photos of the same "
+                "person. Shows the faces found (numbered, the chosen one in green) and the face "
+                "picture that the model will see. Connect Load Image to photos, and the identity to "
+                "EchoVideo Conditioning."
             ),
             search_aliases=["face", "reference photo", "arcface"],
             is_output_node=True,  # so that the preview stays when nothing has changed
@@ -91,7 +94,7 @@ class EchoVideoIdentity(io.ComfyNode):
                     "face_order",
                     options=list(FACE_ORDERS),
                     default="largest",
-                    tooltip="How the faces of a photo are numbered. closest: by likeness to the identity below.",
+                    tooltip="How the faces in a photo are numbered. closest: by likeness to the identity below.",
                 ),
                 io.Int.Input(
                     "face_index",
@@ -106,34 +109,35 @@ class EchoVideoIdentity(io.ComfyNode):
                     min=0.0,
                     max=MAX_PADDING,
                     step=0.05,
-                    tooltip="Black added on every side of the photo; helps where a face fills it.",
+                    tooltip="Black padding on every side of the photo; helps if a face fills it.",
                 ),
                 io.Combo.Input(
                     "on_no_face",
                     options=list(ON_NO_FACE),
                     default="error",
-                    tooltip="What a photo without a face does: stop; be left out; or make the identity of nobody, so "
-                    "that the prompt alone decides.",
+                    tooltip="What to do with a photo that shows no face: stop, skip it, or continue with the "
+                    "prompt alone.",
                 ),
                 Identity.Input(
                     "closest_to",
                     optional=True,
-                    tooltip="For the order closest: whom the face is to resemble.",
+                    tooltip="For the order closest: the person to look for.",
                 ),
                 io.Mask.Input(
                     "masks",
                     optional=True,
-                    tooltip="One per photo, of its size, white where the person is: the whole person then makes the "
-                    "identity instead of the face. Experimental on the released weights.",
+                    tooltip="One per photo, of the same size, white where the person is: the whole person then "
+                    "makes the identity instead of the face. Experimental on the released weights.",
                 ),
             ],
             outputs=[
                 Identity.Output(
                     display_name="identity",
-                    tooltip="For EchoVideo Conditioning; Save EchoVideo Identity keeps it.",
+                    tooltip="For EchoVideo Conditioning; Save EchoVideo Identity saves it.",
                 ),
                 io.Image.Output(
-                    display_name="face_picture", tooltip="What the model sees: aligned, background black."
+                    display_name="face_picture",
+                    tooltip="What the model sees: aligned, on a black background.",
                 ),
                 io.Mask.Output(
                     display_name="face_mask", tooltip="White where the face picture shows the face."
@@ -210,8 +214,9 @@ class SaveEchoVideoIdentity(io.ComfyNode):
             "EchoVideoSaveIdentity",
             "Save EchoVideo Identity",
             description=(
-                "Keeps an identity in a small .safetensors file below output/echovideo_identities, from where Load "
-                "EchoVideo Identity reads it. The file holds biometric data of a person: share it accordingly."
+                "Saves an identity to a small .safetensors file below output/echovideo_identities, "
+                "where Load EchoVideo Identity finds it. The file holds a person's biometric data: "
+                "share it accordingly."
             ),
             is_output_node=True,
             inputs=[
@@ -243,7 +248,7 @@ class LoadEchoVideoIdentity(io.ComfyNode):
             "EchoVideoLoadIdentity",
             "Load EchoVideo Identity",
             description=(
-                "Reads an identity that Save EchoVideo Identity or the command line wrote, from "
+                "Loads an identity written by Save EchoVideo Identity or the command line, from "
                 "models/echovideo_identities or output/echovideo_identities. Needs no face encoders."
             ),
             inputs=[

@@ -18,22 +18,24 @@ class LoadEchoVideoModel(io.ComfyNode):
             "EchoVideoLoadModel",
             "Load EchoVideo Model",
             description=(
-                "Loads EchoVideo's transformer as an ordinary MODEL. Takes one file or the first of the released "
-                "parts (…-00001-of-0000N). Connect it to any sampler; EchoVideo Dynamic Guidance may stand in between."
+                "Loads EchoVideo's transformer as an ordinary MODEL. Takes one file or the first of "
+                "the released parts (…-00001-of-0000N). Connect it to any sampler, optionally through "
+                "EchoVideo Dynamic Guidance."
             ),
             search_aliases=["echovideo", "identity video", "load diffusion model"],
             inputs=[
                 io.Combo.Input(
                     "model_name",
                     options=folders.list_files(folders.DIFFUSION_MODELS),
-                    tooltip="A file in models/diffusion_models. Of a model in several parts, choose the first.",
+                    tooltip="A file in models/diffusion_models. If the model has several parts, choose the "
+                    "first.",
                 ),
                 io.Combo.Input(
                     "weight_dtype",
                     options=list(WEIGHT_DTYPES),
                     default="default",
-                    tooltip="default keeps what is in the file (bf16: 11.24 GB). fp8 takes 6.49 GB at little loss; "
-                    "fp8_e4m3fn_fast also computes in fp8, on RTX 40 and newer.",
+                    tooltip="default keeps the weights as in the file (bf16: 11.24 GB). fp8 takes 6.49 GB with "
+                    "little loss; fp8_e4m3fn_fast also computes in fp8, on RTX 40 and newer.",
                 ),
             ],
             outputs=[
@@ -95,8 +97,8 @@ class LoadEchoVideoVAE(io.ComfyNode):
             "EchoVideoLoadVAE",
             "Load EchoVideo VAE",
             description=(
-                "Loads the CogVideoX VAE. Connect it to VAE Decode (or VAE Decode Tiled when memory is short) for the "
-                "video, and to EchoVideo Conditioning for the face latent."
+                "Loads the CogVideoX VAE. Connect it to VAE Decode (or VAE Decode Tiled if memory is "
+                "short) for the video, and to EchoVideo Conditioning for the face latent."
             ),
             search_aliases=["cogvideox vae", "load vae"],
             inputs=[

@@ -20,8 +20,9 @@ class EchoVideoSampler(io.ComfyNode):
             "EchoVideoSampler",
             "EchoVideo Sampler",
             description=(
-                "EchoVideo's own samplers for Sampler Custom. reference DPM is what the published results use; DDIM "
-                "is the base model's, and equals the host's euler. Pair it with EchoVideo Scheduler."
+                "EchoVideo's own samplers for Sampler Custom. reference DPM is what the published "
+                "results use; DDIM is the base model's and equals the host's euler. Use it with "
+                "EchoVideo Scheduler."
             ),
             search_aliases=["dpm", "ddim", "cogvideox"],
             inputs=[
@@ -51,8 +52,9 @@ class EchoVideoScheduler(io.ComfyNode):
             "EchoVideoScheduler",
             "EchoVideo Scheduler",
             description=(
-                "The noise levels that EchoVideo was trained for: trailing, exact for every number of steps. "
-                "Connect it to Sampler Custom. In KSampler, the scheduler simple gives the same for 10, 20, 25, 40, 50."
+                "The noise levels that EchoVideo was trained for: trailing, exact for any number of "
+                "steps. Connect it to Sampler Custom. In KSampler, the scheduler simple gives the same "
+                "levels for 10, 20, 25, 40 and 50 steps."
             ),
             search_aliases=["sigmas", "trailing"],
             inputs=[
@@ -70,7 +72,7 @@ class EchoVideoScheduler(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Below 1 a given latent is only partly repainted.",
+                    tooltip="Below 1, the given latent is only partly repainted.",
                 ),
             ],
             outputs=[
@@ -90,8 +92,9 @@ class EchoVideoNoise(io.ComfyNode):
             "EchoVideoNoise",
             "EchoVideo Noise",
             description=(
-                "Starting noise in the reference's order, so that a seed gives the same video as ByteDance's code and "
-                "as this project's command line. Connect it to Sampler Custom Advanced in place of Random Noise."
+                "Starting noise in the reference's order, so that a seed gives the same video as "
+                "ByteDance's code and this project's command line. Connect it to Sampler Custom "
+                "Advanced instead of Random Noise."
             ),
             search_aliases=["random noise", "seed"],
             inputs=[
@@ -119,25 +122,26 @@ class EchoVideoDynamicGuidance(io.ComfyNode):
             "EchoVideoDynamicGuidance",
             "EchoVideo Dynamic Guidance",
             description=(
-                "Changes the guidance (cfg) from step to step. The strength g is the cfg of the sampler, 6 in the "
-                "reference. Put it between the model and the sampler."
+                "Changes the guidance (cfg) from step to step. The strength g is the sampler's cfg, 6 "
+                "in the reference. Put it between the model and the sampler."
             ),
             search_aliases=["cfg", "dynamic cfg"],
             inputs=[
-                io.Model.Input("model", tooltip="EchoVideo; it is not changed itself."),
+                io.Model.Input("model", tooltip="The EchoVideo model; the original is not changed."),
                 io.Combo.Input(
                     "form",
                     options=list(GUIDANCES),
                     default="reference",
-                    tooltip="reference: the published code's form, jumping between 1 and 1 + g. smooth: from 1 + g "
-                    "down to 1. constant: g throughout, as without this node.",
+                    tooltip="reference: the published code's form, which jumps between 1 and 1 + g. smooth: "
+                    "from 1 + g down to 1. constant: g throughout, as without this node.",
                 ),
                 io.Int.Input(
                     "steps",
                     default=0,
                     min=0,
                     max=TRAIN_STEPS,
-                    tooltip="Steps of the whole run; 0 asks the sampler, which is right unless a run is split in two.",
+                    tooltip="Steps of the whole run; 0 takes them from the sampler, which is right unless a "
+                    "run is split in two.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="guided_model", tooltip="For the sampler or the guider.")],

@@ -28,36 +28,39 @@ class EchoVideoIdentityScore(io.ComfyNode):
             "EchoVideoIdentityScore",
             "EchoVideo Identity Score",
             description=(
-                "Measures how alike the person in the frames and the identity are: ArcFace cosine similarity, frame by "
-                "frame. Strangers score around 0, photos of one person about 0.5 to 0.8. Connect it after VAE Decode."
+                "Measures how similar the person in each frame is to the identity: ArcFace cosine "
+                "similarity, frame by frame. Strangers score around 0, photos of one person about 0.5 "
+                "to 0.8. Connect it after VAE Decode."
             ),
             search_aliases=["face similarity", "arcface score"],
             is_output_node=True,
             inputs=[
                 io.Image.Input("frames", tooltip="The video, from VAE Decode."),
-                Identity.Input("identity", tooltip="Whom it should show."),
+                Identity.Input("identity", tooltip="The person it should show."),
                 FaceEncoders.Input("face_encoders", tooltip="From Load EchoVideo Face Encoders."),
                 io.Int.Input(
-                    "every", default=4, min=1, max=64, tooltip="Look at every n-th frame; 1 is all, and slow."
+                    "every",
+                    default=4,
+                    min=1,
+                    max=64,
+                    tooltip="Check every n-th frame; 1 checks all, which is slow.",
                 ),
                 io.Conditioning.Input(
                     "region",
                     optional=True,
-                    tooltip="With several people: the person's prompt behind its area or mask. Faces outside of it "
-                    "are not measured.",
+                    tooltip="With several people: this person's prompt after its area or mask. Faces outside "
+                    "it are not measured.",
                 ),
-                io.String.Input(
-                    "name", optional=True, default="", tooltip="Whose curve it is; written on it."
-                ),
+                io.String.Input("name", optional=True, default="", tooltip="The name to write on the curve."),
             ],
             outputs=[
                 io.Float.Output(
-                    display_name="mean", tooltip="Over the frames that show a face; 0 if none does."
+                    display_name="mean", tooltip="Mean over the frames that show a face; 0 if none does."
                 ),
                 io.Float.Output(display_name="deviation", tooltip="Standard deviation over those frames."),
-                io.Float.Output(display_name="minimum", tooltip="The frame that is least alike."),
+                io.Float.Output(display_name="minimum", tooltip="The frame that is least similar."),
                 io.Image.Output(
-                    display_name="curve", tooltip="Similarity over time; gaps where no face is seen."
+                    display_name="curve", tooltip="Similarity over time; gaps where no face was found."
                 ),
                 io.Image.Output(display_name="same_frames", tooltip="The frames, unchanged."),
             ],

@@ -98,7 +98,7 @@ class FixedLengthTokenizer(T5XXLTokenizer):
             kept, rest = tokens[: self.tokens - 1], tokens[self.tokens - 1 : -1]
             cut = self.tokenizer.decode([token for token, *_ in rest if isinstance(token, int)])
             log.warning(
-                "the prompt is longer than %d tokens; this was cut from its end: %s",
+                "the prompt is longer than %d tokens; this was cut off its end: %s",
                 self.tokens,
                 shorten(cut),
             )
@@ -135,8 +135,8 @@ class EchoVideoTextEncoder(SD1ClipModel):
         missing, unexpected = super().load_sd(sd)
         if missing:
             raise WrongModelFile(
-                f"download this T5-XXL encoder again, it is incomplete: {len(missing)} weights are missing, the "
-                f"first is {min(missing)}"
+                f"download this T5-XXL encoder again, it is incomplete: {len(missing)} weights are missing (the "
+                f"first is {min(missing)})"
             )
         refuse_unread(unexpected, "this T5 file")
         return missing, unexpected
@@ -207,7 +207,7 @@ def read_tokens(metadata: dict[str, str] | None, path: Path) -> int:
     said = (metadata or {}).get(TOKENS_KEY, str(TEXT_TOKENS))
     if not said.isdecimal() or int(said) < 2:  # one word and the end mark
         raise WrongModelFile(
-            f'{path.name} says "{said}" for {TOKENS_KEY}, which is no number of tokens: fetch it again'
+            f'{path.name} says "{said}" for {TOKENS_KEY}, which is not a number of tokens: download it again'
         )
     return int(said)
 
@@ -225,7 +225,7 @@ def read_sizes(state: dict[str, Any], path: Path, pieces: Tensor | None = None) 
 
     pieces: of its own tokenizer, uint8 [n]; without them the vocabulary is T5-XXL's.
     """
-    other = f"{path.name} is not a T5-XXL encoder: choose t5xxl_fp16.safetensors or the like"
+    other = f"{path.name} is not a T5-XXL encoder: choose t5xxl_fp16.safetensors or a similar file"
     try:
         sizes = read_t5_sizes(path, list_shapes(state))
     except WrongModelFile as error:
@@ -236,8 +236,8 @@ def read_sizes(state: dict[str, Any], path: Path, pieces: Tensor | None = None) 
         check_pieces(pieces, sizes["vocab_size"], path)
     elif sizes["vocab_size"] != VOCABULARY:
         raise WrongModelFile(
-            f"choose t5xxl_fp16.safetensors or the like, not {path.name}: its T5 has a vocabulary of "
-            f"{sizes['vocab_size']:,} pieces, T5-XXL has {VOCABULARY:,} (umt5 256,384)"
+            f"choose t5xxl_fp16.safetensors or a similar file, not {path.name}: its T5 has a vocabulary of "
+            f"{sizes['vocab_size']:,} pieces, but T5-XXL has {VOCABULARY:,} (umt5 has 256,384)"
         )
     return sizes
 
@@ -247,8 +247,9 @@ def check_pieces(pieces: Tensor, vocabulary: int, path: Path) -> None:
     try:
         known = OwnPieces(pieces).tokenizer.get_piece_size()
     except (RuntimeError, TypeError, ValueError) as error:
-        raise WrongModelFile(f"the tokenizer in {path.name} cannot be read: fetch it again") from error
+        raise WrongModelFile(f"the tokenizer in {path.name} cannot be read: download it again") from error
     if known > vocabulary:
         raise WrongModelFile(
-            f"the tokenizer in {path.name} has {known:,} pieces, its word embedding {vocabulary:,}: fetch it again"
+            f"the tokenizer in {path.name} has {known:,} pieces, but its word embedding has "
+            f"{vocabulary:,}: download it again"
         )

@@ -114,13 +114,13 @@ def encode_face_latent(vae: Any, identity: Identity, height: int, width: int) ->
         spread = torch.zeros_like(mean)
     else:
         raise InvalidRequest(
-            f"connect Load EchoVideo VAE: this VAE is a {type(network).__name__}, not CogVideoX's (small preview "
-            "decoders have no latents that EchoVideo was trained on)"
+            f"connect Load EchoVideo VAE: this VAE is a {type(network).__name__}, not CogVideoX's (EchoVideo was not "
+            "trained on the latents of small preview decoders)"
         )
     wanted = latent_shape(1, height, width)
     if tuple(mean.shape) != wanted:
         raise InvalidRequest(
-            f"this VAE makes latents of shape {list(mean.shape)}, EchoVideo reads {list(wanted)}: connect Load "
-            "EchoVideo VAE"
+            f"this VAE makes latents of shape {list(mean.shape)}, but EchoVideo reads {list(wanted)}: "
+            "connect Load EchoVideo VAE"
         )
     return FaceLatent(mean, spread)

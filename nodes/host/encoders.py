@@ -43,8 +43,8 @@ def load_face_encoders(parser: Path, siglip: Path) -> HostFaceEncoders:
     if is_nano(parser) != is_nano(siglip):
         own, other = (parser, siglip) if is_nano(parser) else (siglip, parser)
         raise InvalidRequest(
-            f"choose {FILES['face_encoder']} and {FILES['clip_visual_encoder']} together, or neither: {own.name} goes "
-            f"with the nano model alone and {other.name} does not"
+            f"choose {FILES['face_encoder']} and {FILES['clip_visual_encoder']} together, or neither: {own.name} "
+            f"belongs to the nano model and {other.name} does not"
         )
     detector = find_detector(nano=is_nano(parser))
     return HostFaceEncoders(FaceEncoders(detector, FaceParser.load(parser), SiglipEncoder.load(siglip)))

@@ -150,12 +150,12 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, str] | None]:
             return read_state(opened), opened.metadata
         try:
             if is_gguf(part):
-                raise WrongModelFile(f"{part.name} is a GGUF file: let its name end in {GGUF}")
+                raise WrongModelFile(f"{part.name} is a GGUF file: rename it to end in {GGUF}")
             tensors, about = comfy.utils.load_torch_file(str(part), safe_load=True, return_metadata=True)
         except UNREADABLE as error:
             reason = str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
             raise WrongModelFile(
-                f"{part.name} cannot be read, it is truncated or damaged: download it again ({reason})"
+                f"{part.name} cannot be read because it is truncated or damaged: download it again ({reason})"
             ) from error
         state.update(tensors)
         metadata = metadata or about
@@ -173,7 +173,7 @@ def shards(path: Path) -> list[Path]:
     for one in parts:
         if not one.is_file():
             raise ModelFileMissing(
-                f"{one.name} is missing: get the published parts with {install()}, or put it into {path.parent}, since "
-                f"the model is in {len(parts)} parts"
+                f"{one.name} is missing: get the published parts with {install()}, or put it into {path.parent}; the "
+                f"model has {len(parts)} parts"
             )
     return parts

@@ -153,7 +153,7 @@ class EchoVideoModel(comfy.model_base.BaseModel):
         if cross_attn.shape[-1] != sizes.text_width:
             raise InvalidRequest(
                 "encode the prompt with Load EchoVideo Text Encoder: this encoding has width "
-                f"{cross_attn.shape[-1]}; EchoVideo needs {sizes.text_width}"
+                f"{cross_attn.shape[-1]}, but EchoVideo needs {sizes.text_width}"
             )
         face_tokens, id_embedding = kwargs.get(FACE_TOKENS), kwargs.get(ID_EMBEDDING)
         if face_tokens is None:
@@ -170,8 +170,8 @@ class EchoVideoModel(comfy.model_base.BaseModel):
         if not context.isfinite().all():
             source = "the encoded prompt" if not text.isfinite().all() else "the identity or the model's IITF"
             raise InvalidRequest(
-                f"{source} holds NaN or infinity: encode the prompt and the identity again, with other files if "
-                "that does not help"
+                f"{source} holds NaN or infinity: encode the prompt and the identity again, or use "
+                "other files if that does not help"
             )
         return context
 
@@ -224,12 +224,13 @@ def explain_nan(x: Tensor, sigma: Tensor, options: dict[str, Any]) -> str:
         where = f"in step {step} of {len(schedule) - 1}"
     if not x.isfinite().all():
         return (
-            f"the latents became NaN {where}, before the model saw them: the sampler cannot follow this schedule; use "
-            "EchoVideo Sampler with EchoVideo Scheduler, or another pair"
+            f"the latents became NaN {where}, before the model saw them, because the sampler cannot "
+            "follow this schedule: use EchoVideo Sampler with EchoVideo Scheduler, or another pair"
         )
     return (
-        f"the model gave NaN or infinity {where}: its weights, a LoRA or a patch are damaged, or the computation "
-        "overflows; run without LoRAs and patches, load the model as bf16, and download the file again if that fails"
+        f"the model gave NaN or infinity {where}: run without LoRAs and patches, load the model as "
+        "bf16, and download the file again if that fails (its weights, a LoRA or a patch are damaged, "
+        "or the computation overflowed)"
     )
 
 
@@ -240,13 +241,13 @@ def check_weights(state: dict[str, Tensor], sizes: TransformerSizes) -> None:
     if missing:
         raise WrongModelFile(
             f"download this EchoVideo file again, it is incomplete: {len(missing)} of {len(shapes)} weights are "
-            f"missing, the first is {missing[0]}"
+            f"missing (the first is {missing[0]})"
         )
     check_marks(state)
     for name, shape in shapes.items():
         quantised = name.removesuffix("weight") + "comfy_quant" in state
         if not quantised and tuple(state[name].shape) != shape:
             raise WrongModelFile(
-                f"{name} has the shape {list(state[name].shape)}, EchoVideo's {list(shape)}: the file is "
-                "of another model"
+                f"{name} has shape {list(state[name].shape)}, but EchoVideo's has {list(shape)}: the "
+                "file belongs to another model"
             )

@@ -41,8 +41,8 @@ def refuse_foreign(options: dict[str, Any]) -> None:
         except TypeError as error:
             name = getattr(patch, "__name__", type(patch).__name__)
             raise InvalidRequest(
-                f"remove the node that adds the attention patch {name}, which is made for another network (U-Nets, "
-                "say) and cannot act on EchoVideo; docs/compatibility.md lists those that act"
+                f"remove the node that adds the attention patch {name}, which is made for another network (such as a "
+                "U-Net) and cannot act on EchoVideo; docs/compatibility.md lists those that act"
             ) from error
 
 
@@ -54,8 +54,8 @@ def warn_of_idle(options: dict[str, Any]) -> None:
     schedule, sigmas = options.get("sample_sigmas"), options.get("sigmas")
     if idle and schedule is not None and sigmas is not None and sigmas.max() >= schedule[0]:
         log.warning(
-            "%s: EchoVideo has no place for this, so the node that adds it does nothing; docs/compatibility.md "
-            "lists those that act",
+            "%s: EchoVideo cannot apply this, so the node that adds it does nothing; "
+            "docs/compatibility.md lists those that act",
             ", ".join(idle),
         )
 
@@ -77,8 +77,8 @@ def patch_input(tokens: Tensor, n_text: int, grid: Grid, options: dict[str, Any]
     kept = given["img"].shape == img.shape and given["img_ids"] is img_ids
     if not kept or given["txt"].shape[1] < n_text:
         raise InvalidRequest(
-            "remove the node that adds a post_input patch: it drops tokens, or adds or moves those of the video, "
-            "which EchoVideo cannot follow"
+            "remove the node that adds a post_input patch: it removes tokens, or adds or moves video tokens, which "
+            "EchoVideo cannot follow"
         )
     return join(tokens, img, txt, given), given["txt"].shape[1]
 

@@ -32,7 +32,7 @@ def check_marks(state: Mapping[str, Tensor], metadata: Mapping[str, str] | None 
     """
     formats = readable_formats()
     if not formats and "_quantization_metadata" in (metadata or {}):
-        raise WrongModelFile(f"this file is quantised in a form that {ASK}")
+        raise WrongModelFile(f"this file is quantised in a format that {ASK}")
     for name in state:
         if name.endswith(MARK):
             _check_mark(name.removesuffix(MARK), state, formats)
@@ -44,7 +44,7 @@ def check_marks(state: Mapping[str, Tensor], metadata: Mapping[str, str] | None 
                 state[name], "tensor_type"
             )  # ComfyUI-GGUF's, which brings the layers that unpack it
         ):
-            raise WrongModelFile(f"{name} is packed as {state[name].dtype}, a form that {ASK}")
+            raise WrongModelFile(f"{name} is packed as {state[name].dtype}, a format that {ASK}")
 
 
 def list_shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -73,7 +73,7 @@ def _check_mark(layer: str, state: Mapping[str, Tensor], formats: Mapping[str, A
     ):
         if f"{layer}.{part}" not in state:
             raise WrongModelFile(
-                f"{layer} is quantised as {kind} and lacks its {part}: download the file again"
+                f"{layer} is quantised as {kind} but lacks its {part}: download the file again"
             )
 
 
@@ -82,8 +82,8 @@ def _read_mark(layer: str, mark: Tensor) -> str:
         return str(json.loads(bytes(mark.flatten().tolist()))["format"])
     except (ValueError, KeyError, TypeError) as error:
         raise WrongModelFile(
-            f"the quantisation mark of {layer} cannot be read ({type(error).__name__}: {error}): download the file "
-            "again"
+            f"the quantisation marker of {layer} cannot be read ({type(error).__name__}: {error}): "
+            "download the file again"
         ) from error
 
 
@@ -92,6 +92,6 @@ def refuse_unread(names: Iterable[str], what: str) -> None:
     left = sorted(names)
     if left:
         raise WrongModelFile(
-            f"choose the published file, in bf16 or fp8: {what} holds {len(left)} tensors that are not read, the "
-            f"first is {left[0]}; it was saved by another program or for another model"
+            f"choose the published file in bf16 or fp8: {what} holds {len(left)} tensors that are not read (the "
+            f"first is {left[0]}); it was saved by another program or for another model"
         )

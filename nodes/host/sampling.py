@@ -35,8 +35,8 @@ def make_sigmas(model: Any, steps: int, denoise: float = 1.0) -> Tensor:
     total = max(steps, int(steps / denoise))
     if total > TRAIN_STEPS:
         raise InvalidRequest(
-            f"take fewer steps, or a denoise of at least {steps / TRAIN_STEPS:g}: {steps} steps at denoise "
-            f"{denoise:g} are the last ones of {total}, and there are only {TRAIN_STEPS}"
+            f"use fewer steps, or a denoise of at least {steps / TRAIN_STEPS:g}: {steps} steps at denoise "
+            f"{denoise:g} are the last ones of {total}, but there are only {TRAIN_STEPS}"
         )
     table = model.get_model_object("model_sampling").sigmas.cpu()
     levels = timesteps(total)[-steps:]
@@ -92,8 +92,8 @@ def plan_along(sigmas: Tensor, table: Any) -> list[Step]:
     for value, following in pairwise(values):
         if following > value:
             raise InvalidRequest(
-                "connect EchoVideo Scheduler, or take another sampler to add noise (after Flip Sigmas, say): "
-                f"EchoVideo Sampler removes noise, and these sigmas rise from {value:g} to {following:g}"
+                "connect EchoVideo Scheduler, or use another sampler to add noise (for example after Flip Sigmas): "
+                f"EchoVideo Sampler removes noise, but these sigmas rise from {value:g} to {following:g}"
             )
     levels = [round(float(table.timestep(sigma))) if sigma > 0 else -1 for sigma in sigmas.cpu()]
     count = len(levels) - 1

@@ -61,7 +61,7 @@ class HostTransformer(EchoVideoTransformer):
         """
         if control is not None:
             raise InvalidRequest(
-                "EchoVideo takes no ControlNet: remove the node that applies one to its prompt"
+                "EchoVideo does not support ControlNet: remove the node that applies one to its prompt"
             )
         options = transformer_options or {}
         refuse_foreign(options)

@@ -60,7 +60,7 @@ class HostAutoencoder(CogVideoXVAE):
             )
             if not latents.isfinite().all():
                 cause = "the latents hold NaN or infinity: sample them again"
-            raise InvalidRequest(f"decoding gave NaN or infinity, since {cause}")
+            raise InvalidRequest(f"decoding gave NaN or infinity because {cause}")
         return pixels
 
 

@@ -262,7 +262,7 @@ def test_what_to_do_can_be_read_where_the_page_cuts_an_error(page: Browser) -> N
     read = page.run_js(READ)
     page.picture("toast")
     assert "use a photo in which the face is upright" in read
-    assert not read.endswith("and turned")  # it is cut: what was tried comes last
+    assert not read.endswith("and rotated")  # it is cut: what was tried comes last
 
 
 def test_traditional_chinese_is_not_simplified(page: Browser) -> None:

@@ -71,7 +71,7 @@ def test_encoders_of_two_models_are_refused_in_one_sentence(host: Host) -> None:
     graph = loaders() | prompts() | identity() | conditioning(identity=out("identity"))
     graph["faces"]["inputs"]["siglip_name"] = SIGLIP
     said = failing(host, graph | sampled(steps=1))
-    assert f"{SIGLIP} goes with the nano model alone and {checkpoints.PARSER} does not" in said
+    assert f"{SIGLIP} belongs to the nano model and {checkpoints.PARSER} does not" in said
 
 
 def test_an_identity_of_other_encoders_is_refused_in_one_sentence(host: Host) -> None:

@@ -63,7 +63,7 @@ def test_a_mask_and_further_text_tokens_count(host: Host, untouched: Tensor, kin
 def test_a_patch_that_takes_video_tokens_away_is_refused(host: Host) -> None:
     run, _ = probed(host, "fewer tokens")
     assert run.status == "error"
-    assert "drops tokens" in run.message
+    assert "removes tokens" in run.message
 
 
 ACTS = {

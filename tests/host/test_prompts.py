@@ -27,7 +27,7 @@ def test_a_prompt_of_which_t5_knows_nothing_is_refused(host: Host, prompt: str) 
     [
         ("a man 👋 waves <at> us", "T5 does not know 👋 <"),
         ("a man reads 書", "T5 does not know 書"),
-        ("a man walks " * 100 + "to the sunlit beach", "cut from its end:"),
+        ("a man walks " * 100 + "to the sunlit beach", "cut off its end:"),
     ],
 )
 def test_what_of_a_prompt_is_lost_is_said(host: Host, prompt: str, said: str) -> None:

@@ -174,7 +174,7 @@ def test_files_that_are_quantised_in_other_ways_say_what_to_choose(host: Host) -
     save_file(packed, folder / "nf4.safetensors")
     for name, said in (
         ("q8.gguf", "cut short; fetch it again"),
-        ("renamed.safetensors", "is a GGUF file: let its name end in .gguf"),
+        ("renamed.safetensors", "is a GGUF file: rename it to end in .gguf"),
         (
             "nf4.safetensors",
             "is packed as torch.uint8, a form that this ComfyUI does not read: choose a file in bf16",

@@ -76,7 +76,7 @@ def test_a_noise_level_that_stays_the_same_is_no_step(
 def test_levels_that_rise_are_refused_with_words(host: Host) -> None:
     flipped = graph(node("FlipSigmas", sigmas=out("down"))) | {"down": scheduler()}
     message = failing(host, flipped)
-    assert "these sigmas rise" in message
+    assert "but these sigmas rise" in message
     assert "Flip Sigmas" in message
 
 
