@@ -95,6 +95,16 @@ def add_ai_tag(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_credential(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--credential",
+        type=expand_user,
+        metavar="FILE.pem",
+        help="sign a Content Credential (C2PA) into the files with your certificates and private key, all in FILE.pem; "
+        'needs pip install "c2pa-python>=0.38"',
+    )
+
+
 def add_face_choice(parser: argparse.ArgumentParser) -> None:
     """Which face of a photo is meant."""
     group = parser.add_argument_group("which face to use if a photo shows several")

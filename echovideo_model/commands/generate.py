@@ -10,7 +10,16 @@ from ..files import expand_user
 from ..limits import MAX_GUIDANCE_SCALE, MAX_STRENGTH, SIDE_STEP, TRAIN_STEPS
 from ..request import Request
 from . import over_ranks
-from .arguments import Bars, add_ai_tag, add_face_choice, add_json, add_loras, add_models, add_whole_person
+from .arguments import (
+    Bars,
+    add_ai_tag,
+    add_credential,
+    add_face_choice,
+    add_json,
+    add_loras,
+    add_models,
+    add_whole_person,
+)
 from .making import make_videos, pipeline_settings, read_requests
 
 
@@ -46,6 +55,7 @@ def register(subparsers: Any) -> None:
         "--no-contact-sheet", action="store_true", help="do not write FILE.png beside the video"
     )
     add_ai_tag(parser)
+    add_credential(parser)
     _add_settings(parser)
     _add_machine(parser)
     add_face_choice(parser)

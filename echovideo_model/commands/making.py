@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..credentials import Credential
 from ..errors import InvalidRequest
 from ..facts import ModelFacts
 from ..files import reserving
@@ -66,12 +67,15 @@ def pipeline_settings(args: argparse.Namespace, device: torch.device | str | Non
 
 def make_videos(args: argparse.Namespace, requests: list[Request], pipeline: Pipeline, bars: Bars) -> None:
     """Identifies the person, makes and writes every video, and says where it is."""
+    credential = Credential.read(args.credential) if args.credential else None
     with _choose_targets(args, len(requests)) as targets:
         check_outputs(_paths(targets), [*args.photos, *args.mask])
         identity, photo = _identify_person(args, pipeline)
         made = []
         for result, target in zip(pipeline.generate_all(identity, requests), targets, strict=True):
             write(result, identity, photo, args.photos[0], target, args.fps, bars, ai_tag=args.ai_tag)
+            for path in target.paths if credential else ():
+                credential.sign(path)
             made.append(list_facts(result, target, args.fps))
             if not args.json:
                 say("\n".join(map(str, target.paths)))

@@ -51,6 +51,22 @@ def test_video_and_sheet_say_that_ai_made_them_unless_told_not_to(
         assert (b"digitalsourcetype/trainedAlgorithmicMedia" in content) == told
 
 
+def test_video_and_sheet_are_signed_with_the_user_s_certificate(
+    echovideo: Run, models: Path, face: Path, workplace: Path
+) -> None:
+    pytest.importorskip("c2pa", reason='needs c2pa-python: pip install ".[credentials]"')
+    from tests.test_credentials import read_credential, write_signer
+
+    signer = write_signer(workplace / "signer.pem")
+    make = ("generate", face, "--prompt", "Rain.", *SMALL, "--credential")
+    assert echovideo(*make, signer).status == 0
+    for name in ("video.mp4", "video.png"):
+        assert read_credential(workplace / "output" / name)[0] == "Valid"
+    done = echovideo(*make, face)
+    assert (done.status, done.error) == (2, InvalidRequest)
+    assert not (workplace / "output" / "video_2.mp4").exists()
+
+
 def same(one: Path, other: Path) -> bool:
     """Whether two videos are equal but for where they found the person."""
     (frames, *facts, metadata), (frames_2, *facts_2, metadata_2) = read_mp4(one), read_mp4(other)
