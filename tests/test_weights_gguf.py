@@ -214,7 +214,7 @@ def test_a_file_that_is_cut_short_is_refused(models: Path, tmp_path: Path, kept:
     (tmp_path / "cut.gguf").write_bytes(
         content[: kept if isinstance(kept, int) else int(kept * len(content))]
     )
-    with pytest.raises(WrongModelFile, match=r"cut\.gguf .*cut short; fetch it again") as caught:
+    with pytest.raises(WrongModelFile, match=r"cut\.gguf .*truncated; download it again") as caught:
         load_transformer(tmp_path / "cut.gguf")
     assert "\n" not in str(caught.value)
 
@@ -223,8 +223,8 @@ def test_a_file_that_is_cut_short_is_refused(models: Path, tmp_path: Path, kept:
     ("content", "words"),
     [
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
-        (b"\x08\0\0\0\0\0\0\0{}      ", "is no GGUF file: fetch it again"),
-        (b"", "is no GGUF file"),
+        (b"\x08\0\0\0\0\0\0\0{}      ", "is not a GGUF file: download it again"),
+        (b"", "is not a GGUF file"),
     ],
 )
 def test_what_is_no_gguf_is_said_to_be_none(tmp_path: Path, content: bytes, words: str) -> None:

@@ -333,7 +333,7 @@ REFUSED: dict[str, tuple[State, str]] = {
             "weight_scale_2": torch.tensor(1.0),
             "comfy_quant": mark(format="nvfp4"),
         },
-        r"is nvfp4 and holds uint8 \[128, 64\] with \[128, 4\] scales",
+        r"is nvfp4 but holds uint8 \[128, 64\] with \[128, 4\] scales",
     ),
     "nvfp4 with a second scale of NaN": (
         {
@@ -355,7 +355,7 @@ REFUSED: dict[str, tuple[State, str]] = {
     ),
     "mxfp8 of one scale": (
         {"weight": weight_of(E4M3), "weight_scale": torch.ones(1), "comfy_quant": mark(format="mxfp8")},
-        r"is mxfp8 and holds float8_e4m3fn \[128, 128\] with \[1\] scales",
+        r"is mxfp8 but holds float8_e4m3fn \[128, 128\] with \[1\] scales",
     ),
     "mxfp8 with a setting of tomorrow": (
         {

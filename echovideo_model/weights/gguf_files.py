@@ -59,7 +59,7 @@ class Stored(NamedTuple):
 def read_gguf(file: Path) -> tuple[dict[str, Stored], dict[str, str]]:
     """{name: Stored} and the texts in the header. Raises WrongModelFile, DependencyMissing."""
     if (what := recognise(file)) != GGUF:
-        raise WrongModelFile(f"{file} is no GGUF file{f' but {what}' if what else ''}: fetch it again")
+        raise WrongModelFile(f"{file} is not a GGUF file{f' but {what}' if what else ''}: download it again")
     gguf = _package(file)
     try:
         reader = gguf.GGUFReader(file)
@@ -70,8 +70,8 @@ def read_gguf(file: Path) -> tuple[dict[str, Stored], dict[str, str]]:
         }
     except _NOT_GGUF as error:
         raise WrongModelFile(
-            f"{file} ({file.stat().st_size} bytes) is not a whole GGUF file ({error}): it may be cut short; fetch it "
-            "again"
+            f"{file} ({file.stat().st_size} bytes) is not a complete GGUF file ({error}): it may be "
+            "truncated; download it again"
         ) from error
     tensors = {
         one.name: Stored(
@@ -118,7 +118,8 @@ def unpack(stored: Tensor, kind: str, file: Path) -> Tensor:
         wide = gguf.quants.dequantize(stored.numpy(), gguf.GGMLQuantizationType[kind])
     except NotImplementedError as error:
         raise WrongModelFile(
-            f"{file} is packed as {kind}, which this gguf package does not read: choose a Q8_0, or update the package"
+            f"{file} is packed as {kind}, which this gguf package does not support: choose a Q8_0 file, "
+            "or update the package"
         ) from error
     return torch.from_numpy(wide)
 

@@ -160,7 +160,7 @@ def _fold_blocks(opened: TensorFile, name: str, entries: dict[str, Entry], mark:
     }
     if absent := [part for part, beside in parts.items() if beside not in entries]:
         raise WrongModelFile(
-            f"{opened.path} says that {name} is quantised and lacks its {absent[0]}: fetch it again"
+            f"{opened.path} says that {name} is quantised but lacks its {absent[0]}: download it again"
         )
     stored, scales = entries[name], entries.pop(parts["weight_scale"])
     shape = stored.shape if form == "mxfp8" else (*stored.shape[:-1], 2 * stored.shape[-1])
@@ -171,8 +171,8 @@ def _fold_blocks(opened: TensorFile, name: str, entries: dict[str, Entry], mark:
         or scales.shape != blocks.scales_shape(shape, form)
     ):
         raise WrongModelFile(
-            f"{opened.path} says that {name} is {form} and holds {_short(stored.dtype)} {list(stored.shape)} with "
-            f"{list(scales.shape)} scales: fetch it again"
+            f"{opened.path} says that {name} is {form} but holds {_short(stored.dtype)} "
+            f"{list(stored.shape)} with {list(scales.shape)} scales: download it again"
         )
     scale = None
     if form == "nvfp4":
@@ -247,8 +247,8 @@ def _check_mark(opened: TensorFile, name: str, entry: Entry, mark: Mapping[str, 
 
 def _explain_unread(opened: TensorFile, name: str, what: str) -> str:
     return (
-        f"{opened.path} holds {name} quantised as {what}, which is not read here (but {', '.join(READ)} is): choose a "
-        "file in bf16, fp8 or scaled fp8"
+        f"{opened.path} holds {name} quantised as {what}, which is not supported ({', '.join(READ)} "
+        "are): choose a file in bf16, fp8 or scaled fp8"
     )
 
 

@@ -173,7 +173,7 @@ def test_files_that_are_quantised_in_other_ways_say_what_to_choose(host: Host) -
     packed = state | {name: pack(state[name]) for name in state if ".ff.net." in name and "weight" in name}
     save_file(packed, folder / "nf4.safetensors")
     for name, said in (
-        ("q8.gguf", "cut short; fetch it again"),
+        ("q8.gguf", "truncated; download it again"),
         ("renamed.safetensors", "is a GGUF file: rename it to end in .gguf"),
         (
             "nf4.safetensors",
