@@ -8,7 +8,7 @@ from math import floor
 from PIL import Image, ImageDraw
 
 from .metrics.identity import Scores
-from .picture import GREY, HAIR, INK, MARGIN, PAPER, SMALL, TEXT_SIZE, TITLE_SIZE, width_of, wrap, write
+from .picture import GREY, HAIR, INK, MARGIN, PAPER, SMALL, TEXT_SIZE, TITLE_SIZE, measure_width, wrap, write
 
 _CURVE, _WORST, _BAND = "#2563a8", "#c8401e", "#ececf0"
 
@@ -105,7 +105,7 @@ class _Plot:
         if worst is None or least is None:
             return
         text = f"frame {worst}: {least:.2f}"
-        half = width_of(text, SMALL) / 2 + 4
+        half = measure_width(text, SMALL) / 2 + 4
         x = min(max(self.x(worst), self.LEFT + half), self.RIGHT - half)
         write(draw, (x, self.y(least) + 12), [text], SMALL, _WORST, (0.5, 0))  # the curve is above
 

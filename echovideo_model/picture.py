@@ -152,7 +152,7 @@ def _choose_font(text: str, size: int) -> tuple[_Font, str]:
         return ImageFont.load_default(), text.encode("latin-1", "replace").decode("latin-1")
 
 
-def width_of(text: str, size: int) -> float:
+def measure_width(text: str, size: int) -> float:
     font, text = _choose_font(text, size)
     return font.getlength(text)
 

@@ -33,7 +33,7 @@ from .schedule import Step, guidance_scale, plan_steps
 from .text import TextEncoder
 from .transformer import EchoVideoTransformer
 from .vae.autoencoder import LATENT_SCALE, CogVideoXVAE
-from .weights.folders import default_folder, how_to_get, require
+from .weights.folders import default_folder, explain_download, require
 from .weights.loading import (
     TRANSFORMER,
     VAE,
@@ -322,7 +322,7 @@ class Pipeline:
         if missing:
             only = [] if len(missing) == len(FACES + VIDEOS) else list(missing)
             raise ModelFileMissing(
-                f"models missing from {self.models}: {', '.join(missing)}{how_to_get(self.models, only)}"
+                f"models missing from {self.models}: {', '.join(missing)}{explain_download(self.models, only)}"
             )
 
     def _report_on(self, stage: str, unit: str) -> Callable[[int, int], None]:

@@ -73,7 +73,7 @@ def guidance_scale(kind: Guidance, scale: float, step: Step, steps: int) -> floa
     return 1 + scale * (1 - math.cos(math.pi * ((steps - position) / steps) ** 5)) / 2
 
 
-def noised(x0: Tensor, noise: Tensor, a: Tensor | float) -> Tensor:
+def add_noise(x0: Tensor, noise: Tensor, a: Tensor | float) -> Tensor:
     """x = sqrt(a) x0 + sqrt(1 - a) noise: what a clip looks like at signal power a, 0..1.
 
     x0 and noise [B, ...] in float32; a is one number, or one of each clip [B].
@@ -85,14 +85,14 @@ def noised(x0: Tensor, noise: Tensor, a: Tensor | float) -> Tensor:
 def velocity(x0: Tensor, noise: Tensor, a: Tensor | float) -> Tensor:
     """v = sqrt(a) noise - sqrt(1 - a) x0, which the network learns to predict (Salimans and Ho 2022, section 4).
 
-    Arguments as for `noised`.
+    Arguments as for `add_noise`.
     """
     a = _broadcast(a, x0)
     return a**0.5 * noise - (1 - a) ** 0.5 * x0
 
 
 def denoised(x: Tensor, v: Tensor, a: Tensor | float) -> Tensor:
-    """x0 = sqrt(a) x - sqrt(1 - a) v: the clip that x and the predicted v speak of. Arguments as for `noised`."""
+    """x0 = sqrt(a) x - sqrt(1 - a) v: the clip that x and the predicted v speak of. Arguments as for `add_noise`."""
     a = _broadcast(a, x)
     return a**0.5 * x - (1 - a) ** 0.5 * v
 

@@ -82,7 +82,7 @@ class TextEncoder:
         characters that T5 does not know. Raises InvalidRequest for a prompt of which it knows none.
         """
         for prompt in prompts:
-            check_known(prompt, self._ids_of, self.tokenizer.unk_token_id)
+            check_known(prompt, self._encode_text, self.tokenizer.unk_token_id)
             _, cut = self.split(prompt)
             if cut:
                 logger.warning(
@@ -96,12 +96,12 @@ class TextEncoder:
         # No attention mask: the model was trained with the padding in sight.
         return self.network(input_ids=ids.to(self.network.device)).last_hidden_state
 
-    def _ids_of(self, text: str) -> list[int]:
+    def _encode_text(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
 
     def split(self, prompt: str) -> tuple[str, str]:
         """The part of the prompt that the model sees and the part that is cut off ("" when all of it fits)."""
-        ids = self._ids_of(prompt)
+        ids = self._encode_text(prompt)
         if len(ids) < self.tokens:
             return prompt, ""
         return self.tokenizer.decode(ids[: self.tokens - 1]), self.tokenizer.decode(ids[self.tokens - 1 :])

@@ -188,8 +188,8 @@ def test_what_has_changed_is_measured_again(
     file = tmp_path / "evaluation" / "clip-vit-base-patch32" / "model.safetensors"
     file.write_bytes(b"one")
     judges = Judges(tmp_path)
-    before = memory.key_of(metric, "content", "photo", "prompt", judges)
-    assert memory.key_of(metric, "content", "photo", "prompt", Judges(tmp_path)) == before
+    before = memory.make_key(metric, "content", "photo", "prompt", judges)
+    assert memory.make_key(metric, "content", "photo", "prompt", Judges(tmp_path)) == before
     if change == "judge":
         file.write_bytes(b"other")
     if change == "version":
@@ -199,7 +199,7 @@ def test_what_has_changed_is_measured_again(
         "photo",
         "other" if change == "prompt" else "prompt",
     )
-    assert memory.key_of(metric, *told, judges) != before
+    assert memory.make_key(metric, *told, judges) != before
 
 
 def test_an_interruption_loses_one_measurement_at_most(tmp_path: Path) -> None:

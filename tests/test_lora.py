@@ -186,11 +186,11 @@ def test_the_files_own_alpha_is_the_one_that_peft_uses(
         assert alpha / 4 == scale
     peft = pytest.importorskip("peft")
     layer = torch.nn.ModuleDict({"to_q": torch.nn.Linear(6, 8)})
-    config = peft.LoraConfig(r=4, lora_alpha=int(alpha_of(settings)), target_modules=["to_q"], **options)
+    config = peft.LoraConfig(r=4, lora_alpha=int(find_alpha(settings)), target_modules=["to_q"], **options)
     assert peft.get_peft_model(layer, config).base_model.model["to_q"].scaling["default"] == scale
 
 
-def alpha_of(settings: dict[str, object]) -> float:
+def find_alpha(settings: dict[str, object]) -> float:
     return next(float(str(value)) for key, value in settings.items() if key.endswith("lora_alpha"))
 
 

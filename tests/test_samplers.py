@@ -16,10 +16,10 @@ from torch import Tensor
 from echovideo_model.errors import Cancelled, InvalidRequest
 from echovideo_model.samplers import SeededNoise, sample
 from echovideo_model.schedule import (
+    add_noise,
     alphas_cumprod,
     denoised,
     guidance_scale,
-    noised,
     plan_steps,
     timesteps,
     velocity,
@@ -105,11 +105,11 @@ def test_noising_and_velocity_are_diffusers(levels: list[int], seed: int) -> Non
     x0, noise = (torch.randn(len(levels), *SHAPE[1:], generator=generator) for _ in range(2))
     a, t = torch.tensor(alphas_cumprod())[levels], torch.tensor(levels)
     theirs = CogVideoXDDIMScheduler(**RELEASED)
-    x, v = noised(x0, noise, a), velocity(x0, noise, a)
+    x, v = add_noise(x0, noise, a), velocity(x0, noise, a)
     torch.testing.assert_close(x, theirs.add_noise(x0, noise, t), atol=1e-5, rtol=0)
     torch.testing.assert_close(v, theirs.get_velocity(x0, noise, t), atol=1e-5, rtol=0)
     torch.testing.assert_close(denoised(x, v, a), x0, atol=1e-5, rtol=0)
-    alone = noised(x0[:1], noise[:1], alphas_cumprod()[levels[0]])
+    alone = add_noise(x0[:1], noise[:1], alphas_cumprod()[levels[0]])
     torch.testing.assert_close(alone, x[:1], atol=1e-5, rtol=0)
 
 

@@ -51,7 +51,7 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def models_folder(args: argparse.Namespace) -> Path:
+def find_models_folder(args: argparse.Namespace) -> Path:
     """The folder that --models names, or the default one."""
     folder: Path | None = args.models
     return folder or default_folder()
@@ -77,7 +77,7 @@ def parse_loras(args: argparse.Namespace) -> list[Lora]:
 def find_facts(args: argparse.Namespace) -> ModelFacts:
     """What the transformer says of itself; of one that is missing or cannot be read, Pipeline.check tells later."""
     try:
-        return read_facts(args.transformer or require(models_folder(args), "transformer"))
+        return read_facts(args.transformer or require(find_models_folder(args), "transformer"))
     except (ModelFileMissing, WrongModelFile, InvalidRequest):
         return RELEASED
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..files import expand_user
 from . import say, say_json
-from .arguments import add_ai_tag, add_json, add_models, find_facts, models_folder, parse_dtype
+from .arguments import add_ai_tag, add_json, add_models, find_facts, find_models_folder, parse_dtype
 
 if TYPE_CHECKING:
     from ..batch.folder import Folder
@@ -136,7 +136,9 @@ def _make_here(args: argparse.Namespace, jobs: list[Job], folder: Folder, report
     from ..batch.work import make_jobs
     from ..pipeline import Pipeline
 
-    pipeline = Pipeline(models_folder(args), args.device, parse_dtype(args.weight_dtype), args.transformer)
+    pipeline = Pipeline(
+        find_models_folder(args), args.device, parse_dtype(args.weight_dtype), args.transformer
+    )
     pipeline.check(faces=any(job.photos for job in jobs))
     pipeline.stay_on_device()
     return make_jobs(jobs, folder, pipeline, report, args.ai_tag)
@@ -148,5 +150,5 @@ def _make_on_ray(args: argparse.Namespace, jobs: list[Job], folder: Folder, repo
     cluster = Cluster(None if args.ray == "local" else args.ray, args.workers, args.gpus_per_worker)
     transformer = args.transformer and args.transformer.resolve()
     dtype = parse_dtype(args.weight_dtype)
-    models = Models(models_folder(args).resolve(), args.device, dtype, transformer)
+    models = Models(find_models_folder(args).resolve(), args.device, dtype, transformer)
     return make_jobs_on(cluster, jobs, folder, models, report, args.ai_tag)

@@ -18,7 +18,7 @@ from .. import __version__
 from ..weights import checking, comfyui, released
 from ..weights.released import ModelFile
 from . import say, say_json
-from .arguments import add_json, add_models, models_folder
+from .arguments import add_json, add_models, find_models_folder
 
 PACKAGES = (
     *("torch", "numpy", "einops", "safetensors", "transformers", "sentencepiece", "pillow", "av"),
@@ -46,7 +46,7 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Says what there is; 0 whatever is missing."""
-    folder = models_folder(args)
+    folder = find_models_folder(args)
     facts: dict[str, Any] = {
         "echovideo": __version__,
         "python": f"{platform.python_version()} ({platform.python_implementation()})",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..files import expand_user
 from . import say, say_json
-from .arguments import Bars, add_json, add_models, check_outputs, match_files, models_folder
+from .arguments import Bars, add_json, add_models, check_outputs, find_models_folder, match_files
 
 if TYPE_CHECKING:
     from ..metrics.evaluation import Person
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     reports = [args.output / f"report.{kind}" for kind in ("json", "csv", "html")]
     check_outputs(reports, [sample.video for sample in samples])
     args.output.mkdir(parents=True, exist_ok=True)
-    judges = Judges(models_folder(args), find_device(args.device))
+    judges = Judges(find_models_folder(args), find_device(args.device))
     memory = Memory(args.output)
     with Bars() as bars:
         rows = []

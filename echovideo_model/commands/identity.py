@@ -15,9 +15,9 @@ from .arguments import (
     add_models,
     add_whole_person,
     check_outputs,
+    find_models_folder,
     load_people,
     match_files,
-    models_folder,
     parse_face_choice,
 )
 
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         check_picture_path(args.face_picture)
     photos, masks = load_people(args)
     with Bars() as bars:
-        pipeline = Pipeline(models_folder(args), on_progress=bars)
+        pipeline = Pipeline(find_models_folder(args), on_progress=bars)
         identity = pipeline.identify(photos, parse_face_choice(args), masks)
     identity.save(args.output)
     if args.face_picture:

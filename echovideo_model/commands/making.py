@@ -19,9 +19,9 @@ from .arguments import (
     Bars,
     check_outputs,
     find_facts,
+    find_models_folder,
     load_people,
     match_files,
-    models_folder,
     parse_dtype,
     parse_face_choice,
     parse_loras,
@@ -57,7 +57,7 @@ def read_requests(args: argparse.Namespace) -> list[Request]:
 def pipeline_settings(args: argparse.Namespace, device: torch.device | str | None) -> dict[str, Any]:
     """What Pipeline takes, but for on_progress. Raises InvalidRequest."""
     return {
-        "models": models_folder(args),
+        "models": find_models_folder(args),
         "device": device,
         "storage": parse_dtype(args.weight_dtype),
         "transformer": args.transformer,

@@ -17,7 +17,7 @@ from ..weights.comfyui import NAME as EXTRA_PATHS
 from ..weights.comfyui import extra_folders, find_elsewhere
 from ..weights.released import Licence, ModelFile
 from . import say, say_json
-from .arguments import add_json, add_models, models_folder
+from .arguments import add_json, add_models, find_models_folder
 
 
 def register(subparsers: Any) -> None:
@@ -58,7 +58,7 @@ def _add_fetching(parser: argparse.ArgumentParser, table: Sequence[ModelFile]) -
 
 def run(args: argparse.Namespace) -> int:
     """Does the chosen action; 0 when all is well, 3 when `verify` finds files missing, wrong or damaged."""
-    folder = _host_models(args.comfyui) if args.act is _install else models_folder(args)
+    folder = _host_models(args.comfyui) if args.act is _install else find_models_folder(args)
     result: int = args.act(folder, args)
     return result
 

@@ -9,7 +9,7 @@ from ..errors import InvalidRequest
 from ..files import expand_user
 from ..limits import TRAINED_SIZES
 from . import say
-from .arguments import Bars, add_models, models_folder
+from .arguments import Bars, add_models, find_models_folder
 
 
 def register(subparsers: Any) -> None:
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.clips.is_dir():
         raise InvalidRequest(f"no folder {args.clips}: give the one that holds the clips")
     with Bars() as bars:
-        encoder = Encoder(Pipeline(models_folder(args), args.device, on_progress=bars), args.token_ids)
+        encoder = Encoder(Pipeline(find_models_folder(args), args.device, on_progress=bars), args.token_ids)
         report = prepare(
             args.clips,
             args.output,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..files import expand_user
 from . import say, say_json
-from .arguments import add_json, add_models, check_outputs, models_folder
+from .arguments import add_json, add_models, check_outputs, find_models_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         check_outputs([args.plot], [args.video, args.reference])
         check_picture_path(args.plot)
     info = describe(args.video)
-    detector = FaceDetector(models_folder(args))
+    detector = FaceDetector(find_models_folder(args))
     reference = _read_embedding(args.reference, detector)
     frames = tqdm(iter_frames(args.video), "score", info.frames or None, unit="frame", disable=None)
     scores = score(frames, reference, detector)

@@ -37,7 +37,7 @@ DAMAGE = (
     zlib.error,
 )
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-_MAX_MENDED = 256 * 2**20  # bytes of a file that is read whole to be mended
+_MAX_REPAIRED = 256 * 2**20  # bytes of a file that is read whole to be repaired
 _MAX_MISSING = 0.01  # of a JPEG's pixels; more than a corner is missed
 
 _HEIF = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
@@ -79,8 +79,8 @@ def read_picture(
         try:
             return _decode_pixels(source, head, name, formats, max_pixels)
         except DAMAGE as error:
-            for mended in _mend(source, name, formats, max_pixels):
-                return mended
+            for repaired in _repair(source, name, formats, max_pixels):
+                return repaired
             if isinstance(error, Image.UnidentifiedImageError):
                 raise NotAPicture(
                     f"{name} is not an image that can be read: {_explain_format(head)}"
@@ -130,9 +130,9 @@ def _open(source: Path | bytes, head: bytes, name: str, formats: list[str] | Non
     return HeifImageFile(stream)
 
 
-def _mend(source: Path | bytes, name: str, formats: list[str] | None, most: int) -> Iterator[Image.Image]:
+def _repair(source: Path | bytes, name: str, formats: list[str] | None, most: int) -> Iterator[Image.Image]:
     """The picture, if it can be read once its file's broken parts are left out."""
-    data = _read(source, _MAX_MENDED)
+    data = _read(source, _MAX_REPAIRED)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         for keep_sound, keep_transparency in ((True, True), (False, True), (False, False)):
             kept = _without_metadata(data, keep_sound, keep_transparency)

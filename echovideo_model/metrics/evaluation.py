@@ -18,7 +18,7 @@ from ..video import iter_frames
 from .definitions import VERSION, Metric
 from .frames import spread
 from .measure import Clip, Judges, Measured
-from .memory import Memory, key_of
+from .memory import Memory, make_key
 from .realism import frechet_distance
 from .report import Row
 from .samples import Sample, read_frames, sha256
@@ -57,11 +57,11 @@ def measure(
     except OSError as error:
         row.fault = f"{error.filename} cannot be read: {error.strerror}"
         return row
-    keys = {metric: key_of(metric, video, person, sample.prompt, judges) for metric in metrics}
+    keys = {metric: make_key(metric, video, person, sample.prompt, judges) for metric in metrics}
     found = {metric: known for metric, key in keys.items() if (known := memory.recall(key)) is not None}
     for metric in metrics:
         if metric not in found and (reason := judges.lacking(metric.judges)):
-            found[metric] = Measured(None, reason)  # not kept: it may be mended
+            found[metric] = Measured(None, reason)  # not kept: the cause may be fixed
     about = memory.recall(f"about {video}")
     if about is None or len(found) < len(metrics):
         try:

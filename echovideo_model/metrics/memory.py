@@ -48,7 +48,7 @@ class Memory:
             raise InvalidRequest(f"{self.path} cannot be written: {error.strerror or error}") from error
 
 
-def key_of(metric: Metric, video: str, person: str, prompt: str, judges: Judges) -> str:
+def make_key(metric: Metric, video: str, person: str, prompt: str, judges: Judges) -> str:
     """`video` and `person` are sha256 of the files; of the judges' files, size and time of change tell them apart."""
     files = [
         (path.name, os.path.getsize(path), os.stat(path).st_mtime_ns)

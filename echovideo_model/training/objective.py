@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..schedule import TRAIN_STEPS, alphas_cumprod, noised, velocity
+from ..schedule import TRAIN_STEPS, add_noise, alphas_cumprod, velocity
 from ..transformer import EchoVideoTransformer
 from ..vae.autoencoder import LATENT_SCALE
 from .examples import Empty, Examples, generator
@@ -65,7 +65,7 @@ def velocity_loss(
     text_encoder: transformers' T5EncoderModel, where it is trained along and the batch holds token ids.
     """
     power = torch.tensor(alphas_cumprod(), device=batch.x0.device)[batch.timesteps]  # [B]
-    x = noised(batch.x0, batch.noise, power)
+    x = add_noise(batch.x0, batch.noise, power)
     # No attention mask: padding is in sight, here as in inference.
     text = batch.text if text_encoder is None else text_encoder(input_ids=batch.text).last_hidden_state
     context = network.fuse(text.to(dtype), batch.face_tokens.to(dtype), batch.id_embedding.to(dtype))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InvalidRequest, ModelFileMissing, WrongModelFile
-from .shards import GGUF, group_shards, read_index, shards_of
+from .shards import GGUF, find_shards, group_shards, read_index
 
 _INDEX, _WHOLE = "*.safetensors.index.json", "*.safetensors"
 _GGUF = f"*{GGUF}"
@@ -61,12 +61,12 @@ def require(models: str | Path, group: str) -> Path:
     if missing := _missing(models / group, group):
         names = ", ".join(f"{group}/{name}" for name in missing)
         raise ModelFileMissing(
-            f"missing model files: {names}; searched {models}{how_to_get(models, [group])}"
+            f"missing model files: {names}; searched {models}{explain_download(models, [group])}"
         )
     return models / group
 
 
-def how_to_get(folder: Path, groups: Sequence[str]) -> str:
+def explain_download(folder: Path, groups: Sequence[str]) -> str:
     """The end of an error about missing files: the command that gets `groups`, all if empty, into a models folder.
 
     ComfyUI's own models folder is no place for them, and is named as what it is.
@@ -92,7 +92,7 @@ def _single_file(folder: Path) -> Path | None:
     if any(_missing_shards(index) == [] for index in place.glob(_INDEX)):
         return None
     files = (*_models(place, _WHOLE), *_models(place, _GGUF))
-    whole = [file for file in files if shards_of(file) == [file]]
+    whole = [file for file in files if find_shards(file) == [file]]
     if len(whole) > 1:
         raise InvalidRequest(f"several transformers were found; choose one of {', '.join(map(str, whole))}")
     return whole[0] if whole else None
@@ -113,7 +113,7 @@ def _models(folder: Path, pattern: str) -> list[Path]:
     found = [path for path in sorted(folder.glob(pattern)) if os.path.isfile(path)]
     if pattern.endswith(".index.json"):
         return [index for index in found if _missing_shards(index) == []]
-    return [file for file in group_shards(found) if all(map(os.path.isfile, shards_of(file)))]
+    return [file for file in group_shards(found) if all(map(os.path.isfile, find_shards(file)))]
 
 
 def _missing_shards(index: Path) -> list[str] | None:

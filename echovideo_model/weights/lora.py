@@ -93,7 +93,7 @@ class LoraSettings:
                 "including its adapter_config.json"
             ) from error
 
-    def alpha_of(self, path: str, rank: int) -> float | None:
+    def find_alpha(self, path: str, rank: int) -> float | None:
         """The alpha for which alpha / rank is this layer's scale; None where nothing was said."""
         alpha = next(
             (value for key, value in self.alphas.items() if re.search(rf"(^|\.){key}$", path)), self.alpha
@@ -225,7 +225,7 @@ def _complete(path: str, parts: dict[str, Tensor], settings: LoraSettings, name:
     require_whole(path, parts, name)
     down = parts.get("lora_down.weight")
     if down is not None and "alpha" not in parts:
-        alpha = settings.alpha_of(path, len(down))
+        alpha = settings.find_alpha(path, len(down))
         if alpha is not None:
             parts["alpha"] = torch.tensor(alpha)
     bias = parts.pop("lora_up.bias", None)

@@ -21,7 +21,7 @@ from .gguf_files import PLAIN, read_gguf
 from .headers import read_header
 from .pickles import read_pickle
 from .released import DOWNLOAD
-from .shards import GGUF, PICKLES, check_name, group_shards, read_index, require_files, shards_in, shards_of
+from .shards import GGUF, PICKLES, check_name, find_shards, group_shards, read_index, require_files, shards_in
 
 DTYPES = {
     "F64": torch.float64,
@@ -148,7 +148,7 @@ def open_tensors(path: str | Path) -> TensorFile:
         path = _main_file(path)
     elif not os.path.isfile(path):  # not Path.is_file: that one raises on names that cannot be
         raise ModelFileMissing(f"no weights at {path}: check the path, or {DOWNLOAD}")
-    shards = shards_of(path)
+    shards = find_shards(path)
     if path.suffix == ".json":
         weight_map = read_index(path)
         return _open_together(path, shards_in(path, weight_map), weight_map)

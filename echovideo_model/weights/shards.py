@@ -19,7 +19,7 @@ GGUF = ".gguf"
 _COPY = re.compile(r" ?\(\d+\)(?=\.\w+$)")  # what browsers add to the name of a second download
 
 
-def shards_of(path: Path) -> list[Path]:
+def find_shards(path: Path) -> list[Path]:
     """Every shard of the model of which the file `path` is one, in order, there or not; else the file alone."""
     found = SHARD.search(path.name)
     if found is None or not 1 <= int(found[1]) <= int(found[2]):
@@ -71,7 +71,7 @@ def shards_in(index: Path, weight_map: Mapping[str, str]) -> list[Path]:
 
 def group_shards(files: Iterable[Path]) -> list[Path]:
     """One file for each model in a folder: of several shards the first, there or not."""
-    return sorted({shards_of(file)[0] for file in files})
+    return sorted({find_shards(file)[0] for file in files})
 
 
 def _is_shard_name(name: Any) -> bool:

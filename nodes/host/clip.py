@@ -89,7 +89,7 @@ class FixedLengthTokenizer(T5XXLTokenizer):
         self.tokens = tokens
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> Any:
-        check_known(text, self._ids_of, self.tokenizer.unk_token_id)
+        check_known(text, self._encode_text, self.tokenizer.unk_token_id)
         kwargs[
             "tokenizer_options"
         ] = {}  # T5TokenizerOptions would pad to another length than the trained one
@@ -105,7 +105,7 @@ class FixedLengthTokenizer(T5XXLTokenizer):
             tokens = [*kept, (*END, 0) if return_word_ids else END]
         return [tokens]
 
-    def _ids_of(self, text: str) -> list[int]:
+    def _encode_text(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 

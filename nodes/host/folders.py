@@ -20,7 +20,7 @@ from ...echovideo_model.nano import PORTRAITS
 from ...echovideo_model.nano import models as nano
 from ...echovideo_model.weights.family import open_released
 from ...echovideo_model.weights.loading import read_state
-from ...echovideo_model.weights.shards import GGUF, SHARD, shards_of
+from ...echovideo_model.weights.shards import GGUF, SHARD, find_shards
 
 DIFFUSION_MODELS, TEXT_ENCODERS, VAE, CLIP_VISION = "diffusion_models", "text_encoders", "vae", "clip_vision"
 FACE_PARSERS, INSIGHTFACE, IDENTITIES = "facemodels", "insightface", "echovideo_identities"
@@ -108,13 +108,13 @@ def explain_missing(files: Sequence[tuple[str, str]]) -> ModelFileMissing:
     they_are, them, s = ("is", "it", "") if len(files) == 1 else ("are", "them", "s")
     own = all(folder == IDENTITIES for folder, _ in files)
     published = "" if own else f"get the published file{s} with {install()}, or "
-    searched = "; ".join(f"{name} in {', '.join(places_of_the_user(folder))}" for folder, name in files)
+    searched = "; ".join(f"{name} in {', '.join(list_user_folders(folder))}" for folder, name in files)
     return ModelFileMissing(
         f"{names} {they_are} missing: {published}put {them} into a folder searched and press R; searched for {searched}"
     )
 
 
-def places_of_the_user(folder: str) -> list[str]:
+def list_user_folders(folder: str) -> list[str]:
     return [place for place in folder_paths.get_folder_paths(folder) if not is_nano(Path(place))]
 
 
@@ -169,7 +169,7 @@ def is_gguf(path: Path) -> bool:
 
 def shards(path: Path) -> list[Path]:
     """Every part of the file of which `path` is one; raises ModelFileMissing for the first that is not there."""
-    parts = shards_of(path)
+    parts = find_shards(path)
     for one in parts:
         if not one.is_file():
             raise ModelFileMissing(

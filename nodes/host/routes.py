@@ -86,7 +86,7 @@ def register() -> None:
     @server.routes.get("/echovideo/face")
     async def face(request: web.Request) -> web.Response:
         try:
-            number, parser = number_of(request, "number", int), request.query.get("parser")
+            number, parser = parse_number(request, "number", int), request.query.get("parser")
             picture = await apart(request, search.picture, *photo(request), number, parser)
         except EchoVideoError as error:
             return refusal(error)
@@ -98,12 +98,12 @@ def register() -> None:
 def photo(request: web.Request) -> tuple[str, str, str, float, str]:
     """What both routes are asked for: name, subfolder, folder, padding, encoders."""
     query = request.query
-    padding = number_of(request, "padding", float)
+    padding = parse_number(request, "padding", float)
     name, subfolder, kind = query.get("filename", ""), query.get("subfolder", ""), query.get("type", "input")
     return name, subfolder, kind, padding, query.get("encoders", "")
 
 
-def number_of(request: web.Request, name: str, kind: Callable[[str], Value]) -> Value:
+def parse_number(request: web.Request, name: str, kind: Callable[[str], Value]) -> Value:
     text = request.query.get(name, "0")
     try:
         return kind(text)
