@@ -1,4 +1,4 @@
-"""`python -m echovideo_model` is the command `echovideo`."""
+"""`python -m echovideo_model` runs the command `echovideo`."""
 
 import sys
 

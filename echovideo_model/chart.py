@@ -1,4 +1,4 @@
-"""The curve of a video's scores, frame by frame. Drawn with Pillow alone."""
+"""The curve of a video's scores, frame by frame. Drawn with Pillow only."""
 
 from __future__ import annotations
 

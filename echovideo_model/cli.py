@@ -1,6 +1,6 @@
-"""The command `echovideo`: one subcommand a module in commands/, one sentence on stderr when something is wrong.
+"""The command `echovideo`: one module in commands/ per subcommand, one sentence on stderr when something goes wrong.
 
-Exit status: 0 done, 2 a request that cannot be met, 3 missing models or packages, 130 cancelled (by Ctrl-C, SIGTERM
+Exit status: 0 success, 2 a request that cannot be met, 3 missing models or packages, 130 cancelled (by Ctrl-C, SIGTERM
 or SIGHUP). With --json a failure is one JSON object on stdout, too: its class, its sentence and its exit status.
 """
 
@@ -51,7 +51,7 @@ COMMANDS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `echovideo ARGUMENTS` and return its exit status; argparse exits with 2 by itself."""
+    """Run `echovideo ARGUMENTS` and return its exit status; argparse itself exits with 2."""
     _open_closed_streams()
     parser = _parser()
     _complete(parser)

@@ -1,4 +1,4 @@
-"""Where networks work: which device, and being there only while it is needed."""
+"""Chooses devices, and keeps a network on its device only while it works."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _list_devices() -> list[str]:
 
 
 def total_memory(device: torch.device) -> int:
-    """Bytes of a GPU's own memory; 0 where the device has none of its own, or does not say."""
+    """Bytes of a GPU's own memory; 0 if the device has none or does not say."""
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
 
 

@@ -1,4 +1,4 @@
-"""The errors a user can meet: one sentence each, saying what happened, with the value, and what to do next.
+"""The errors that users can see: one sentence each, with what happened, the value, and what to do next.
 
 What to do stands in the first 90 characters of a sentence that is longer: ComfyUI's page shows about so many.
 """
@@ -55,7 +55,7 @@ class Cancelled(EchoVideoError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: PyTorch says it by a class of its own on GPUs, and in words on CPUs."""
+    """Whether memory ran out: PyTorch raises its own class on GPUs, but only a message on CPUs."""
     words = ("can't allocate memory", "not enough memory")
     return (
         isinstance(error, MemoryError)

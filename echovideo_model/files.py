@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: written beside their place under a hidden name, then renamed."""
+"""Writes files completely or not at all: to a hidden temporary name beside the target, then renamed."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def reserving(choices: Iterable[Choice], paths: Callable[[Choice], Iterable[Path]]) -> Iterator[Choice]:
-    """Yields the first of `choices` of whose `paths` nothing is there yet.
+    """Yields the first of `choices` whose `paths` do not exist yet.
 
     Empty files keep them meanwhile, so that no other process chooses them, too; those that are empty in the end are
     removed, and so are the folders that were made for them. Raises InvalidRequest as `replacing` does.

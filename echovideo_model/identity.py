@@ -136,7 +136,7 @@ class Identity:
 
 
 class ChosenFace(NamedTuple):
-    """A photo, uint8 RGB [H, W, 3], the face in it that is meant, and the mask if the whole person is wanted."""
+    """A photo, uint8 RGB [H, W, 3], the chosen face, and the mask if the whole person is used."""
 
     photo: np.ndarray
     face: Face
@@ -146,7 +146,7 @@ class ChosenFace(NamedTuple):
 def find_face(
     photo: Photo, detector: Detector, choice: FaceChoice = LARGEST, mask: np.ndarray | None = None
 ) -> ChosenFace:
-    """The face of `photo` that is meant, and the photo as it was searched: limited to 1024 pixels, then padded.
+    """The chosen face of `photo`, and the photo as it was searched: limited to 1024 pixels, then padded.
 
     `mask`, uint8 [H, W], is 255 where the person is; faces outside it do not count.
     Raises InvalidRequest, NoFaceFound or FaceIndexOutOfRange.
@@ -211,7 +211,7 @@ def find_faces(
 
 
 def make_identity(chosen: Sequence[ChosenFace], encoders: FaceEncoders) -> Identity:
-    """The identity of one person from the faces chosen in one photo or more; of nobody from none.
+    """The identity of one person from the faces chosen in their photos; without any, the identity of nobody.
 
     Embeddings are averaged, and the mean is given their mean length, which averaging shortens and the model reads.
     Face picture and tokens come from the best photo: the greatest confidence x area of the face's box. Where it has a

@@ -1,4 +1,4 @@
-"""What the model was trained on and what may be asked of it: library, command line and nodes read it here.
+"""What the model was trained on and the limits of a request, for library, command line and nodes.
 
 Nothing heavy is imported, so that a command can name its choices without loading PyTorch.
 """

@@ -1,4 +1,4 @@
-"""From one photo and a sentence to frames: the whole way, one network on the device at a time.
+"""From one photo and a sentence to frames, with one network on the device at a time.
 
 Weights stay in main memory, mapped from their files; each network is lent to the device while it works, so the
 device holds the largest one (the transformer: 11.2 GB in bf16, about 6.5 GB in fp8) and never their sum. Where many

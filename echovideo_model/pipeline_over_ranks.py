@@ -1,4 +1,4 @@
-"""The pipeline over several ranks: the first one does as ever, and in sampling all of them share each prediction."""
+"""The pipeline over several ranks: the first one works as usual, and all of them share each prediction in sampling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What long work tells of itself while it runs, for a progress bar to show."""
+"""Progress reports from long work, for a progress bar to show."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Made by AI, and said so in the file: IPTC's digital source type, the model and this package's version.
+"""Labels a file as made by AI: IPTC's digital source type, the model and this package's version.
 
-It stands there twice: as XMP, which search engines and social networks read, and as a plain tag for tools that read
-no XMP (WebP has none). XMP's place is that of Adobe's specification, part 3: a box of its own in mp4, an iTXt chunk in
+The label is written twice: as XMP, which search engines and social networks read, and as a plain tag for tools that do
+not (WebP has no XMP). XMP is placed as Adobe's specification, part 3, says: in its own box in mp4, in an iTXt chunk in
 PNG.
 """
 
@@ -54,7 +54,7 @@ def write_xmp(source_type: str) -> bytes:
 
 
 def tag_mp4(path: str | os.PathLike[str], source_type: str = TRAINED) -> None:
-    """Puts the XMP at the end of a finished mp4, in a box of its own: what is before stays where it is."""
+    """Puts the XMP at the end of a finished mp4, in a box of its own: what comes before it does not move."""
     content = XMP_BOX.bytes + write_xmp(source_type)
     with open(path, "ab") as file:
         file.write(struct.pack(">I4s", 8 + len(content), b"uuid") + content)

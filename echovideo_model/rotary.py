@@ -1,9 +1,9 @@
-"""Rotary positions of the video tokens (golden/rope.safetensors is the judge).
+"""Rotary positions of the video tokens, checked against golden/rope.safetensors.
 
 A head is 64 wide: 16 numbers turn with time, 24 with height, 24 with width, in interleaved pairs, theta 10000.
 Space is measured on the 30 x 45 grid of the base model's 480 x 720 pictures: the real grid is scaled to fit
 inside it with its aspect kept, centred and rounded, and its rows and columns are spread evenly over that crop.
-ComfyUI's own CogVideoX class and diffusers after 0.31 place them differently wherever the crop starts off 0.
+ComfyUI's own CogVideoX class and diffusers after 0.31 place them differently unless the crop starts at 0.
 
 RIFLEx (arXiv 2502.15894) is for videos longer than the training's: of the frequencies in time, the one whose period is
 nearest to the length at which a video begins to repeat itself (k = 2 for CogVideoX, that is period 19.9) is slowed

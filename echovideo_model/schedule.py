@@ -74,7 +74,7 @@ def guidance_scale(kind: Guidance, scale: float, step: Step, steps: int) -> floa
 
 
 def add_noise(x0: Tensor, noise: Tensor, a: Tensor | float) -> Tensor:
-    """x = sqrt(a) x0 + sqrt(1 - a) noise: what a clip looks like at signal power a, 0..1.
+    """x = sqrt(a) x0 + sqrt(1 - a) noise: a clip with noise added, at signal power a, 0..1.
 
     x0 and noise [B, ...] in float32; a is one number, or one of each clip [B].
     """
@@ -92,7 +92,7 @@ def velocity(x0: Tensor, noise: Tensor, a: Tensor | float) -> Tensor:
 
 
 def denoised(x: Tensor, v: Tensor, a: Tensor | float) -> Tensor:
-    """x0 = sqrt(a) x - sqrt(1 - a) v: the clip that x and the predicted v speak of. Arguments as for `add_noise`."""
+    """x0 = sqrt(a) x - sqrt(1 - a) v: the clip implied by x and the predicted v. Arguments as for `add_noise`."""
     a = _broadcast(a, x)
     return a**0.5 * x - (1 - a) ** 0.5 * v
 

@@ -1,4 +1,4 @@
-"""The sentence as T5 sees it: as many tokens as the transformer reads (226 in the released one), padding included and
+"""The prompt as T5 sees it: as many tokens as the transformer reads (226 for the released one), padding included and
 attended to, as in the reference."""
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The denoiser: CogVideoX's transformer over [text, video] tokens, with IITF's parts inside it.
 
-Parameter names are the released ones (diffusers spelling), so released files and CogVideoX LoRAs load as they are.
+Parameter names are the released ones (diffusers spelling), so released files and CogVideoX LoRAs load unchanged.
 Text and video tokens live in one tensor throughout; each operation that treats them apart works on its slice,
 where the diffusers implementation splits and concatenates the whole sequence several times per block.
 """

@@ -1,4 +1,4 @@
-"""The nodes: each one a schema, one call into the library or nodes/host, and a return."""
+"""The nodes: each has a schema, makes one call into the library or nodes/host, and returns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be measured of a video in a workflow: the metrics that need no download."""
+"""Measures a video in a workflow with the metrics that need no download."""
 
 from __future__ import annotations
 

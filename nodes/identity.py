@@ -1,4 +1,4 @@
-"""Who is to be seen: face encoders, an identity from photos, and identities kept in files."""
+"""The person to show: face encoders, an identity from photos, and saved identities."""
 
 from __future__ import annotations
 

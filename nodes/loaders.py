@@ -1,4 +1,4 @@
-"""Loading: the transformer, the text encoder and the VAE. The host's own Load Diffusion Model works as well."""
+"""Loads the transformer, the text encoder and the VAE. The host's own Load Diffusion Model also works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The faces found in a photo, drawn for the user; and pixels between the host's form and the library's."""
+"""Draws the faces found in a photo, and converts pixels between the host's form and the library's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sampling the way the reference does, as parts for Sampler Custom (Advanced). Any other sampler works as well."""
+"""Sampling the way the reference does, as parts for Sampler Custom (Advanced). Any other sampler also works."""
 
 from __future__ import annotations
 

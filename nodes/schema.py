@@ -1,4 +1,4 @@
-"""What all nodes share in describing themselves."""
+"""What all node schemas share."""
 
 from __future__ import annotations
 

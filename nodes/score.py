@@ -1,4 +1,4 @@
-"""How much the person in a video is the person of an identity."""
+"""How similar the person in a video is to an identity."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Many videos from one table of jobs: checked at once, made in any order, resumed by the same command."""
+"""Many videos from one table of jobs: checked first, made in any order, resumed by the same command."""

@@ -1,4 +1,4 @@
-"""The jobs of a table over a Ray cluster, or over processes of this machine that Ray starts and ends.
+"""Runs the jobs of a table on a Ray cluster, or on processes of this machine that Ray starts and ends.
 
 A job goes through three stages: a person is identified on CPUs, prompts are encoded and the clip is made by a worker
 with its (share of a) GPU, and the video file is encoded on a CPU again. Ray places them, hands the results from one to

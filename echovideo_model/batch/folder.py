@@ -1,4 +1,4 @@
-"""The folder that videos go to: of this machine, or behind a URL that fsspec knows (s3://, gs://, memory://, ...).
+"""The output folder: on this machine, or behind a URL that fsspec supports (s3://, gs://, memory://, ...).
 
 Whatever stops a write here would stop every job alike, so it is a MachineFault.
 """
@@ -39,13 +39,13 @@ class Folder(Protocol):
         """Raises InvalidRequest if nothing can be written here."""
 
     def list_jobs(self, names: Iterable[str]) -> dict[str, str]:
-        """{name: id of the job that made it} of the videos that are there whole."""
+        """{name: id of the job that made it} for the complete videos."""
 
     def write(self, name: str, data: bytes) -> None:
-        """The file is there whole or not at all."""
+        """Writes the file completely or not at all."""
 
     def read(self, name: str) -> bytes:
-        """Nothing where there is no such file."""
+        """The file's content; nothing if it does not exist."""
 
     def append(self, name: str, line: str) -> None: ...
 
@@ -195,7 +195,7 @@ def _look_at_all(look: Any, names: Iterable[str]) -> dict[str, str]:
 
 
 def _read_job_id(file: BinaryIO, size: int) -> str | None:
-    """The job that a video says it is of; None of what is no video, or was cut short."""
+    """The job id in a video's metadata; None if it is not a video, or is truncated."""
     if not is_whole(file, size):
         return None
     file.seek(0)

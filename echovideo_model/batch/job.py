@@ -34,7 +34,7 @@ _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no"
 
 @dataclass(frozen=True)
 class Job:
-    """One line of a table. `id` is a hash of what decides the frames, so a changed job is another one."""
+    """One line of a table. `id` is a hash of everything that decides the frames, so a changed job is a new job."""
 
     line: int
     photos: tuple[Path, ...]  # empty where an identity is given

@@ -1,8 +1,8 @@
-"""The jobs of a table on this machine: each person identified once, each prompt encoded once, what is there kept.
+"""Runs the jobs of a table on this machine: identifies each person once, encodes each prompt once, keeps what exists.
 
-A job is done when its video is there whole: videos are written beside their place and renamed, and carry the job's id.
-What failed is kept with its sentence in `failures.jsonl`. A fault of the machine (a full disk, say) is no job's fault:
-it stops the batch, and the same command goes on from there.
+A job is done when its video is complete: videos are written atomically and carry the job's id. Failures are kept with
+their errors in `failures.jsonl`. A fault of the machine (such as a full disk) is not the job's: it stops the batch, and
+the same command resumes it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ File = tuple[str, bytes]
 
 @dataclass(frozen=True)
 class Plan:
-    """What of a table is to be made, in the order in which it is cheapest; the rest is there or has failed before."""
+    """The jobs still to do, in the cheapest order; the others are done or failed before."""
 
     pending: list[Job]
     done: int

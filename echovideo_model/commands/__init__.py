@@ -14,10 +14,10 @@ from ..errors import InvalidRequest
 
 
 def say(text: str) -> None:
-    """One line (or several) to stdout, at once; what its encoding lacks is escaped.
+    """Prints a line (or several) to stdout at once; characters that its encoding lacks are escaped.
 
     Whoever stops reading (`| head`) stops nothing: the work goes on, and what is said later goes nowhere. Raises
-    InvalidRequest where stdout cannot be written to.
+    InvalidRequest if stdout cannot be written to.
     """
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:

@@ -75,7 +75,7 @@ def parse_loras(args: argparse.Namespace) -> list[Lora]:
 
 
 def find_facts(args: argparse.Namespace) -> ModelFacts:
-    """What the transformer says of itself; of one that is missing or cannot be read, Pipeline.check tells later."""
+    """The transformer's training facts; Pipeline.check reports a missing or unreadable file later."""
     try:
         return read_facts(args.transformer or require(find_models_folder(args), "transformer"))
     except (ModelFileMissing, WrongModelFile, InvalidRequest):
@@ -106,7 +106,7 @@ def add_credential(parser: argparse.ArgumentParser) -> None:
 
 
 def add_face_choice(parser: argparse.ArgumentParser) -> None:
-    """Which face of a photo is meant."""
+    """Options for choosing a face in a photo."""
     group = parser.add_argument_group("which face to use if a photo shows several")
     group.add_argument(
         "--face-order",
@@ -186,7 +186,7 @@ def load_people(args: argparse.Namespace) -> tuple[list[np.ndarray], list[np.nda
 
 
 def parse_dtype(name: str | None, others: Iterable[str] = ()) -> Any:
-    """The dtype that a name such as bf16 stands for; None for None. Raises InvalidRequest, naming `others` too."""
+    """The dtype for a name such as bf16; None for None. Raises InvalidRequest, naming `others` too."""
     from ..weights.loading import STORAGE
 
     if name is not None and name not in STORAGE:

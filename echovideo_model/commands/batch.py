@@ -1,4 +1,4 @@
-"""`echovideo batch`: a table of jobs becomes a folder of videos; the same command again makes what is missing."""
+"""`echovideo batch`: turns a table of jobs into a folder of videos; repeating it makes whatever is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`echovideo convert`: one file from a folder of shards, or the other way round, and narrower or wider weights."""
+"""`echovideo convert`: merges shards into one file or splits it again, and casts or quantises weights."""
 
 from __future__ import annotations
 

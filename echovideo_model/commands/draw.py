@@ -1,4 +1,4 @@
-"""`echovideo draw`: somebody of the drawn world, as a photo to make videos from."""
+"""`echovideo draw`: draws a person of the drawn world, as a photo to make videos from."""
 
 from __future__ import annotations
 

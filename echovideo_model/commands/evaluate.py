@@ -1,4 +1,4 @@
-"""`echovideo evaluate`: videos measured as the field measures them, in one table and a page."""
+"""`echovideo evaluate`: measures videos with the papers' metrics, as one table and a page."""
 
 from __future__ import annotations
 

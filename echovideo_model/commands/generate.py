@@ -1,4 +1,4 @@
-"""`echovideo generate`: photos of one person, or an identity, and a prompt become a video and a contact sheet."""
+"""`echovideo generate`: makes a video and a contact sheet from photos of one person, or an identity, and a prompt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`echovideo identity`: photos of one person become an identity, one small .safetensors file."""
+"""`echovideo identity`: turns photos of one person into an identity, one small .safetensors file."""
 
 from __future__ import annotations
 

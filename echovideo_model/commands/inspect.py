@@ -1,4 +1,4 @@
-"""`echovideo inspect`: what a file of weights is, told without loading it."""
+"""`echovideo inspect`: says what a weight file is, without loading it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `generate` makes: its arguments become requests, and those become videos."""
+"""Turns the arguments of `generate` into requests, and those into videos."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def pipeline_settings(args: argparse.Namespace, device: torch.device | str | Non
 
 
 def make_videos(args: argparse.Namespace, requests: list[Request], pipeline: Pipeline, bars: Bars) -> None:
-    """Identifies the person, makes and writes every video, and says where it is."""
+    """Identifies the person, makes and writes every video, and prints its path."""
     credential = Credential.read(args.credential) if args.credential else None
     with _choose_targets(args, len(requests)) as targets:
         check_outputs(_paths(targets), [*args.photos, *args.mask])

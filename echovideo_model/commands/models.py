@@ -1,4 +1,4 @@
-"""`echovideo models list / download / install / verify`: the weight files, what is there, and getting the rest."""
+"""`echovideo models list / download / install / verify`: lists, checks and downloads the weight files."""
 
 from __future__ import annotations
 

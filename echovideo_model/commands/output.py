@@ -1,4 +1,4 @@
-"""What is written of a finished video: the mp4, the contact sheet, and the facts for a program."""
+"""Writes a finished video: the mp4, the contact sheet, and the JSON facts."""
 
 from __future__ import annotations
 

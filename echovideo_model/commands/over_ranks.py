@@ -1,4 +1,4 @@
-"""`generate` over several ranks, which --ranks or torchrun starts. The first alone makes files and speaks."""
+"""`generate` over several ranks, which --ranks or torchrun starts. Only the first writes files and prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`echovideo prepare`: a folder of videos with captions beside them becomes examples to train on."""
+"""`echovideo prepare`: turns a folder of captioned videos into training examples."""
 
 from __future__ import annotations
 

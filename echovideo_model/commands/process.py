@@ -1,4 +1,4 @@
-"""What surrounds a command's work in its process: the log on stderr, and signals that cancel."""
+"""Sets up a command's process: the log on stderr, and signals that cancel."""
 
 from __future__ import annotations
 

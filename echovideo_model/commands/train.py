@@ -1,4 +1,4 @@
-"""`echovideo train`: the steps of a recipe, from where they were left."""
+"""`echovideo train`: takes the steps of a recipe, from where the run stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a photo to what the model knows a person by: detect, align, parse, encode."""
+"""From a photo to what the model needs of a person: detect, align, parse, encode."""
 
 from __future__ import annotations
 

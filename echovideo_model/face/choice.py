@@ -1,4 +1,4 @@
-"""Which face of a photo is meant, where it shows several, and what a photo without one does."""
+"""Which face to use if a photo shows several, and what to do if it shows none."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def rank_faces(faces: Sequence[Face], choice: FaceChoice) -> list[int]:
 
 
 def choose_face(faces: Sequence[Face], choice: FaceChoice = LARGEST) -> Face:
-    """The face that is meant. Raises FaceIndexOutOfRange, listing the faces in the choice's order."""
+    """The chosen face. Raises FaceIndexOutOfRange, listing the faces in the choice's order."""
     ranked = [faces[place] for place in rank_faces(faces, choice)]
     if not 0 <= choice.index < len(ranked):
         boxes = "; ".join(

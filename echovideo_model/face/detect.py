@@ -55,7 +55,7 @@ class Face:
 
     @property
     def warning(self) -> str:
-        """Why a video made from this face may not look like the person; empty where nothing speaks against it."""
+        """Why a video made from this face may not look like the person; empty if nothing suggests so."""
         width, height = self.box[2:] - self.box[:2]
         if min(width, height) < MIN_FACE:
             return (

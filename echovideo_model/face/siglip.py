@@ -78,7 +78,7 @@ class SiglipEncoder:
         return self.network(pixel_values=pixels).last_hidden_state[0].cpu()
 
     def null_tokens(self, face_picture: np.ndarray) -> Tensor:
-        """The tokens of nobody: those of an all-black picture of the same size."""
+        """The tokens for the negative branch: those of an all-black picture of the same size."""
         return self.tokens(np.zeros_like(face_picture))
 
 

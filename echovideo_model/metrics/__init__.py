@@ -1,1 +1,1 @@
-"""Measures of a finished video, one a file: frames (and a reference) in, numbers out."""
+"""Metrics of a finished video, one per file: frames (and a reference) in, numbers out."""

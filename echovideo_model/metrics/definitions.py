@@ -1,4 +1,4 @@
-"""The metrics: what each is called, what it is, and how it is measured on a video."""
+"""The metrics: each one's name, definition and measurement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measuring many videos, one after another: what was measured before is recalled, what fails is a reason in its row."""
+"""Measures many videos one after another: recalls earlier results, and records why one failed in its row."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
 
 
 class Person(NamedTuple):
-    """Whom a video is to show: a photo (uint8 RGB [H, W, 3]), or antelopev2's embedding [512] and the name of the face
-    encoders that made it, or nobody."""
+    """The person a video should show: a photo (uint8 RGB [H, W, 3]), or antelopev2's embedding [512] and the name
+    of the face encoders that made it, or nobody."""
 
     photo: np.ndarray | None = None
     embedding: np.ndarray | None = None

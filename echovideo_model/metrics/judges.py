@@ -1,4 +1,4 @@
-"""The networks that judge a video: where their files lie, and loading them from there alone, never from the network."""
+"""The networks behind the metrics: where their files are, and loading them from there, never from the internet."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ class Judges:
         return load(find(self.models, place), self.device)
 
     def files(self, name: str) -> list[Path]:
-        """What is there of a judge's files, for telling whether it is still the same one."""
+        """A judge's files that exist, to tell whether it is still the same one."""
         if self.models is None:
             return []
         place = self.models / (
@@ -115,7 +115,7 @@ class Judges:
 
 @dataclass
 class Clip:
-    """A video and what it is to show; what several metrics look at is found once."""
+    """A video and what it should show; what several metrics need is computed once."""
 
     frames: Frames
     fps: float

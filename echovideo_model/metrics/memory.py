@@ -1,4 +1,4 @@
-"""What was measured before, beside the report: one JSON line a metric of a video, added as soon as it is known."""
+"""Earlier results, beside the report: one JSON line per metric and video, added as soon as it is known."""
 
 from __future__ import annotations
 

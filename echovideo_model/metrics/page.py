@@ -1,4 +1,4 @@
-"""report.html: one page that holds everything it shows, light or dark as its reader's system is."""
+"""report.html: one self-contained page, light or dark like the reader's system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good the frames look and how near they are to real ones: aesthetics, steadiness, sharpness, FID."""
+"""How good the frames look and how close they are to real ones: aesthetics, consistency, image quality, FID."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ class FidInception:
 
 
 def frechet_distance(ours: Tensor, others: Tensor) -> float:
-    """FID: the Frechet distance of the normal distributions of two sets of features, [N, C] and [M, C].
+    """FID: the Fréchet distance between the normal distributions of two sets of features, [N, C] and [M, C].
 
     |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) with means m and covariances S. With S = A^T A, A the centred features
     over sqrt(N - 1), the last trace is the sum of the singular values of A1 A2^T: exact, and milliseconds for some

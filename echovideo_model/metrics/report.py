@@ -1,4 +1,4 @@
-"""What was measured, as one table: printed, and as report.json and report.csv."""
+"""The results as one table: printed, and as report.json and report.csv."""
 
 from __future__ import annotations
 

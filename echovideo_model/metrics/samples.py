@@ -1,4 +1,4 @@
-"""Which videos are measured, and what each is to show: out of the videos themselves or a table beside them."""
+"""Which videos to measure, and what each should show: from the videos' metadata or from a table."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _OF_SETTINGS = (
 
 @dataclass(frozen=True)
 class Sample:
-    """A video and what it is to show; `fault` says why it cannot be measured at all."""
+    """A video and what it should show; `fault` says why it cannot be measured at all."""
 
     video: Path
     photo: Path | None = None  # of the person, or an identity (.safetensors)

@@ -59,7 +59,7 @@ class Clip:
 
         person: a person's seed; by default one of training's. held_out_words: a combination that training never sees
         instead of one that it may. whole: the sentence says everything. labels: to fix some, for instance
-        action="wave". Raises InvalidRequest for a label that is none of the world's.
+        action="wave". Raises InvalidRequest for an unknown label.
         """
         rng = np.random.default_rng([seed, 0xC11B])
         who = Person.from_seed(int(rng.integers(FIRST_HELD_OUT)) if person is None else person)

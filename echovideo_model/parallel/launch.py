@@ -1,4 +1,4 @@
-"""Ranks on this machine: as many processes, which end together whatever ends one of them."""
+"""Starts one process per rank on this machine; if one ends, all end."""
 
 from __future__ import annotations
 

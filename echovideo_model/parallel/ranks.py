@@ -1,4 +1,4 @@
-"""The processes of one run, a device each: who they are, and what they tell each other.
+"""The processes of one run, one device each: their numbers, and what they exchange.
 
 `torchrun` starts them, or parallel.launch on one machine; without either there is one.
 """

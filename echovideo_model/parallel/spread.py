@@ -1,4 +1,4 @@
-"""How ranks share one prediction: in two teams, one a guidance branch, where their number is even; else in one."""
+"""How ranks share one prediction: in two teams, one per guidance branch, if their number is even; otherwise in one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .ranks import Ranks
 
 
 def count_teams(ranks: int, guided: bool) -> int:
-    """2 if each branch has a team of its own, else 1. `guided`: whether there are two branches at all."""
+    """2 if each branch has its own team, else 1. `guided`: whether there are two branches at all."""
     return 2 if guided and ranks % 2 == 0 else 1
 
 

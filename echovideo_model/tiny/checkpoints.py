@@ -1,4 +1,4 @@
-"""The whole set on disk: written once, whole or not at all, and again when this code has changed."""
+"""The whole set on disk: written once, completely or not at all, and again when this code changes."""
 
 from __future__ import annotations
 

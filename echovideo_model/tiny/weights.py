@@ -1,7 +1,7 @@
 """Weights by formula: a parameter's values follow from its name, its shape and a seed, on every machine.
 
 No file holds them and no order of construction changes them, so a test, a demonstration and a recorded
-number speak of the same network. The formula is the one in tests/golden/README.md.
+number refer to the same network. The formula is the one in tests/golden/README.md.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Training, by the paper's two stages: a recipe names the examples, the loop takes steps, a run resumes by itself."""
+"""Training in the paper's two stages: a recipe names the examples, the loop takes steps, a run resumes by itself."""

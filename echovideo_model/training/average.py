@@ -1,4 +1,4 @@
-"""An average of the weights over the steps, which is what a run writes: it is smoother than any one step's."""
+"""An average of the weights over the steps, which is what a run writes, since it is smoother than any single step's."""
 
 from __future__ import annotations
 

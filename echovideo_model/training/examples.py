@@ -131,7 +131,7 @@ class Examples:
 class Order:
     """Which takes make up the global batch of a step: a function of (seed, step) alone.
 
-    Every take is seen once an epoch. A batch holds takes of one latent shape; where their number is no multiple of
+    Every take is seen once an epoch. A batch holds takes of one latent shape; if their number is not a multiple of
     the batch, the first ones of the epoch fill the last batch up.
     """
 

@@ -1,6 +1,6 @@
 """Steps: a batch, its loss, an update, the average, and now and then statistics, samples and a save.
 
-To go on with a run that was stopped, train the same recipe again.
+To resume a run that was stopped, train the same recipe again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much memory a step takes, computed from sizes: nothing of it is allocated, and nothing measured."""
+"""How much memory a step takes, computed from sizes; nothing is allocated or measured."""
 
 from __future__ import annotations
 

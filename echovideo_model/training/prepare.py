@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Report:
-    """What became of the clips: the examples that are there now, and a sentence on each clip that was left out."""
+    """The outcome: the examples that exist now, and a sentence on each clip that was skipped."""
 
     examples: list[Path] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
@@ -87,7 +87,7 @@ class Encoder:
         }
 
     def write_empty(self, folder: Path) -> None:
-        """What stands for no words and for nobody, for all examples in the folder."""
+        """Writes the empty prompt and the empty identity, for all examples in the folder."""
         nobody = make_identity([], self.pipeline.face_encoders)
         write_empty(folder, next(iter(self.text("").values()))[0], nobody.face_tokens)
 
@@ -108,7 +108,7 @@ def prepare(
     lengths: Sequence[int] = LENGTHS,
     on_clip: OnClip | None = None,
 ) -> Report:
-    """An example in `output` for every video in `clips`, under the same name; those that are there already are kept.
+    """An example in `output` for every video in `clips`, under the same name; existing ones are kept.
 
     sizes: height x width of the buckets; a video goes to the one whose shape is the nearest, scaled to cover it and
     cut around its middle. lengths: frames of the buckets; a video goes to the longest that leaves a moment for the

@@ -1,4 +1,4 @@
-"""A training run as data: a TOML file read into frozen dataclasses, with nothing in it that is not understood."""
+"""A training run as data: a TOML file read into frozen dataclasses, which refuses any unknown setting."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class TextEncoder:
 
 @dataclass(frozen=True)
 class LoRA:
-    """Low-rank updates of some layers of every block, in place of all weights."""
+    """Low-rank updates of some layers of every block, instead of all weights."""
 
     rank: int = 16
     alpha: float = 16.0

@@ -1,4 +1,4 @@
-"""What a run shows of itself: videos of people that it is not trained on, on one contact sheet, and their loss."""
+"""A run's samples: videos of people that it is not trained on, on one contact sheet, and their loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run on disk: everything that the next step depends on in one file, written beside its place and renamed.
+"""A run on disk: everything that the next step depends on, in one file that is written atomically.
 
 Killed at any moment, a run has the state of its last save, whole; and since the order of the examples and all random
 numbers follow from (seed, step), going on from there leads to the same weights as never having stopped.

@@ -1,4 +1,4 @@
-"""A T5 encoder that is trained along with the transformer: made anew or loaded, and written as it is released."""
+"""A T5 encoder that is trained with the transformer: new or loaded, and written in the released layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a recipe trains: the networks, which of their parameters, the loss of a batch, and the model that is written."""
+"""What a recipe trains: the networks, their trained parameters, the loss of a batch, and the model that is written."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Trained:
             )
 
     def write(self, folder: Path) -> None:
-        """Writes the model to `folder`, in place of an older one: lora.safetensors, or `transformer` (and
+        """Writes the model to `folder`, replacing an older one: lora.safetensors, or `transformer` (and
         `text_encoder` and `tokenizer`) as they are released, in bfloat16."""
         with replacing_folder(folder) as temporary:
             if self.lora:

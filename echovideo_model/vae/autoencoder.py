@@ -1,4 +1,4 @@
-"""The CogVideoX video autoencoder: pixels to latents and back, 8 x smaller in space, 4 x in time.
+"""The CogVideoX video autoencoder: pixels to latents, 8 x smaller in space and 4 x in time, and back.
 
 Parameter names are the released ones (diffusers spelling). Frame 0 stands alone and each further latent frame
 stands for four frames: T = 4 (t - 1) + 1. Convolutions look back in time only, but each norm sees the chunk it

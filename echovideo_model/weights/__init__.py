@@ -1,1 +1,1 @@
-"""Weight files: which exist, where they lie, what is in them, and how a network gets them."""
+"""Weight files: which exist, where they are, what they hold, and how networks load them."""

@@ -1,4 +1,4 @@
-"""Whether the weight files in a folder are what they should be, told without the network and without PyTorch."""
+"""Checks that the weight files in a folder are right, without the internet and without PyTorch."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def _verify(path: Path, file: ModelFile, hashing: bool) -> tuple[Status, str]:
 def check_content(path: Path, name: str) -> None:
     """Looks into a file that is to be called `name`, where no hash tells whether it is right.
 
-    Raises WrongModelFile for a .safetensors that is cut short or holds a tensor of zeros alone, a .json that is none,
-    an index of shards that is none, and for what servers and unfinished downloads leave in the place of any file.
+    Raises WrongModelFile for a .safetensors that is truncated or holds a tensor of only zeros, an invalid .json, an
+    invalid shard index, and for what servers and unfinished downloads leave instead of a file.
     """
     if (what := recognise(path)) is not None:
         raise WrongModelFile(f"it is {what}")

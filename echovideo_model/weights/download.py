@@ -1,4 +1,4 @@
-"""Getting the weight files from the Hub.
+"""Downloads the weight files from the Hub.
 
 huggingface_hub moves the bytes. Since its release 2 `hf_hub_download` throws away what had arrived when it is
 interrupted, so its `http_get`, which can go on from any byte, writes here to `NAME.xxxxxxxx.part` beside the final
@@ -56,11 +56,11 @@ class Offer:
 
 
 def plan(folder: Path, files: Iterable[ModelFile] = NEEDED, *, endpoint: str | None = None) -> list[Offer]:
-    """What must be fetched: asks the Hub about each file that is not there or not known to be right.
+    """The files to download: asks the Hub about each file that is missing or not known to be right.
 
     `endpoint` is the address of a mirror of the Hub; by default what HF_ENDPOINT says, else the Hub itself.
     Raises ModelFileMissing (it cannot be had), WrongModelFile (the Hub has another file than the table says),
-    InvalidRequest (an endpoint that is no address).
+    InvalidRequest (an endpoint that is not an address).
     """
     endpoint = _check_address(constants.ENDPOINT if endpoint is None else endpoint)
     offers = []
@@ -277,7 +277,7 @@ def _find_fault(path: Path, offer: Offer) -> str | None:
     """What is wrong with a file; None if it is right as far as the offer and its content tell.
 
     Without a hash in the table it is looked into. A hash that the server itself states proves that all of it arrived,
-    not that it is no error page.
+    but not whether it is an error page.
     """
     status, detail = compare(path, offer.size, offer.digest)
     if status != "ok" and not (status == "unchecked" and offer.digest is None):

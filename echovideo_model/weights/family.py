@@ -1,4 +1,4 @@
-"""Which model a file of weights holds, told from the names and shapes of its parameters."""
+"""Tells which model a weight file holds from the names and shapes of its parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where model files lie: the models folder, and the files of a group in it."""
+"""Where model files are: the models folder, and the files of a group in it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def require(models: str | Path, group: str) -> Path:
 def explain_download(folder: Path, groups: Sequence[str]) -> str:
     """The end of an error about missing files: the command that gets `groups`, all if empty, into a models folder.
 
-    ComfyUI's own models folder is no place for them, and is named as what it is.
+    ComfyUI's own models folder is recognised, because it cannot be used.
     """
     command = "echovideo models download" + (f" --only {' '.join(groups)}" if groups else "")
     if all(os.path.isdir(folder / name) for name in ("diffusion_models", "text_encoders", "vae")):

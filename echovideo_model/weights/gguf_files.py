@@ -131,7 +131,7 @@ def pack(weight: Tensor, kind: str) -> Tensor:
 
 
 def packed_shape(shape: tuple[int, ...], kind: str) -> tuple[int, ...] | None:
-    """The shape in bytes of a matrix of this shape; None if its rows are no whole number of blocks."""
+    """The shape in bytes of a matrix of this shape; None if its rows are not a whole number of blocks."""
     gguf = _package(None)
     block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
     return None if shape[-1] % block else (*shape[:-1], shape[-1] // block * size)

@@ -43,7 +43,7 @@ class Stored(NamedTuple):
 
 
 def recognise(file: Path) -> str | None:
-    """What lies in the place of weights, for "no file of weights but ..."; None if it is nothing known."""
+    """What a file is instead of weights, for "not a weight file but ..."; None if unknown."""
     start = b""
     with suppress(OSError), open(file, "rb") as opened:
         start = opened.read(4096)
@@ -101,7 +101,7 @@ def may_be_zero(name: str, dimensions: int) -> bool:
 
 
 def check_tensors(file: Path, stored: Mapping[str, Stored]) -> None:
-    """Raises WrongModelFile for a .safetensors with a tensor of nothing but zeros; reads no more than it needs to."""
+    """Raises WrongModelFile for a .safetensors in which a tensor is all zeros; reads no more than it needs to."""
     with open(file, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as memory:
         for name, about in stored.items():
             if may_be_zero(name, len(about.shape)) or about.start == about.end:

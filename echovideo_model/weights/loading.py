@@ -1,4 +1,4 @@
-"""From files of weights to networks: which model a file holds, what is wrong with it, loading and converting."""
+"""From weight files to networks: which model a file holds, what is wrong with it, loading and converting."""
 
 from __future__ import annotations
 

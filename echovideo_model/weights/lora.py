@@ -71,7 +71,7 @@ class LoraSettings:
     def read(cls, metadata: Mapping[str, str] | None, path: Path | None = None) -> LoraSettings:
         """From diffusers' `lora_adapter_metadata`, else from PEFT's adapter_config.json beside `path`.
 
-        Raises WrongModelFile where either is there and cannot be read.
+        Raises WrongModelFile if either exists but cannot be read.
         """
         beside = path.with_name("adapter_config.json") if path is not None else None
         text = (metadata or {}).get("lora_adapter_metadata")

@@ -1,4 +1,4 @@
-"""LoRAs added to a transformer's weights, once, before anything is made with them."""
+"""Merges LoRAs into a transformer's weights, once, before sampling."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class Lora:
 def read_lora(path: Path, shapes: Shapes, warn: bool = True) -> Layers:
     """{layer: {part: tensor}} of a LoRA in any trainer's spelling for a network of these {parameter: shape}.
 
-    What it holds for a text encoder is left out, which a warning says unless `warn` is False.
-    Raises InvalidRequest where there is no file and for a method other than LoRA (DoRA, LoHa, ...), WrongModelFile as
+    Weights for a text encoder are ignored, with a warning unless `warn` is False.
+    Raises InvalidRequest if there is no file or for a method other than LoRA (DoRA, LoHa, ...), WrongModelFile as
     translate_lora does.
     """
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""The one careful reader of pickles (.pth, .pt, .bin, .ckpt): plain tensors come out, nothing in them is run."""
+"""The one safe reader of pickles (.pth, .pt, .bin, .ckpt): returns plain tensors and never runs code."""
 
 from __future__ import annotations
 

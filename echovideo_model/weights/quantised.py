@@ -75,7 +75,7 @@ def fold_scales(opened: TensorFile) -> TensorFile:
 
 
 def widen(stored: Tensor, entry: Entry) -> Tensor:
-    """The numbers that a quantised weight stands for, float32; the tensor itself where it is not quantised."""
+    """The values of a quantised weight, float32; the tensor itself if it is not quantised."""
     if entry.blocks is not None:
         wide = blocks.widen(stored, read_entry(entry.blocks), entry.packed)
         return wide if entry.scale is None else wide * entry.scale

@@ -2,7 +2,7 @@
 or in a GGUF's types.
 
 What quantised.py reads. Only the matrices that fp8 narrows are quantised (loading.BULK), where their sizes fit the
-form; everything else is kept in bfloat16, and what is no matrix of a GGUF's in float32, as its readers expect.
+form; everything else is kept in bfloat16, and in a GGUF everything but matrices in float32, as its readers expect.
 """
 
 from __future__ import annotations

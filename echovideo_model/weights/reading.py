@@ -1,4 +1,4 @@
-"""Reading files of weights: one .safetensors, a folder of shards with its index, a GGUF, or a pickle with weights_only.
+"""Reads weight files: one .safetensors, a folder of shards with its index, a GGUF, or a pickle with weights_only.
 
 Opening reads headers alone. Tensors come out one at a time and memory-mapped, and pages that were read are given
 back, so reading a model takes the memory of what is made of it, and one tensor more.
@@ -131,7 +131,7 @@ class TensorFile:
 
 
 def read_entry(entry: Entry) -> Tensor:
-    """One tensor by itself, a copy."""
+    """A copy of one tensor."""
     source = (_Pickled if entry.file.suffix in PICKLES else _Mapped)(entry.file)
     return source.tensor(entry).clone()
 
@@ -267,4 +267,4 @@ class _Pickled:
         return self.state[entry.stored]
 
     def forget(self, entry: Entry) -> None:
-        """Nothing: a pickle stays in memory as long as it is read."""
+        """Does nothing: a pickle stays in memory while it is read."""

@@ -29,7 +29,7 @@ def find_shards(path: Path) -> list[Path]:
 
 
 def check_name(path: Path) -> None:
-    """Raises WrongModelFile for a shard under the name of a browser's second download, which is no shard to anyone."""
+    """Raises WrongModelFile for a shard under the name that browsers give a second download, which no reader takes."""
     meant = _COPY.sub("", path.name)
     if meant != path.name and SHARD.search(meant):
         raise WrongModelFile(
@@ -47,7 +47,7 @@ def require_files(folder: Path, files: Sequence[Path]) -> None:
 def read_index(index: Path) -> dict[str, str]:
     """{parameter: shard's file name} of an index; a shard lies beside the index, nowhere else.
 
-    Raises WrongModelFile for what is no index.
+    Raises WrongModelFile if it is not an index.
     """
     try:
         weight_map = json.loads(index.read_text("utf-8"))["weight_map"]

@@ -1,4 +1,4 @@
-"""Writing files of weights: one .safetensors, or a released folder of shards with its index.
+"""Writes weight files: one .safetensors, or a released folder of shards with its index.
 
 Streams, so that it takes the memory of one tensor, and writes all or nothing.
 """

@@ -1,1 +1,1 @@
-"""The only place that knows ComfyUI's insides. Differences between hosts are probed, never looked up by version."""
+"""The only code that touches ComfyUI's internals. Differences between hosts are probed, never looked up by version."""

@@ -110,7 +110,7 @@ class FixedLengthTokenizer(T5XXLTokenizer):
 
 
 class EchoVideoTokenizer(SD1Tokenizer):
-    """`raw`: the prompt goes to T5 as it is written; otherwise (word:1.2) weights words, as everywhere in the host."""
+    """`raw`: the prompt goes to T5 unchanged; otherwise (word:1.2) weights words, as elsewhere in the host."""
 
     def __init__(
         self, raw: bool, tokens: int, embedding_directory: str | None = None, tokenizer_data: Any = None
@@ -203,7 +203,7 @@ def says_tokens(path: Path) -> bool:
 
 
 def read_tokens(metadata: dict[str, str] | None, path: Path) -> int:
-    """How many tokens the transformers of this text encoder read. Raises WrongModelFile for what is no number."""
+    """How many tokens the transformers of this text encoder read. Raises WrongModelFile if it is not a number."""
     said = (metadata or {}).get(TOKENS_KEY, str(TEXT_TOKENS))
     if not said.isdecimal() or int(said) < 2:  # one word and the end mark
         raise WrongModelFile(

@@ -1,4 +1,4 @@
-"""An identity put into the host's CONDITIONING: as plain tensors under our keys, for the steps that the user chose."""
+"""Puts an identity into the host's CONDITIONING: plain tensors under our keys, for the steps that the user chose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The face encoders with their networks in the host's hands: on the GPU while they are used, off it when others are."""
+"""The face encoders with their networks managed by the host: on the GPU only while they are used."""
 
 from __future__ import annotations
 

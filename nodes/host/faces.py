@@ -153,7 +153,7 @@ def decode(data: bytes, name: str) -> np.ndarray:
 
 
 class FaceSearch:
-    """What the picker asks for. Every method is slow, and is to be called from one thread alone."""
+    """What the picker asks for. Every method is slow; call them from one thread only."""
 
     def __init__(self) -> None:
         self.searched: OrderedDict[tuple[str, float, bool], Searched] = OrderedDict()

@@ -117,7 +117,7 @@ class EchoVideoModel(comfy.model_base.BaseModel):
         return True
 
     def apply_model(self, x: Tensor, t: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """The denoised latents. Raises InvalidRequest at the first step that gives NaN, in place of a black video."""
+        """The denoised latents. Raises InvalidRequest at the first step that gives NaN."""
         denoised = super().apply_model(x, t, *args, **kwargs)
         if not denoised.isfinite().all():
             raise InvalidRequest(explain_nan(x, t, kwargs.get("transformer_options") or {}))

@@ -1,5 +1,5 @@
-"""Quantised weights: what the running host can read of them. Whatever else stands beside a weight is refused by name,
-since weights without their scales give a video of noise that is called a success."""
+"""Quantised weights: which of them the running host can read. Anything else beside a weight is refused by name,
+because weights without their scales give a video of noise and no error."""
 
 from __future__ import annotations
 

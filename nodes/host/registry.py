@@ -1,4 +1,4 @@
-"""Makes the host know EchoVideo: its table of models, its detection, its LoRA names. Done once, when the pack loads.
+"""Registers EchoVideo with the host: models, detection, LoRA names. Done once, when the pack loads.
 
 Eight functions of the host are wrapped, because it has no table for what they do: each wrapper changes nothing unless
 an EchoVideo model is concerned.

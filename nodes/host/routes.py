@@ -1,4 +1,4 @@
-"""What the pack's page asks its server: the faces in a photo, and the picture of one of them.
+"""The web routes for the pack's page: the faces in a photo, and the picture of one of them.
 
     GET /echovideo/faces?filename=&subfolder=&type=input&padding=0[&encoders=echovideo_nano_parser.safetensors]
         -> {digest, message, width, height, faces: [{box, landmarks, confidence}], orders: {order: [position, ...]}}

@@ -81,7 +81,7 @@ def sample_in_host(
 
 
 def plan_along(sigmas: Tensor, table: Any) -> list[Step]:
-    """The library's steps along SIGMAS; a noise level that stays the same is no step.
+    """The library's steps along SIGMAS; a noise level that stays the same is not a step.
 
     A whole trailing schedule gets the reference's own steps, which for counts that do not divide 1000 do not quite end
     where the next one begins. Raises InvalidRequest for noise levels that rise or are not numbers.

@@ -57,7 +57,7 @@ class HostTransformer(EchoVideoTransformer):
     ) -> Tensor:
         """x [B, 16, T, H, W] -> v of the same shape; what other packs wrap around a DiT call is wrapped here.
 
-        Raises InvalidRequest for what cannot act in this network: a ControlNet, an attention patch for another one.
+        Raises InvalidRequest for what cannot act in this network: a ControlNet, or another network's attention patch.
         """
         if control is not None:
             raise InvalidRequest(
