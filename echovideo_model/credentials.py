@@ -20,7 +20,7 @@ from PIL import Image
 
 from . import __version__
 from .errors import DependencyMissing, InvalidRequest
-from .files import replacing
+from .files import write_atomically
 from .provenance import MODEL, SOFTWARE, TRAINED
 
 FORMATS = {
@@ -74,7 +74,11 @@ class Credential:
 
     def sign(self, path: str | os.PathLike[str], source_type: str = TRAINED) -> None:
         """Puts the credential into a finished file, whole or not at all; its suffix, one of FORMATS, is its format."""
-        with replacing(path) as temporary, open(path, "rb") as source, open(temporary, "w+b") as signed:
+        with (
+            write_atomically(path) as temporary,
+            open(path, "rb") as source,
+            open(temporary, "w+b") as signed,
+        ):
             self._sign(source, signed, FORMATS[Path(path).suffix.lower()], source_type)
 
     def _sign(self, source: BinaryIO, signed: BinaryIO, kind: str, source_type: str) -> None:
@@ -120,7 +124,7 @@ def _read_key(pem: str, path: str | os.PathLike[str]) -> tuple[str, str]:
         algorithm = "ed25519"
     if algorithm is None:
         raise InvalidRequest(
-            f"{path} holds a key that C2PA does not know: use one of P-256, P-384, P-521, RSA or Ed25519"
+            f"{path} holds a key that C2PA does not support: use one of P-256, P-384, P-521, RSA or Ed25519"
         )
     form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     return key.private_bytes(*form).decode(), algorithm

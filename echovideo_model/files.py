@@ -33,7 +33,7 @@ _REASONS = {
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path beside `path` to write to; renames it onto `path` when the block succeeds.
 
     The temporary path has the suffix of `path` and a hidden name; missing folders are made. Whatever leaves
@@ -47,9 +47,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+def write_folder_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     """The same for a folder: yields a new one beside `path`, which takes the place of an older one when the block
-    succeeds. Between two renames, for an instant, there is neither. Raises InvalidRequest as `replacing` does."""
+    succeeds. Between two renames, for an instant, there is neither. Raises InvalidRequest like `write_atomically`."""
     target = Path(os.path.realpath(path))
     made, older = (target.with_name(f".{secrets.token_hex(6)}") for _ in range(2))
     try:
@@ -70,7 +70,7 @@ def reserving(choices: Iterable[Choice], paths: Callable[[Choice], Iterable[Path
     """Yields the first of `choices` whose `paths` do not exist yet.
 
     Empty files keep them meanwhile, so that no other process chooses them, too; those that are empty in the end are
-    removed, and so are the folders that were made for them. Raises InvalidRequest as `replacing` does.
+    removed, and so are the folders that were made for them. Raises InvalidRequest as `write_atomically` does.
     """
     with ExitStack() as held:
         yield next(choice for choice in choices if _reserve(paths(choice), held))

@@ -25,7 +25,7 @@ from .face.encoders import Detector, FaceEncoders
 from .face.person import check_mask, faces_inside, person_picture
 from .face.photo import limit_long_edge, load_photo
 from .facts import ENCODERS_KEY, ModelFacts, check_encoders_fit
-from .files import replacing
+from .files import write_atomically
 from .limits import MAX_STRENGTH
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class Identity:
             ENCODERS_KEY: self.encoders,
             _WHOLE_PERSON: str(self.whole_person),
         }
-        with replacing(path) as temporary:
+        with write_atomically(path) as temporary:
             temporary.write_bytes(save(tensors, metadata))  # save_file would keep other users from reading it
 
     @classmethod

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from .errors import InvalidRequest
-from .files import check_writable, replacing
+from .files import check_writable, write_atomically
 from .limits import FPS
 from .provenance import describe_picture
 from .video import to_uint8
@@ -87,7 +87,7 @@ def save_picture(picture: Image.Image, path: str | os.PathLike[str], source_type
     source_type: what is said of its origin in it (provenance.TRAINED, DRAWN); nothing by default.
     """
     check_picture_path(path)
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         tags = describe_picture(source_type) if source_type else {}
         picture.save(temporary, quality=92, **tags)  # the quality of JPEG and WebP
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from .errors import DependencyMissing, InvalidRequest
-from .files import replacing
+from .files import write_atomically
 from .limits import FPS, MAX_FPS, MIN_FPS
 from .provenance import TRAINED, describe_origin, tag_mp4
 
@@ -64,7 +64,7 @@ def write_mp4(
     av = _import_av()
     total, height, width = _size(frames)
     rate = frame_rate(fps)
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         # faststart moves the index to the front, so that browsers play before the whole file is there
         options = {"movflags": "faststart"}
         with av.open(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from echovideo_model.files import replacing
+from echovideo_model.files import write_atomically
 from echovideo_model.nano import Clip, draw_portrait, imagine
 from echovideo_model.picture import write
 
@@ -25,7 +25,7 @@ SHARP = 3  # drawn this much larger, then made smaller, for smooth edges
 
 def main() -> None:
     for name, picture in (("icon.png", draw_icon()), ("banner.png", draw_banner())):
-        with replacing(DOCS / name) as temporary:
+        with write_atomically(DOCS / name) as temporary:
             picture.save(temporary, optimize=True)
 
 

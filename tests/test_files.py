@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from echovideo_model.errors import InvalidRequest
-from echovideo_model.files import check_writable, replacing
+from echovideo_model.files import check_writable, write_atomically
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="POSIX limits and permissions")
 
@@ -27,14 +27,14 @@ def everything_in(folder: Path) -> list[str]:
 
 
 def write_half_of(target: Path, interruption: type[BaseException]) -> None:
-    with replacing(target) as temporary:
+    with write_atomically(target) as temporary:
         temporary.write_bytes(b"half")
         raise interruption
 
 
 def test_the_file_appears_only_when_the_block_has_succeeded(tmp_path: Path) -> None:
     target = tmp_path / "video.mp4"
-    with replacing(target) as temporary:
+    with write_atomically(target) as temporary:
         temporary.write_bytes(b"whole")
         assert not target.exists()
     assert target.read_bytes() == b"whole"
@@ -42,7 +42,7 @@ def test_the_file_appears_only_when_the_block_has_succeeded(tmp_path: Path) -> N
 
 
 def test_the_temporary_name_is_hidden_beside_the_target_and_has_its_suffix(tmp_path: Path) -> None:
-    with replacing(tmp_path / "video.mp4") as temporary:
+    with write_atomically(tmp_path / "video.mp4") as temporary:
         assert temporary.parent == tmp_path.resolve()
         assert temporary.name.startswith(".")
         assert temporary.suffix == ".mp4"
@@ -51,7 +51,7 @@ def test_the_temporary_name_is_hidden_beside_the_target_and_has_its_suffix(tmp_p
 
 def test_a_file_gets_the_permissions_that_any_new_file_gets(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
-    with replacing(tmp_path / "ours") as temporary:
+    with write_atomically(tmp_path / "ours") as temporary:
         temporary.touch()
     assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE(
         (tmp_path / "plain").stat().st_mode
@@ -77,14 +77,14 @@ def test_an_interrupted_block_leaves_the_older_file_as_it_was(tmp_path: Path) ->
 
 
 def test_missing_folders_are_made(tmp_path: Path) -> None:
-    with replacing(tmp_path / "a" / "b" / "c.png") as temporary:
+    with write_atomically(tmp_path / "a" / "b" / "c.png") as temporary:
         temporary.write_bytes(b"whole")
     assert (tmp_path / "a" / "b" / "c.png").read_bytes() == b"whole"
 
 
 def test_folders_that_were_there_stay_when_the_block_fails(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    with pytest.raises(ValueError), replacing(tmp_path / "a" / "b" / "c.png"):
+    with pytest.raises(ValueError), write_atomically(tmp_path / "a" / "b" / "c.png"):
         raise ValueError
     assert everything_in(tmp_path) == ["a"]
 
@@ -93,7 +93,7 @@ def test_folders_that_were_there_stay_when_the_block_fails(tmp_path: Path) -> No
 def test_a_link_stays_a_link_and_the_file_it_means_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "real.mp4").write_bytes(b"older")
     (tmp_path / "latest.mp4").symlink_to("real.mp4")
-    with replacing(tmp_path / "latest.mp4") as temporary:
+    with write_atomically(tmp_path / "latest.mp4") as temporary:
         temporary.write_bytes(b"newer")
     assert (tmp_path / "latest.mp4").is_symlink()
     assert (tmp_path / "real.mp4").read_bytes() == b"newer"
@@ -104,7 +104,7 @@ def test_a_link_stays_a_link_and_the_file_it_means_is_replaced(tmp_path: Path) -
 def test_every_name_that_the_system_takes_is_written(tmp_path: Path, stem: str) -> None:
     target = tmp_path / f"{stem}.mp4"
     check_writable(target)
-    with replacing(target) as temporary:
+    with write_atomically(target) as temporary:
         temporary.write_text(stem, "utf-8", newline="")
     assert target.read_bytes() == stem.encode()
     target.unlink()
@@ -114,7 +114,7 @@ def test_every_name_that_the_system_takes_is_written(tmp_path: Path, stem: str) 
 def test_the_longest_name_that_the_system_takes_is_written(tmp_path: Path) -> None:
     target = tmp_path / ("n" * 251 + ".mp4")
     check_writable(target)
-    with replacing(target) as temporary:
+    with write_atomically(target) as temporary:
         temporary.touch()
     assert target.exists()
 
@@ -129,10 +129,10 @@ def test_checking_leaves_nothing_behind_and_touches_nothing(tmp_path: Path) -> N
 
 
 def refused_by_both(target: str | Path, *words: str) -> None:
-    """check_writable says it before the work, replacing says the same sentence, and the target is named."""
+    """check_writable says it before the work, write_atomically says the same sentence, and the target is named."""
     with pytest.raises(InvalidRequest) as early:
         check_writable(target)
-    with pytest.raises(InvalidRequest) as late, replacing(target) as temporary:
+    with pytest.raises(InvalidRequest) as late, write_atomically(target) as temporary:
         temporary.write_bytes(b"never")
     assert str(early.value) == str(late.value)
     for word in (str(target), *words):
@@ -199,7 +199,7 @@ DISK_FULL = """
 import resource, sys
 from pathlib import Path
 from echovideo_model.errors import InvalidRequest
-from echovideo_model.files import replacing
+from echovideo_model.files import write_atomically
 
 def by_python(path):
     path.write_bytes(bytes(100_000))
@@ -211,7 +211,7 @@ def by_pillow(path):
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 try:
-    with replacing(Path(sys.argv[1])) as temporary:
+    with write_atomically(Path(sys.argv[1])) as temporary:
         globals()["by_" + sys.argv[2]](temporary)
 except InvalidRequest as error:
     print(error)
@@ -245,15 +245,15 @@ def test_running_out_of_space_is_one_sentence_and_leaves_nothing(tmp_path: Path,
 def test_what_the_system_says_while_writing_is_said_in_one_sentence(
     tmp_path: Path, code: int, words: str
 ) -> None:
-    with pytest.raises(InvalidRequest, match=words), replacing(tmp_path / "video.mp4"):
+    with pytest.raises(InvalidRequest, match=words), write_atomically(tmp_path / "video.mp4"):
         raise OSError(code, os.strerror(code))
     assert everything_in(tmp_path) == []
 
 
 def test_an_error_about_another_file_passes_through_unchanged(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), replacing(tmp_path / "video.mp4"):
+    with pytest.raises(FileNotFoundError), write_atomically(tmp_path / "video.mp4"):
         (tmp_path / "missing.jpg").read_bytes()
-    with pytest.raises(ConnectionResetError), replacing(tmp_path / "video.mp4"):
+    with pytest.raises(ConnectionResetError), write_atomically(tmp_path / "video.mp4"):
         raise ConnectionResetError(errno.ECONNRESET, "reset")
     assert everything_in(tmp_path) == []
 
@@ -263,5 +263,8 @@ def test_a_full_device_is_named_as_the_reason(tmp_path: Path) -> None:
     """/dev/full answers every write as a full disk does."""
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
-    with pytest.raises(InvalidRequest, match="the disk is full; free some space"), replacing(tmp_path / "a"):
+    with (
+        pytest.raises(InvalidRequest, match="the disk is full; free some space"),
+        write_atomically(tmp_path / "a"),
+    ):
         Path("/dev/full").write_bytes(b"x")

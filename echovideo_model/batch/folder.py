@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from ..errors import DependencyMissing, InvalidRequest
-from ..files import check_writable, expand_user, replacing
+from ..files import check_writable, expand_user, write_atomically
 from ..video import describe, is_whole
 
 FAILURES = "failures.jsonl"
@@ -180,9 +180,9 @@ class RemoteFolder:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """`replacing` for what is one job's work on every job's disk. Raises MachineFault."""
+    """`write_atomically` for what is one job's work on every job's disk. Raises MachineFault."""
     try:
-        with replacing(path) as temporary:
+        with write_atomically(path) as temporary:
             temporary.write_bytes(data)
     except InvalidRequest as error:
         raise MachineFault(str(error)) from error

@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from .. import __version__
-from ..files import replacing
+from ..files import write_atomically
 from .definitions import VERSION, Metric
 from .measure import Measured
 from .samples import Sample
@@ -182,7 +182,7 @@ def as_csv(rows: Sequence[Row], metrics: Sequence[Metric]) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Whole or not at all. Raises InvalidRequest."""
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_text(text, "utf-8", newline="\n")
 
 

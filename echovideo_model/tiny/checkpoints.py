@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import InvalidRequest
 from ..face.detect import DETECTOR, RECOGNISER
-from ..files import replacing
+from ..files import write_atomically
 from .detector import detector_file
 from .networks import image_encoder_files, text_encoder_files, transformer_files, vae_files
 from .parser import parser_file
@@ -88,7 +88,7 @@ def _check_free(folder: Path) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_bytes(content)
 
 

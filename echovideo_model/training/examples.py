@@ -33,7 +33,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import InvalidRequest
-from ..files import replacing
+from ..files import write_atomically
 
 EMPTY = "empty.safetensors"
 DTYPES = {
@@ -173,7 +173,7 @@ def write_example(path: Path, tensors: Mapping[str, Tensor], captions: Sequence[
     Raises InvalidRequest for what pack_example refuses, and if nothing can be written there.
     """
     content = pack_example(tensors, captions)
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_bytes(content)
 
 

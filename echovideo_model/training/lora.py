@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..errors import InvalidRequest
-from ..files import replacing
+from ..files import write_atomically
 from ..transformer import EchoVideoTransformer
 from .examples import generator
 from .recipe import LoRA
@@ -73,7 +73,7 @@ class LoRALayers:
             "lora_adapter_metadata": json.dumps(adapter),
             "trained_alpha": f"{alpha:g}",
         }
-        with replacing(path) as temporary:
+        with write_atomically(path) as temporary:
             temporary.write_bytes(save(tensors, metadata))
 
 

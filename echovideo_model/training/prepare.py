@@ -22,7 +22,7 @@ from ..devices import on_device
 from ..errors import EchoVideoError, InvalidRequest, NoFaceFound
 from ..face.align import face_latent_pixels
 from ..face.detect import cosine_similarity
-from ..files import check_writable, replacing
+from ..files import check_writable, write_atomically
 from ..identity import STRANGERS, Identity, find_face, make_identity
 from ..limits import FPS, FRAME_STEP, MIN_SIDE, SIDE_STEP, TRAINED_FRAMES, TRAINED_SIZES
 from ..pipeline import Pipeline
@@ -167,7 +167,7 @@ def _prepare_one(
     tensors |= {name: torch.cat([person[name] for person in persons]) for name in persons[0]}
     content = pack_example(tensors, [caption])
     try:
-        with replacing(example) as temporary:
+        with write_atomically(example) as temporary:
             temporary.write_bytes(content)
     except InvalidRequest as error:
         raise _StopsAll(str(error)) from error

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidRequest
-from ..files import replacing
+from ..files import write_atomically
 from ..weights.reading import open_tensors
 from ..weights.writing import write_file
 from .average import Average
@@ -104,7 +104,7 @@ def trim_stats(folder: Path, step: int) -> None:
     path = folder / STATS
     if path.is_file():
         kept = [line for line in path.read_text("utf-8").splitlines() if _read_step(line) <= step]
-        with replacing(path) as temporary:
+        with write_atomically(path) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in kept), "utf-8")
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from ..files import replacing
+from ..files import write_atomically
 from ..text import TextEncoder as Encoder
 from ..text import for_comfyui, load_tokenizer
 from .examples import generator
@@ -42,9 +42,9 @@ def write_text_encoder(network: Any, recipe: TextEncoder, folder: Path, tokens: 
     if (recipe.tokenizer / "spiece.model").is_file():
         tensors, said = for_comfyui(recipe.tokenizer, tokens)
         state, metadata = state | tensors, metadata | said
-    with replacing(folder / "text_encoder" / "model.safetensors") as temporary:
+    with write_atomically(folder / "text_encoder" / "model.safetensors") as temporary:
         temporary.write_bytes(save(state, metadata))
-    with replacing(folder / "text_encoder" / "config.json") as temporary:
+    with write_atomically(folder / "text_encoder" / "config.json") as temporary:
         temporary.write_text(json.dumps(network.config.to_dict(), indent=2) + "\n", "utf-8")
 
 

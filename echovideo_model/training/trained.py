@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import InvalidRequest
-from ..files import replacing_folder
+from ..files import write_folder_atomically
 from ..operations import Attend
 from ..transformer import EchoVideoTransformer
 from ..weights.configuration import transformer_config
@@ -74,7 +74,7 @@ class Trained:
     def write(self, folder: Path) -> None:
         """Writes the model to `folder`, replacing an older one: lora.safetensors, or `transformer` (and
         `text_encoder` and `tokenizer`) as they are released, in bfloat16."""
-        with replacing_folder(folder) as temporary:
+        with write_folder_atomically(folder) as temporary:
             if self.lora:
                 self.lora.write(temporary / "lora.safetensors")
                 return

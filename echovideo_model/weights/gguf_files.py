@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DependencyMissing, WrongModelFile
-from ..files import replacing
+from ..files import write_atomically
 from .headers import GGUF, recognise
 
 PLAIN = {
@@ -149,7 +149,7 @@ def write_gguf(
     import numpy as np
 
     gguf = _package(None)
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         writer = gguf.GGUFWriter(temporary, architecture)
         for key, text in texts.items():
             writer.add_string(key, text)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidRequest
-from ..files import replacing
+from ..files import write_atomically
 from .reading import NAMES_OF_DTYPES
 
 SHARD_BYTES = 10 * 1000**3  # the released transformer comes as one shard of 10 GB and the rest
@@ -31,7 +31,7 @@ def write_file(path: Path, planned: Planned, read: Read, metadata: Mapping[str, 
     """One .safetensors of what `planned` says, {name: (shape, dtype)}: beside its place, then renamed."""
     # Widest first, as the library does it: so every tensor is aligned to its own elements.
     planned = dict(sorted(planned.items(), key=lambda item: -item[1][1].itemsize))
-    with replacing(path) as temporary, open(temporary, "wb") as out:
+    with write_atomically(path) as temporary, open(temporary, "wb") as out:
         out.write(_header(planned, metadata))
         for tensor in read(planned):
             out.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
@@ -48,14 +48,14 @@ def write_folder(folder: Path, stem: str, planned: Planned, read: Read, config: 
     groups = _split(planned)
     index = folder / f"{stem}.safetensors.index.json"
     weight_map: dict[str, str] = {}
-    with replacing(index) as temporary, ExitStack() as undo:
+    with write_atomically(index) as temporary, ExitStack() as undo:
         for number, group in enumerate(groups, 1):
             file = folder / f"{stem}-{number:05}-of-{len(groups):05}.safetensors"
             write_file(file, group, read, {"format": "pt"})
             undo.callback(file.unlink)
             weight_map |= dict.fromkeys(group, file.name)
         if config:
-            with replacing(folder / "config.json") as beside:
+            with write_atomically(folder / "config.json") as beside:
                 beside.write_bytes(_json(config))
             undo.callback((folder / "config.json").unlink)
         total = sum(math.prod(shape) * dtype.itemsize for shape, dtype in planned.values())

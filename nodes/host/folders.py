@@ -15,7 +15,7 @@ import folder_paths
 from safetensors import SafetensorError
 
 from ...echovideo_model.errors import InvalidRequest, ModelFileMissing, WrongModelFile
-from ...echovideo_model.files import replacing
+from ...echovideo_model.files import write_atomically
 from ...echovideo_model.nano import PORTRAITS
 from ...echovideo_model.nano import models as nano
 from ...echovideo_model.weights.family import open_released
@@ -66,7 +66,7 @@ def offer_portraits() -> None:
         if place.exists():
             continue
         try:
-            with replacing(place) as temporary:
+            with write_atomically(place) as temporary:
                 shutil.copyfile(portrait, temporary)
         except InvalidRequest as error:  # the folder may be read-only
             log.info("EchoVideo: %s", error)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from echovideo_model.files import replacing
+from echovideo_model.files import write_atomically
 from echovideo_model.nano import PORTRAITS, draw_portrait, imagine
 
 AMINA = imagine("a woman with brown skin, a black afro, brown eyes and hoop earrings, no hat, no glasses", 6)
@@ -25,7 +25,7 @@ def main(folder: Path = PORTRAITS[0].parent) -> None:
     amina, _ = draw_portrait(AMINA, backdrop=0, garment="pullover", colour="yellow")
     finn, _ = draw_portrait(FINN, backdrop=1, garment="shirt", colour="green")
     for pixels, path in zip((amina, finn), PORTRAITS, strict=True):
-        with replacing(folder / path.name) as temporary:
+        with write_atomically(folder / path.name) as temporary:
             Image.fromarray(pixels).save(temporary, "PNG", optimize=True)
 
 

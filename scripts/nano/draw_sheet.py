@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from echovideo_model.files import replacing
+from echovideo_model.files import write_atomically
 from echovideo_model.nano import Clip, Person, draw_portrait
 from echovideo_model.nano.body import GARMENTS
 from echovideo_model.nano.palette import CLOTHES
@@ -35,7 +35,7 @@ def main() -> None:
             number, frames=ACROSS, height=SIDE, width=SIDE, person=people[-1 - number], action=deed
         )
         rows.append(np.concatenate(list(clip.frames()), 1))
-    with replacing(SHEET) as temporary:
+    with write_atomically(SHEET) as temporary:
         Image.fromarray(np.concatenate(rows)).save(temporary, "JPEG", quality=88)
 
 

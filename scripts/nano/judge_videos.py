@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from echovideo_model.errors import NoFaceFound
 from echovideo_model.face.detect import FaceDetector
-from echovideo_model.files import replacing
+from echovideo_model.files import write_atomically
 from echovideo_model.identity import Identity
 from echovideo_model.nano import Clip, Person, draw_portrait
 from echovideo_model.nano.split import held_out_people
@@ -169,7 +169,7 @@ def read_rows(path: Path) -> dict[tuple[int, int], dict[str, Any]]:
 def save_frames(path: Path, frames: np.ndarray) -> None:
     path.parent.mkdir(exist_ok=True)
     shown = frames[np.linspace(0, len(frames) - 1, 5).round().astype(int)]
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         Image.fromarray(rearrange(shown, "f h w c -> h (f w) c")).save(temporary)
 
 
@@ -183,7 +183,7 @@ def save_sheet(state: Path, tasks: list[Task]) -> None:
         small = photo.resize((round(photo.width * height / photo.height), height), Image.Resampling.LANCZOS)
         gap = np.full((height, 8, 3), 255, np.uint8)
         rows.append(np.concatenate([np.asarray(small), gap, videos[0], gap, videos[1]], 1))
-    with replacing(state / "judged.png") as temporary:
+    with write_atomically(state / "judged.png") as temporary:
         Image.fromarray(np.concatenate(rows)).save(temporary)
 
 

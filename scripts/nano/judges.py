@@ -19,7 +19,7 @@ from loop import arguments, train
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from echovideo_model.files import replacing
+from echovideo_model.files import write_atomically
 from echovideo_model.nano import Clip
 from echovideo_model.nano.actions import ACTIONS, CAMERAS
 from echovideo_model.nano.palette import CLOTHES
@@ -131,7 +131,7 @@ def main() -> None:
 
     train("judges", judges, loss_of, args, 2e-3)
     args.models.mkdir(parents=True, exist_ok=True)
-    with replacing(args.models / "judges.pt") as temporary:
+    with write_atomically(args.models / "judges.pt") as temporary:
         torch.save(judges.state_dict(), temporary)
     measure(judges)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from echovideo_model.files import replacing
+from echovideo_model.files import write_atomically
 from echovideo_model.nano.words import vocabulary
 from echovideo_model.tiny.tokenizer import NORMAL, SPACE, Piece, tokenizer_files
 
@@ -27,7 +27,7 @@ def main(models: Path) -> None:
     for name, content in tokenizer_files(pieces()):
         path = models / "tokenizer" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
+        with write_atomically(path) as temporary:
             temporary.write_bytes(content)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from echovideo_model.errors import InvalidRequest
 from echovideo_model.face.detect import DETECTOR, RECOGNISER
 from echovideo_model.facts import ENCODERS_KEY, ModelFacts
-from echovideo_model.files import replacing_folder
+from echovideo_model.files import write_folder_atomically
 from echovideo_model.nano.models import FILES, FOLDER
 from echovideo_model.text import for_comfyui
 from echovideo_model.transformer import EchoVideoTransformer
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=FOLDER)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    with replacing_folder(arguments.output) as temporary:
+    with write_folder_atomically(arguments.output) as temporary:
         pack(arguments.models, temporary)
         total = sum(path.stat().st_size for path in temporary.rglob("*") if path.is_file())
         if total > MAX_BYTES:

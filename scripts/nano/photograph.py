@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from echovideo_model.errors import NoFaceFound
 from echovideo_model.face.align import face_latent_pixels
-from echovideo_model.files import replacing
+from echovideo_model.files import write_atomically
 from echovideo_model.identity import ChosenFace, Detector, FaceEncoders, Identity, find_face, make_identity
 from echovideo_model.nano import Person
 from echovideo_model.nano.clip import SIDE
@@ -105,7 +105,7 @@ def write(path: Path, identities: Sequence[Identity]) -> None:
         "face_tokens": torch.stack([identity.face_tokens for identity in identities]).bfloat16(),
         "face_pixels": ((torch.stack(pixels) + 1) * 127.5).round().to(torch.uint8),
     }
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         save_file(tensors, temporary)
 
 

@@ -17,7 +17,7 @@ from pictures import FLIPPED, picture_of, random_person, random_scene, with_ligh
 from torch import Tensor, nn
 
 from echovideo_model.face.detect import DETECTOR
-from echovideo_model.files import replacing
+from echovideo_model.files import write_atomically
 from echovideo_model.tiny.graph import Graph
 
 SIDE, BATCH, STEPS = 320, 8, (900, 1200)
@@ -233,7 +233,7 @@ def main() -> None:
     train("detector", network, loss_of, args, 3e-3)
     path = args.models / "face_encoder" / "models" / "antelopev2" / DETECTOR
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_bytes(network.file())
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from echovideo_model.face.align import FACE_SIZE, LANDMARKS
 from echovideo_model.face.parse import CLASSES, NOT_FACE, BiSeNet
-from echovideo_model.files import replacing
+from echovideo_model.files import write_atomically
 
 WIDTH, BATCH, STEPS = 8, 4, (1500,)
 CELL = 8  # the network decides for cells of 8 x 8
@@ -66,7 +66,7 @@ def main() -> None:
         name: value.half() if value.is_floating_point() else value
         for name, value in network.state_dict().items()
     }
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         torch.save(state, temporary)
 
 

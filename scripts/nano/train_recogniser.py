@@ -19,7 +19,7 @@ from pictures import as_detected, landmarks_of, random_person, with_light
 from torch import Tensor, nn
 
 from echovideo_model.face.detect import EMBEDDING_WIDTH, RECOGNISER
-from echovideo_model.files import replacing
+from echovideo_model.files import write_atomically
 from echovideo_model.nano import Person
 from echovideo_model.nano.people import ALTERNATIVES
 from echovideo_model.tiny.graph import Graph
@@ -103,7 +103,7 @@ def main() -> None:
     train("recogniser", network, loss_of, args, 3e-3)
     path = args.models / "face_encoder" / "models" / "antelopev2" / RECOGNISER
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_bytes(network.file())
 
 

@@ -25,7 +25,7 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 from echovideo_model.face.align import FACE_SIZE, LANDMARKS
 from echovideo_model.face.parse import NOT_FACE
 from echovideo_model.face.siglip import HEAD_WIDTH, TOKENS, siglip_pixels
-from echovideo_model.files import replacing
+from echovideo_model.files import write_atomically
 from echovideo_model.nano import Person
 from echovideo_model.nano.people import ALTERNATIVES
 
@@ -103,9 +103,9 @@ def main() -> None:
         for name, value in network.vision.state_dict().items()
         if "position_ids" not in name and not name.startswith("head.")
     }
-    with replacing(folder / "model.safetensors") as temporary:
+    with write_atomically(folder / "model.safetensors") as temporary:
         save_file(state, temporary, {"format": "pt"})
-    with replacing(folder / "config.json") as temporary:
+    with write_atomically(folder / "config.json") as temporary:
         config = {"model_type": "siglip", "vision_config": {"model_type": "siglip_vision_model", **SIZES}}
         temporary.write_text(json.dumps(config, indent=2), encoding="utf-8")
 

@@ -31,7 +31,7 @@ from vae_examples import draw_batches, draw_held_out, draw_whole
 from wavelets import LATENT_DEVIATION, LOG_VARIANCE, initialise
 
 from echovideo_model.errors import InvalidRequest
-from echovideo_model.files import replacing
+from echovideo_model.files import write_atomically
 from echovideo_model.vae.autoencoder import CogVideoXVAE, VAESizes
 
 SIZES = replace(VAESizes(), channels=(16, 32, 64, 64), layers=1, groups=4)
@@ -162,18 +162,18 @@ def save_picture(path: Path, clips: Tensor, videos: Tensor) -> None:
     """Six people: first, middle and last frame, above the same as they come out."""
     shown = torch.stack([clips[:6, :, ::8], videos[:6, :, ::8]])
     picture = rearrange(shown, "two (r b) c t h w -> (r two h) (b t w) c", b=3)
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         Image.fromarray(((picture + 1) * 127.5).round().to(torch.uint8).numpy()).save(temporary)
 
 
 def save_vae(path: Path, vae: nn.Module) -> None:
     metadata = {"format": "pt", "config": json.dumps(SIZES.config())}
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         save_file(vae.state_dict(), temporary, metadata)
 
 
 def save(folder: Path, training: Training) -> None:
-    with replacing(folder / "state.pt") as temporary:
+    with write_atomically(folder / "state.pt") as temporary:
         torch.save(training.state(), temporary)
     save_vae(folder / "vae.safetensors", training.vae)
 
@@ -191,7 +191,7 @@ def resume(folder: Path, steps: int | None, freeze_at: int | None) -> Training:
     training.load(state)
     stats = folder / "stats.jsonl"
     lines = stats.read_text(encoding="utf-8").splitlines(True) if stats.is_file() else []
-    with replacing(stats) as temporary:
+    with write_atomically(stats) as temporary:
         temporary.write_text(
             "".join(line for line in lines if json.loads(line)["step"] <= training.done), encoding="utf-8"
         )

@@ -288,9 +288,9 @@ def test_a_full_disk_is_said_and_the_last_save_is_kept(
         nonlocal saves
         saves += 1
         if saves == 2:
-            from echovideo_model.files import replacing
+            from echovideo_model.files import write_atomically
 
-            with replacing(path) as temporary:
+            with write_atomically(path) as temporary:
                 temporary.write_bytes(b"half of it")
                 raise OSError(errno.ENOSPC, "No space left on device")
         write(path, *more)
