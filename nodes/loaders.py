@@ -6,8 +6,8 @@ from comfy_api.latest import io
 
 from .host import folders
 from .host.clip import load_clip
+from .host.draft import load_vae
 from .host.loading import WEIGHT_DTYPES, load_model
-from .host.vae import load_vae
 from .schema import schema
 
 

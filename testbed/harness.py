@@ -59,6 +59,8 @@ class Run:
     base: Path
     previews: int = 0
     error: dict[str, Any] = field(default_factory=dict)
+    preview: bytes = b""
+    """The last one, a JPEG."""
 
     def __post_init__(self) -> None:
         self.error.setdefault("exception_message", "")
@@ -190,14 +192,14 @@ class Host:
     ) -> Run:
         import aiohttp
 
-        client, messages, previews = str(uuid.uuid4()), [], 0
+        client, messages, previews, preview = str(uuid.uuid4()), [], 0, b""
         url = f"http://{self.address}/ws?clientId={client}"
         async with aiohttp.ClientSession() as session, session.ws_connect(url, max_msg_size=0) as socket_:
             body = {"prompt": graph, "client_id": client, "extra_data": extra_data}
             prompt = (await asyncio.to_thread(self.post, "/prompt", body))["prompt_id"]
             async for raw in socket_:
                 if raw.type is aiohttp.WSMsgType.BINARY:
-                    previews += 1
+                    previews, preview = previews + 1, raw.data[8:]  # after its kind and its form
                     continue
                 if raw.type is not aiohttp.WSMsgType.TEXT:
                     break
@@ -212,7 +214,7 @@ class Host:
             else:
                 raise ConnectionError(f"the host closed the connection:\n{self.log()[-4000:]}")
         last = messages[-1]
-        run = Run(last["type"].removeprefix("execution_"), messages, {}, self.base, previews)
+        run = Run(last["type"].removeprefix("execution_"), messages, {}, self.base, previews, preview=preview)
         if run.status == "error":
             run.error = last["data"]
         while not (history := await asyncio.to_thread(self.get, f"/history/{prompt}")):

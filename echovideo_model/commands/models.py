@@ -79,7 +79,7 @@ def _list(folder: Path, args: argparse.Namespace) -> int:
             say(f"  {states[file]:<10}  {_format_size(file.size):>9}  {file.path}")
         for repository, licence in dict.fromkeys((file.repository, file.licence) for file in files):
             say(f"  from {repository}; {_describe_licence(licence)}")
-    say(f"\nThe groups {' and '.join(released.OPTIONAL)} are downloaded only when --only names them.")
+    say(f"\nThe groups {', '.join(released.OPTIONAL)} are downloaded only when --only names them.")
     return 0
 
 

@@ -50,6 +50,7 @@ FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (VAE, ("encoder.conv_in.conv.weight", "decoder.conv_in.conv.weight")),
     ("image VAE", ("encoder.conv_in.weight", "decoder.conv_in.weight")),
     (T5, ("encoder.block.0.layer.0.layer_norm.weight",)),
+    ("TAEHV decoder for previews", ("decoder.22.bias", "decoder.3.conv.0.weight")),
     (SIGLIP, ("vision_model.post_layernorm.weight",)),
     (SIGLIP, ("post_layernorm.weight", "embeddings.patch_embedding.weight")),  # its image half alone
     (PARSER, ("cp.resnet.conv1.weight", "conv_out.conv_out.weight")),

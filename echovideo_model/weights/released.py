@@ -49,9 +49,10 @@ GROUPS = {
     "clip_visual_encoder": "SigLIP base, 224 x 224",
     "face_encoder": "face detector, ArcFace and BiSeNet parser",
     "evaluation": "networks for `echovideo evaluate`",
+    "preview": "small decoder for previews and drafts in ComfyUI",
     "reference": "used only by ByteDance's own code",
 }
-OPTIONAL = ("evaluation", "reference")  # downloaded only when they are named
+OPTIONAL = ("evaluation", "preview", "reference")  # downloaded only when they are named
 
 _CC_BY_NC = Licence("CC BY-NC 4.0", "https://creativecommons.org/licenses/by-nc/4.0/", True)
 _INSIGHTFACE = Licence(
@@ -169,6 +170,7 @@ _TORCHVISION = """
 _FID_INCEPTION = "inception-2015-12-05.pt  -  -"
 _PYTORCH = "https://download.pytorch.org/models@"
 _NVIDIA = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics@"
+_TAEHV = "https://raw.githubusercontent.com/madebyollin/taehv/main@"
 _LAION = "https://raw.githubusercontent.com/LAION-AI/aesthetic-predictor/main@"
 
 TABLE: tuple[ModelFile, ...] = (
@@ -194,6 +196,7 @@ TABLE: tuple[ModelFile, ...] = (
     *judge(_CC_BY_NC_SA, "chaofengc/IQA-PyTorch-Weights@main", _MUSIQ),
     *judge(_BSD, _PYTORCH, _TORCHVISION),
     *judge(APACHE, _NVIDIA, _FID_INCEPTION),
+    *files_of("preview", _MIT, _TAEHV, "taecvx.pth  -  -", flat=True),
     *files_of("reference", _CC_BY_NC, _ECHOVIDEO, _REFERENCE_PIPELINE, folder=""),
     *files_of("reference", _MIT, _CONSISID, _REFERENCE_FACES, folder="face_encoder"),
 )

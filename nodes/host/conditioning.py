@@ -13,6 +13,7 @@ from ...echovideo_model.errors import InvalidRequest
 from ...echovideo_model.face.align import face_latent_pixels
 from ...echovideo_model.identity import Identity
 from ...echovideo_model.request import latent_shape
+from .draft import HostDraftDecoder
 from .model import FACE_LATENT, FACE_SPREAD, FACE_TOKENS, ID_EMBEDDING, KEYS, MADE_BY
 from .vae import HostAutoencoder
 
@@ -112,6 +113,8 @@ def encode_face_latent(vae: Any, identity: Identity, height: int, width: int) ->
     elif type(network).__name__ == HOST_AUTOENCODER:  # from the host's own loader
         mean = vae.encode(image)
         spread = torch.zeros_like(mean)
+    elif isinstance(network, HostDraftDecoder):
+        network.encode()  # says that it cannot
     else:
         raise InvalidRequest(
             f"connect Load EchoVideo VAE: this VAE is a {type(network).__name__}, not CogVideoX's (EchoVideo was not "

@@ -23,6 +23,7 @@ from ...echovideo_model.weights.loading import read_state
 from ...echovideo_model.weights.shards import GGUF, SHARD, find_shards
 
 DIFFUSION_MODELS, TEXT_ENCODERS, VAE, CLIP_VISION = "diffusion_models", "text_encoders", "vae", "clip_vision"
+PREVIEW_DECODERS, DRAFT = "vae_approx", "taecvx"
 FACE_PARSERS, INSIGHTFACE, IDENTITIES = "facemodels", "insightface", "echovideo_identities"
 OWN_FOLDERS = {FACE_PARSERS: {".pth", ".safetensors"}, INSIGHTFACE: {".onnx"}, IDENTITIES: {".safetensors"}}
 NANO = {
@@ -90,15 +91,28 @@ def list_files(folder: str) -> list[str]:
     names = folder_paths.get_filename_list(folder)
     if folder in GGUF_LISTS:  # last: a list begins with what it offers first
         names = [*names, *folder_paths.get_filename_list(GGUF_LISTS[folder])]
+    if folder == VAE:
+        names = [
+            *names,
+            *(name for name in folder_paths.get_filename_list(PREVIEW_DECODERS) if DRAFT in name),
+        ]
     return [name for name in names if not (part := SHARD.search(name)) or int(part[1]) == 1]
 
 
 def resolve(folder: str, name: str) -> Path:
     """The file that a node's choice means. Raises ModelFileMissing with every place searched."""
-    path = folder_paths.get_full_path(folder, name)
+    path = find(folder, name)
     if path is None:
         raise explain_missing([(folder, name)])
     return Path(path)
+
+
+def find(folder: str, name: str) -> str | None:
+    """The host's get_full_path; a VAE may also be a decoder for previews."""
+    path = folder_paths.get_full_path(folder, name)
+    if path is None and folder == VAE:
+        return folder_paths.get_full_path(PREVIEW_DECODERS, name)
+    return path
 
 
 def explain_missing(files: Sequence[tuple[str, str]]) -> ModelFileMissing:
@@ -124,9 +138,7 @@ def check(chosen: dict[str, str | None]) -> bool | str:
     Without it, newer hosts say only that the name is not in a list, and older ones say nothing before the run.
     """
     missing = [
-        (folder, name)
-        for folder, name in chosen.items()
-        if name is not None and folder_paths.get_full_path(folder, name) is None
+        (folder, name) for folder, name in chosen.items() if name is not None and find(folder, name) is None
     ]
     return str(explain_missing(missing)) if missing else True
 

@@ -1,6 +1,6 @@
 """Registers EchoVideo with the host: models, detection, LoRA names. Done once, when the pack loads.
 
-Eight functions of the host are wrapped, because it has no table for what they do: each wrapper changes nothing unless
+Nine functions of the host are wrapped, because it has no table for what they do: each wrapper changes nothing unless
 an EchoVideo model is concerned.
 """
 
@@ -17,10 +17,12 @@ import comfy.sd
 import comfy.supported_models
 import comfy.utils
 import folder_paths
+import latent_preview
 
 from ...echovideo_model.facts import ModelFacts
 from ...echovideo_model.transformer import TransformerSizes
 from .clip import load_clip, says_tokens
+from .draft import preview_with_draft
 from .folders import put_nano_last
 from .lora import keep_settings, remember_layers, translate
 from .model import EchoVideoConfig
@@ -44,6 +46,7 @@ def register() -> None:
     wrap(comfy.sd, "load_clip", load_own_clip)
     wrap(comfy.sd.VAE, "__init__", build_small_vae)
     wrap(folder_paths, "get_filename_list", put_nano_last)
+    wrap(latent_preview, "get_previewer", preview_with_draft)
 
 
 def wrap(module: Any, name: str, wrapper: Callable[[Any], Any]) -> None:

@@ -22,7 +22,6 @@ from ...echovideo_model.errors import InvalidRequest, WrongModelFile
 from ...echovideo_model.vae.autoencoder import CogVideoXVAE, VAESizes
 from ...echovideo_model.weights.family import differences, shapes_of
 from ...echovideo_model.weights.loading import read_config
-from .folders import load_state
 from .rgb import learn_colours
 
 GROUPS = "norm_num_groups"
@@ -80,8 +79,24 @@ class EchoVideoVAE(comfy.sd.VAE):
     """Made from no weights at all, so that each host fills in every attribute it knows, then given ours."""
 
     def __init__(self, state: dict[str, Tensor], groups: int | None = None) -> None:
+        self.describe()
+        sizes = VAESizes.read({name: tensor.shape for name, tensor in state.items()}, groups)
+        offload = memory.vae_offload_device()
+        network = HostAutoencoder(sizes, comfy.ops.disable_weight_init, dtype=self.vae_dtype, device=offload)
+        missing, unexpected = differences(shapes_of(network), {k: tuple(v.shape) for k, v in state.items()})
+        if missing or unexpected:
+            raise WrongModelFile(
+                "download this CogVideoX VAE again, it is incomplete or not the published one: "
+                f"{len(missing)} weights are missing, {len(unexpected)} do not fit (the first is "
+                f"{(missing or unexpected)[0]})"
+            )
+        network.load_state_dict(state)
+        self.hold(network)
+
+    def describe(self) -> None:
+        """Sets what the host asks a VAE about its latents, its memory and its devices."""
         with suppress_log("No VAE weights detected"):
-            super().__init__(sd={})
+            comfy.sd.VAE.__init__(self, sd={})
         self.latent_channels = 16
         self.latent_dim = 3
         self.output_channels = 3
@@ -99,21 +114,13 @@ class EchoVideoVAE(comfy.sd.VAE):
         self.disable_offload = (
             True  # 0.4 GB; its norms are computed piece by piece from their bare parameters
         )
-        sizes = VAESizes.read({name: tensor.shape for name, tensor in state.items()}, groups)
-        offload = memory.vae_offload_device()
-        network = HostAutoencoder(sizes, comfy.ops.disable_weight_init, dtype=self.vae_dtype, device=offload)
-        missing, unexpected = differences(shapes_of(network), {k: tuple(v.shape) for k, v in state.items()})
-        if missing or unexpected:
-            raise WrongModelFile(
-                "download this CogVideoX VAE again, it is incomplete or not the published one: "
-                f"{len(missing)} weights are missing, {len(unexpected)} do not fit (the first is "
-                f"{(missing or unexpected)[0]})"
-            )
-        network.load_state_dict(state)
+
+    def hold(self, network: torch.nn.Module) -> None:
+        """Takes the network that it wraps, whose weights are on the offload device."""
         self.first_stage_model = network.eval().requires_grad_(False)
         # The plain patcher on every host: a dynamic one would leave bare parameters behind.
         self.patcher = comfy.model_patcher.ModelPatcher(
-            network, load_device=self.device, offload_device=offload
+            network, load_device=self.device, offload_device=memory.vae_offload_device()
         )
 
     def get_sd(self) -> dict[str, Tensor]:
@@ -185,9 +192,8 @@ def take_groups(state: dict[str, Tensor], groups: int | None) -> int | None:
     return groups if saved is None else int(saved)
 
 
-def load_vae(path: Path) -> EchoVideoVAE:
-    """The VAE in `path`. Raises WrongModelFile."""
-    state, metadata = load_state(path)
+def take_vae(path: Path, state: dict[str, Tensor], metadata: dict[str, str] | None) -> EchoVideoVAE:
+    """The VAE that `path` holds. Raises WrongModelFile."""
     if not is_cogvideox(state):
         raise WrongModelFile(
             f"{path.name} is not the CogVideoX VAE: choose the one of zai-org/CogVideoX-5b, "
