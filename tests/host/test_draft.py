@@ -91,7 +91,7 @@ def test_frames_are_the_host_s_own_taehv_s(folder: Path, tmp_path: Path, decoder
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         encoding="utf-8",
     )
     if run.returncode == 77:

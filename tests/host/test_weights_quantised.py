@@ -112,7 +112,7 @@ def run_in_host(folder: Path, script: str, files: list[Path], form: str) -> None
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         encoding="utf-8",
     )
     if run.returncode == 77:
