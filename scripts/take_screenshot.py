@@ -61,7 +61,7 @@ def quick_start(page: Browser) -> None:
     for kind, values in SMALLER.items():
         page.run_js(f"([type, values]) => {shown}", [kind, values])
     page.run_workflow()
-    page.run_js("app.graph.remove(echo.only('MarkdownNote'))")
+    page.run_js("echo.all('MarkdownNote').forEach((note) => app.graph.remove(note))")
     photograph(page, ROOT / "docs" / "quick_start.png", scale=1, colours=255)
 
 

@@ -29,7 +29,12 @@ SHOWN = {
 LOOK_2 = {"CLIPTextEncode": 0, "LoadImage": 210}  # text stays as high; 0.8.0 shows photos as wide as the node
 FILM = 0.8  # the height of what Save Video shows, as a share of its width
 COLLAPSED = ("VAEDecode", "CreateVideo", "ImageBatch", "ConditioningCombine")  # nothing to set in these
-LOWEST_NOTE = 200
+STEPS, LINE, LETTERS = (
+    310,
+    22,
+    34,
+)  # Nodes 2.0 shows a note whole: its steps' height, a line's, and what fits in one
+FOLDED = 400  # the height of the second note, once it is unfolded
 
 
 @dataclass(frozen=True)
@@ -52,13 +57,13 @@ PERSON = Group(
     "Person",
     "#2f7a5b",
     MODELS.width + BETWEEN + 2 * PADDING,
-    (200, 380),
+    (225, 364),
     (("LoadImage", "ImageBatch", "EchoVideoLoadIdentity"), ("EchoVideoIdentity", "EchoVideoSaveIdentity")),
 )
-PROMPT = Group("Prompt", "#8a6a35", PERSON.left, (320, 260))
+PROMPT = Group("Prompt", "#8a6a35", PERSON.left, (322, 267))
 VIDEO = Group("Video", "#3b6ea5", PERSON.left + PERSON.width + BETWEEN + 2 * PADDING, (225, 225, 225))
 BLOCKS = ((PERSON, PROMPT), (VIDEO,), (MODELS,))
-HOMES = {"LoraLoaderModelOnly": MODELS, "CLIPTextEncode": PROMPT, "EchoVideoVideoSize": PROMPT} | {
+HOMES = {"CLIPTextEncode": PROMPT, "EchoVideoVideoSize": PROMPT} | {
     kind: PERSON for column in PERSON.columns for kind in column
 }
 
@@ -83,10 +88,11 @@ class Node:
     width: int = 0
     span: int = 1  # columns
     shown: int | None = None
+    folded: bool = False
 
     @property
     def collapsed(self) -> bool:
-        return self.kind in COLLAPSED
+        return self.folded or self.kind in COLLAPSED
 
     @property
     def display(self) -> int:
@@ -114,9 +120,9 @@ class Node:
         return self.top + self.room
 
 
-def place(graph: Graph, nodes: dict[str, Node]) -> tuple[list[dict[str, Any]], Node]:
-    """Gives every node its left, top and width; returns the groups, in the page's form, and the note's place: at the
-    left, as high as the models below it leave. No node covers another, and links lead to the right or down."""
+def place(graph: Graph, nodes: dict[str, Node], about: str) -> tuple[list[dict[str, Any]], tuple[Node, Node]]:
+    """Gives every node its left, top and width; returns the groups, in the page's form, and the notes' places:
+    at the left, above the models. No node covers another, and links lead to the right or down."""
     drawn: dict[str, dict[str, Any]] = {}
     photos = sum(node.kind == "LoadImage" for node in nodes.values())
     homes = {name: home(node.kind, photos) for name, node in nodes.items()}
@@ -126,14 +132,16 @@ def place(graph: Graph, nodes: dict[str, Node]) -> tuple[list[dict[str, Any]], N
             mine = {name: nodes[name] for name in in_order(graph) if homes[name] is group}
             drawn[group.title] = frame(group, top, fill(group, mine, top))
             top = end(drawn[group.title]) + BETWEEN
-    models = drawn["Models"]
-    room = max(map(end, drawn.values())) - end(models) - BAR - BETWEEN
-    note = Node("MarkdownNote", 0, 0, top=BAR, width=MODELS.width, shown=max(room, LOWEST_NOTE))
-    down = note.bottom + BETWEEN
-    models["bounding"][1] += down
+    lines = len(about) // LETTERS + 1
+    note = Node("MarkdownNote", 0, 0, top=BAR, width=MODELS.width, shown=STEPS + LINE * lines)
+    rest = Node(
+        "MarkdownNote", 0, 0, top=note.bottom + GAP + BAR, width=MODELS.width, shown=FOLDED, folded=True
+    )
+    down = rest.bottom + BETWEEN
+    drawn["Models"]["bounding"][1] += down
     for name, node in nodes.items():
         node.top += down if homes[name] is MODELS else 0
-    return [drawn[group.title] for group in (MODELS, PERSON, PROMPT, VIDEO)], note
+    return [drawn[group.title] for group in (MODELS, PERSON, PROMPT, VIDEO)], (note, rest)
 
 
 def frame(group: Group, top: int, bottom: int) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""The note at the left of every workflow: what it is for, which files it needs, under which licences."""
+"""The notes at the left of every workflow: what it is for and what to do first; which files it needs, under which
+licences."""
 
 from __future__ import annotations
 
@@ -11,12 +12,14 @@ from echovideo_model.nano.palette import CLOTHES
 from .layout import Node
 from .models import MODELS
 
-NOTE = """{about}
+START = """{about}
 
-1. **Download** 23 GB, once; PATH is ComfyUI's folder: **echovideo models install --comfyui PATH**
-2. **Install insightface** into ComfyUI's Python: **python -m pip install "insightface>=1.0" onnxruntime**
-3. **Load a photo.** Where it shows several people, **click the face** in EchoVideo Identity.
-4. **Write what the person does**, in English, and press Run.
+1. **Download** 23 GB, once: **echovideo models install --comfyui PATH**
+2. **Install insightface:** **python -m pip install "insightface>=1.0" onnxruntime**
+3. **Load a photo** and **click the face** of the person.
+4. **Write** what the person does. **Run.**"""
+
+FILES = """PATH is ComfyUI's folder, and pip that of ComfyUI's own Python.
 
 **By hand:** download each file, give it the name shown here, and put it into the folder shown here.
 
@@ -31,14 +34,15 @@ VAE: CogVideoX License, commercial use after registration. T5 and SigLIP: Apache
 Use photos of people who agreed to it."""
 
 
-NANO_NOTE = """{about}
+NANO_START = """{about}
 
 **Models.** There is nothing to download: the nano model comes with this pack. It has EchoVideo's architecture at \
 about a five-hundredth of its size, and was trained on drawn people alone. For real people take the quick start.
 
 Reading a face needs the Python packages insightface and onnxruntime, as with every model.
+"""
 
-**Words.** It knows one short sentence, of at most {tokens} words and marks:
+NANO_WORDS = """**Words.** It knows one short sentence, of at most {tokens} words and marks:
 
 - who: {people}; in a {colours} {garments}
 - does what: {actions}
@@ -48,15 +52,14 @@ Reading a face needs the Python packages insightface and onnxruntime, as with ev
 **Licence.** Apache-2.0, as the code. Nobody here exists."""
 
 
-def describe_nano(about: str) -> str:
+def describe_nano() -> str:
     def join(phrases: Iterable[str]) -> str:
         return ", ".join(phrases)
 
     def first(table: dict[str, tuple[str, ...]]) -> str:
         return join(phrases[0].format(their="the", side="") for phrases in table.values())
 
-    return NANO_NOTE.format(
-        about=about,
+    return NANO_WORDS.format(
         tokens=words.MAX_TOKENS - 1,
         people=first(words.NOUN_WORDS),
         colours=" / ".join(CLOTHES),
@@ -67,28 +70,40 @@ def describe_nano(about: str) -> str:
     )
 
 
-def describe_released(about: str) -> str:
-    files = "\n".join(
-        f"- **models/{one['directory']}/{one['name']}** [download]({one['url']})" for one in MODELS
+def describe_released() -> str:
+    return FILES.format(
+        files="\n".join(
+            f"- **models/{one['directory']}/{one['name']}** [download]({one['url']})" for one in MODELS
+        )
     )
-    return NOTE.format(about=about, files=files)
 
 
-def note(about: str, order: int, corner: Node, nano: bool = False) -> dict[str, Any]:
-    """nano: whether the workflow chooses the nano model's files, and so needs none of the released ones."""
+def notes(about: str, order: int, places: tuple[Node, Node], nano: bool = False) -> list[dict[str, Any]]:
+    """The first steps, and, folded up below them, the rest. nano: whether the workflow chooses the nano model's files,
+    and so needs none of the released ones."""
+    first = (NANO_START if nano else START).format(about=about)
+    rest = ("Words and licence", describe_nano()) if nano else ("Files and licences", describe_released())
+    written = (("Start here", first), rest)  # longer titles would widen them
+    return [
+        draw(number, title, text, order + number - 1, place)
+        for number, ((title, text), place) in enumerate(zip(written, places, strict=True), start=1)
+    ]
+
+
+def draw(id: int, title: str, text: str, order: int, place: Node) -> dict[str, Any]:
     return {
-        "id": 1,
+        "id": id,
         "type": "MarkdownNote",
-        "pos": [corner.left, corner.top],
-        "size": [corner.width, corner.height],
-        "flags": {},
+        "pos": [place.left, place.top],
+        "size": [place.width, place.height],
+        "flags": {"collapsed": True} if place.collapsed else {},
         "order": order,
         "mode": 0,
         "inputs": [],
         "outputs": [],
         "properties": {},
-        "title": "Start here",  # a longer one would widen it
+        "title": title,
         "color": "",  # the theme's: on the note's own brown, Nodes 2.0 makes text hard to read
         "bgcolor": "",
-        "widgets_values": [describe_nano(about) if nano else describe_released(about)],
+        "widgets_values": [text],
     }

@@ -9,7 +9,7 @@ from testbed.graphs import Graph
 from .described import WIDGETS, Described, default, is_link
 from .layout import Node, place, sources
 from .models import list_unnamed, of_node
-from .note import note
+from .note import notes
 from .sketches import TITLES
 
 SEEDS = ("seed", "noise_seed")
@@ -18,7 +18,7 @@ Links = list[list[Any]]
 
 def page_form(graph: Graph, described: Described, name: str, about: str) -> dict[str, Any]:
     """Without a view of its own: the page fits it into the window."""
-    ids = {name: number for number, name in enumerate(graph, start=2)}  # 1 is the note
+    ids = {name: number for number, name in enumerate(graph, start=3)}  # 1 and 2 are the notes
     links = link_table(graph, described, ids)
     nodes = []
     for order, (key, one) in enumerate(graph.items()):
@@ -28,18 +28,15 @@ def page_form(graph: Graph, described: Described, name: str, about: str) -> dict
     measured = {
         key: Node(*measures(node), reads=sources(graph, key)) for key, node in zip(graph, nodes, strict=True)
     }
-    groups, corner = place(graph, measured)
+    groups, corners = place(graph, measured, about)
     for node, at in zip(nodes, measured.values(), strict=True):
         node["pos"], node["size"] = [at.left, at.top], [at.width, at.height]
         node["flags"] = {"collapsed": True} if at.collapsed else {}
     released = any("models" in node["properties"] for node in nodes)
     return {
-        "last_node_id": len(graph) + 1,
+        "last_node_id": len(graph) + 2,
         "last_link_id": len(links),
-        "nodes": [
-            *nodes,
-            note(about, len(nodes), corner, nano=not released),
-        ],
+        "nodes": [*nodes, *notes(about, len(nodes), corners, nano=not released)],
         "links": links,
         "groups": groups,
         "config": {},

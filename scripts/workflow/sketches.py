@@ -18,13 +18,13 @@ TITLES = {
     "cond_without": "Without the face latent",
     "latents_without": "KSampler without it",
     **{
-        f"{name}_{side}": f"{title} on the {side}"
+        f"{name}_{side}": f"{side.capitalize()}: {title}"
         for side in ("left", "right")
         for name, title in (
-            ("prompt", "Prompt: the person"),
-            ("photo", "Photo of the person"),
-            ("positive", "Area of the prompt"),
-            ("negative", "Area of the negative prompt"),
+            ("prompt", "prompt"),
+            ("photo", "photo"),
+            ("positive", "prompt's area"),
+            ("negative", "negative's area"),
         )
     },
     "positive": "Both prompts",

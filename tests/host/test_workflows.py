@@ -123,10 +123,9 @@ def test_it_is_narrow_enough_to_be_read_and_stands_in_four_groups(name: str) -> 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_its_note_says_what_to_do_first(name: str) -> None:
-    (text,) = (
-        node["widgets_values"][0] for node in page_form(name)["nodes"] if node["type"] == "MarkdownNote"
-    )
-    beginning = text.split("By hand")[0]
+    notes = {node["title"]: node for node in page_form(name)["nodes"] if node["type"] == "MarkdownNote"}
+    assert [note["flags"] for note in notes.values()] == [{}, {"collapsed": True}]
+    beginning = notes["Start here"]["widgets_values"][0]
     assert "insightface" in beginning
     if name != ON_NANO:
         assert f"{SIZE / 1e9:.0f} GB" in beginning
