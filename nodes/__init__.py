@@ -17,7 +17,13 @@ from .identity import (
     SaveEchoVideoIdentity,
 )
 from .loaders import LoadEchoVideoModel, LoadEchoVideoTextEncoder, LoadEchoVideoVAE
-from .sampling import EchoVideoDynamicGuidance, EchoVideoNoise, EchoVideoSampler, EchoVideoScheduler
+from .sampling import (
+    EchoVideoDynamicGuidance,
+    EchoVideoNoise,
+    EchoVideoRIFLEx,
+    EchoVideoSampler,
+    EchoVideoScheduler,
+)
 from .score import EchoVideoIdentityScore
 
 log = logging.getLogger(__name__)
@@ -35,6 +41,7 @@ NODES: list[type[io.ComfyNode]] = [
     EchoVideoScheduler,
     EchoVideoNoise,
     EchoVideoDynamicGuidance,
+    EchoVideoRIFLEx,
     EchoVideoIdentityScore,
     EchoVideoEvaluate,
 ]

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..echovideo_model.limits import GUIDANCES, MAX_SEED, TRAIN_STEPS, Guidance, Sampler
-from .host.sampling import ReferenceNoise, make_sampler, make_sigmas, with_guidance
+from .host.sampling import ReferenceNoise, make_sampler, make_sigmas, with_guidance, with_riflex
 from .schema import schema
 
 SAMPLERS: dict[str, Sampler] = {"reference DPM": "dpm", "DDIM": "ddim"}
@@ -150,3 +150,24 @@ class EchoVideoDynamicGuidance(io.ComfyNode):
     @classmethod
     def execute(cls, model: Any, form: Guidance, steps: int) -> io.NodeOutput:
         return io.NodeOutput(with_guidance(model, form, steps))
+
+
+class EchoVideoRIFLEx(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "EchoVideoRIFLEx",
+            "EchoVideo RIFLEx",
+            description=(
+                "For long videos made in one run: slows down one temporal frequency (k = 2) so that the video does not "
+                "repeat itself. Up to 65 frames nothing changes, bit for bit. Put it between the model and the "
+                "sampler; it has no effect with Context Windows."
+            ),
+            search_aliases=["long video", "length extrapolation", "rope"],
+            inputs=[io.Model.Input("model", tooltip="The EchoVideo model; the original is not changed.")],
+            outputs=[io.Model.Output(display_name="riflex_model", tooltip="For the sampler or the guider.")],
+        )
+
+    @classmethod
+    def execute(cls, model: Any) -> io.NodeOutput:
+        return io.NodeOutput(with_riflex(model))

@@ -69,7 +69,7 @@ class Browser:
             self.complaints.append(place)
 
     def open(self) -> None:
-        self.page.goto(f"http://{self.address}")
+        self.page.goto(f"http://{self.address}", timeout=120_000)
         self.page.wait_for_function(READY)
         self.page.wait_for_function("!!window.LiteGraph?.registered_node_types?.EchoVideoIdentity")
         self.page.evaluate(HELPERS)

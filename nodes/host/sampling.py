@@ -25,7 +25,8 @@ from ...echovideo_model.schedule import (
     plan_steps,
     timesteps,
 )
-from .model import FACE_LATENT
+from .model import FACE_LATENT, EchoVideoModel
+from .transformer import RIFLEX
 
 
 def make_sigmas(model: Any, steps: int, denoise: float = 1.0) -> Tensor:
@@ -158,6 +159,25 @@ def with_guidance(model: Any, kind: Guidance, steps: int = 0) -> Any:
         if not hasattr(other, "is_echovideo_guidance")  # the last one counts
     ]
     clone.set_model_sampler_post_cfg_function(guide, disable_cfg1_optimization=True)
+    return clone
+
+
+def with_riflex(model: Any) -> Any:
+    """A clone of MODEL whose runs over more frames than the training's use RIFLEx; see the library's `rotary_table`.
+
+    Raises InvalidRequest for a model that is not EchoVideo: it would ignore it.
+    """
+    if not isinstance(model.model, EchoVideoModel):
+        raise InvalidRequest(
+            f"EchoVideo RIFLEx only works on EchoVideo, and this model is a {type(model.model).__name__}: connect Load "
+            "EchoVideo Model"
+        )
+    clone = model.clone()
+    options = clone.model_options
+    clone.model_options = {
+        **options,
+        "transformer_options": {**options.get("transformer_options", {}), RIFLEX: True},
+    }
     return clone
 
 

@@ -17,6 +17,8 @@ from ...echovideo_model.weights.loading import NARROW, storage_dtype
 from .patches import patch_input, patch_output, refuse_foreign, run_block, warn_of_idle
 from .quantised import refuse_unread
 
+RIFLEX = "echovideo_riflex"  # in transformer_options: whether RIFLEx is wanted
+
 
 class HostTransformer(EchoVideoTransformer):
     """EchoVideoTransformer as `BaseModel.diffusion_model`: every host feature that works inside a DiT works in it."""
@@ -81,7 +83,10 @@ class HostTransformer(EchoVideoTransformer):
         height, width = x.shape[-2:]
         face_latent = None if face_latent is None else pad_to_even(face_latent)
         whole = pad_to_even(x)
-        v = super().forward(whole, timesteps, context, face_latent, latents=whole, options=dict(options))
+        riflex = bool(options.get(RIFLEX))
+        v = super().forward(
+            whole, timesteps, context, face_latent, riflex=riflex, latents=whole, options=dict(options)
+        )
         return v[..., :height, :width]
 
     def through_blocks(  # type: ignore[override]

@@ -196,6 +196,14 @@ GRAPHS = {
         },
         ("loader.model > guidance.model", "guidance.guided_model > sampler.model"),
     ),
+    "EchoVideoRIFLEx": Graph(
+        {
+            "loader": Node("EchoVideoLoadModel", (-115, -75), folded=True),
+            "riflex": Node("EchoVideoRIFLEx", (0, 0), size=(260, 34)),
+            "sampler": Node("KSampler", (215, 130), folded=True),
+        },
+        ("loader.model > riflex.model", "riflex.riflex_model > sampler.model"),
+    ),
     "EchoVideoSampler": Graph(
         {
             "sampler": Node("EchoVideoSampler", (0, 0), size=(290, 58)),

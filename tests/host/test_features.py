@@ -261,24 +261,6 @@ def test_step_caches_run_and_reuse_something(host: Host, untouched: Tensor, kind
     assert run.latents().std() < 3 * untouched.std()
 
 
-def test_context_windows_make_longer_videos_with_the_face_in_every_window(host: Host) -> None:
-    windows = host.node(
-        "ContextWindowsManual", model=out("model"), context_length=4, context_overlap=2, dim=2
-    )
-    graph = with_person(model="windowed", steps=2) | {"windowed": windows}
-    graph["cond"]["inputs"]["length"] = 33
-    run = host.run(graph)
-    assert run.status == "success", run.message
-    assert run.latents().shape == (1, 16, 9, 8, 12)
-    without = host.run(
-        with_person(model="windowed", steps=2, positive=out("prompt"))
-        | graph
-        | sampled(model="windowed", steps=2, positive=out("prompt"), negative=out("negative"))
-    ).latents()
-    per_frame = (run.latents() - without).abs().amax(dim=(0, 1, 3, 4))
-    assert (per_frame > 0.01).all()
-
-
 def test_area_conditioning_keeps_to_its_area_and_takes_the_face_with_it(host: Host) -> None:
     """The left half of the video shows the person; the other prompt holds everywhere."""
     area = {"width": 0.5, "height": 1.0, "temporal": 1.0, "x": 0.0, "y": 0.0, "z": 0.0, "strength": 1.0}

@@ -13,6 +13,7 @@ from torch import Tensor
 from echovideo_model.limits import GUIDANCES, MIN_SIDE, SAMPLERS
 from testbed import checkpoints
 from testbed.graphs import (
+    Graph,
     conditioning,
     identity,
     loaders,
@@ -25,7 +26,7 @@ from testbed.graphs import (
     video,
     with_person,
 )
-from testbed.harness import Host
+from testbed.harness import Host, failing
 
 PROMPT = "a person smiling in a garden"
 SEED, STEPS, SCALE = 7, 5, 6.0
@@ -164,6 +165,49 @@ def test_ksampler_is_sampler_custom_with_our_ddim(host: Host) -> None:
         ),
     }
     assert difference(host.run(graph).latents(), stock) < 1e-3
+
+
+def riflexed(frames: int) -> tuple[Graph, Graph]:
+    """The same run without and with EchoVideo RIFLEx."""
+    graph = custom(ours("ddim"), steps=2)
+    graph["cond"]["inputs"]["length"] = frames
+    return graph, through(graph, riflex=node("EchoVideoRIFLEx", model=out("model")))
+
+
+def through(graph: Graph, **patch: Any) -> Graph:
+    """The graph with one more node between the model and what samples."""
+    (name,) = patch
+    readers = {one: graph[one] for one in ("sigmas", "guider")}
+    return {**graph, **patch} | {
+        one: {**reader, "inputs": {**reader["inputs"], "model": out(name)}} for one, reader in readers.items()
+    }
+
+
+@pytest.mark.parametrize(("frames", "changes"), [(49, False), (65, False), (69, True)])
+def test_riflex_is_the_librarys_and_changes_no_bit_up_to_65_frames(
+    host: Host, library: Any, frames: int, changes: bool
+) -> None:
+    plain, slowed = (host.run(graph).latents() for graph in riflexed(frames))
+    settings = {"frames": frames, "steps": 2, "sampler": "ddim", "guidance": "constant"}
+    assert difference(slowed, library(riflex=True, **settings)) < EXACT
+    assert torch.equal(slowed, plain) != changes
+
+
+def test_riflex_changes_no_bit_in_context_windows(host: Host) -> None:
+    graph, _ = riflexed(81)
+    window = {"context_length": 13, "context_overlap": 4, "context_schedule": "standard_static", "dim": 2}
+    windows = host.node("ContextWindowsManual", model=out("model"), **window)
+    slowed = through(graph, windows=windows) | {"riflex": node("EchoVideoRIFLEx", model=out("model"))}
+    slowed["windows"] = host.node("ContextWindowsManual", model=out("riflex"), **window)
+    first, second = (host.run(one) for one in (through(graph, windows=windows), slowed))
+    assert second.status == "success", second.message
+    assert torch.equal(second.latents(), first.latents())
+
+
+def test_riflex_on_another_model_is_refused(host: Host) -> None:
+    graph = {"other": node("ProbeOtherModel"), "riflex": node("EchoVideoRIFLEx", model=out("other"))}
+    graph["keep"] = node("ModelSave", model=out("riflex"), filename_prefix="never")
+    assert "EchoVideo RIFLEx only works on EchoVideo" in failing(host, graph)
 
 
 def test_a_seed_gives_one_video_and_another_seed_another(host: Host) -> None:
