@@ -26,7 +26,11 @@ SHOWN = {
     "EchoVideoIdentityScore": 175,
     "PreviewAny": 70,
 }
-LOOK_2 = {"CLIPTextEncode": 0, "LoadImage": 210}  # text stays as high; 0.8.0 shows photos as wide as the node
+LOOK_2 = {
+    "CLIPTextEncode": 0,
+    "LoadImage": 210,
+    "EchoVideoVideoSize": 140,
+}  # text stays as high; 0.8.0 shows photos as wide as the node
 FILM = 0.8  # the height of what Save Video shows, as a share of its width
 COLLAPSED = ("VAEDecode", "CreateVideo", "ImageBatch", "ConditioningCombine")  # nothing to set in these
 STEPS, LINE, LETTERS = (
