@@ -20,7 +20,6 @@ from ..parallel.ranks import Ranks
 from .average import Average
 from .examples import Examples, Order
 from .objective import make_batch
-from .optimizers import Optimizers
 from .recipe import Optimizer, Recipe
 from .samples import Sampler
 from .state import STATE, State, append_stats, trim_stats
@@ -63,7 +62,7 @@ def train(
     if ranks.first:
         check_writable(recipe.output / STATE)
 
-    optimizer = Optimizers(trained.parameters, recipe.optimizer)
+    optimizer = make_optimizer(trained, recipe.optimizer)
     average = Average(trained.parameters, recipe.average)
     state = State(recipe, trained.parameters, optimizer, average)
     start = state.load()
@@ -76,7 +75,8 @@ def train(
         losses = _accumulate_gradients(recipe, examples, order.at(step - 1), step, trained, device, ranks)
         norm = _clip(trained, recipe.optimizer.clip)
         _require_finite(losses, norm, step, recipe)
-        optimizer.set_rate(rate)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
         optimizer.step()
         average.update(step)
         tally.add(losses, norm)
@@ -110,6 +110,16 @@ def learning_rate(optimizer: Optimizer, step: int, steps: int) -> float:
     begin = max(optimizer.warmup, round(optimizer.flat * steps))
     way = max(0.0, (step - begin) / max(1, steps - begin))
     return optimizer.rate * (optimizer.last + (1 - optimizer.last) * (1 + math.cos(math.pi * way)) / 2)
+
+
+def make_optimizer(trained: Trained, recipe: Optimizer) -> torch.optim.AdamW:
+    """AdamW over the trained parameters; only what has two dimensions or more decays."""
+    parameters = list(trained.parameters.values())
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=recipe.rate, betas=recipe.betas)
 
 
 def _accumulate_gradients(
@@ -195,4 +205,4 @@ class _Tally:
         return stats
 
 
-__all__ = ["OnStats", "Stats", "learning_rate", "train"]
+__all__ = ["OnStats", "Stats", "learning_rate", "make_optimizer", "train"]

@@ -17,7 +17,6 @@ from ..transformer import TransformerSizes
 
 Table = TypeVar("Table")
 Precision = Literal["fp32", "bf16"]
-OptimizerKind = Literal["adamw", "muon"]
 
 
 @dataclass(frozen=True)
@@ -92,11 +91,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW, or Muon for the blocks' matrices (see optimizers). The rate rises for `warmup` steps, stays until the
-    share `flat` of the run, then falls as a cosine."""
+    """AdamW. The rate rises for `warmup` steps, stays until the share `flat` of the run, then falls as a cosine."""
 
     rate: float
-    kind: OptimizerKind = "adamw"
     betas: tuple[float, float] = (0.9, 0.99)
     decay: float = 0.01  # of matrices and kernels; never of norms and biases
     clip: float = 1.0  # greatest norm of the gradient

@@ -19,14 +19,12 @@ from ..files import write_atomically
 from ..weights.reading import open_tensors
 from ..weights.writing import write_file
 from .average import Average
-from .optimizers import Optimizers
 from .recipe import Recipe
 
 STATE, STATS = "state.safetensors", "stats.jsonl"
+MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
 CHANGEABLE = ("output", "steps", "optimizer", "every", "samples", "batch.micro", "batch.checkpointing")
 """What may differ when a run goes on: how long, how fast and how it is shown, but not what is trained on what."""
-
-KIND = "optimizer.kind"  # each kind keeps moments of its own
 
 
 class State:
@@ -36,7 +34,7 @@ class State:
         self,
         recipe: Recipe,
         parameters: Mapping[str, nn.Parameter],
-        optimizer: Optimizers,
+        optimizer: torch.optim.Optimizer,
         average: Average,
     ) -> None:
         self.recipe, self.parameters, self.optimizer, self.average = recipe, parameters, optimizer, average
@@ -63,7 +61,9 @@ class State:
         opened = open_tensors(self.path)
         step = int(opened.metadata["step"])
         self._require_same_recipe(json.loads(opened.metadata["recipe"]))
-        self.optimizer.prepare_moments(step)
+        for parameter in self.parameters.values():
+            moments = {moment: torch.zeros_like(parameter) for moment in MOMENTS}
+            self.optimizer.state[parameter] = {"step": torch.tensor(float(step)), **moments}
         with torch.no_grad():
             tensors = self._tensors()
             for name, saved in opened.tensors(tensors):
@@ -74,12 +74,14 @@ class State:
         """Every tensor under its name in the file."""
         tensors: dict[str, Tensor] = {f"weights.{name}": value for name, value in self.parameters.items()}
         tensors |= {f"average.{name}": value for name, value in self.average.values.items()}
-        return tensors | self.optimizer.moments(self.parameters)
+        for name, parameter in self.parameters.items():
+            tensors |= {f"{moment}.{name}": self.optimizer.state[parameter][moment] for moment in MOMENTS}
+        return tensors
 
     def _require_same_recipe(self, saved: dict[str, Any]) -> None:
         before, now = dict(_flatten(saved)), dict(_flatten(self.recipe.to_json()))
         for name in before | now:
-            free = name != KIND and any(name == one or name.startswith(f"{one}.") for one in CHANGEABLE)
+            free = any(name == one or name.startswith(f"{one}.") for one in CHANGEABLE)
             if not free and before.get(name) != now.get(name):
                 raise InvalidRequest(
                     f"the run in {self.recipe.output} was started with {name} = {before.get(name)}, not "
