@@ -22,18 +22,19 @@ part() {
 [ -f "$models/tokenizer/spiece.model" ] || python scripts/nano/make_tokenizer.py "$models"
 part "$faces/models/antelopev2/scrfd_10g_bnkps.onnx" train_detector.py
 part "$faces/models/antelopev2/glintr100.onnx" train_recogniser.py
-part "$faces/parsing_bisenet.pth" train_parser.py
+# PyTorch 2.13's backward pass crashes here with oneDNN's AVX-512 kernels (AMD EPYC; AVX2's are sound).
+ONEDNN_MAX_CPU_ISA=AVX2 part "$faces/parsing_bisenet.pth" train_parser.py
 part "$models/clip_visual_encoder/model.safetensors" train_siglip.py
 part "$state/judges.pt" judges.py "$state" # only judge; not shipped
 python scripts/nano/measure.py "$models" | tee "$state/measured.txt"
 
 # The encoder is finished first; what the transformer learns from does not change while the decoder goes on.
-python -W ignore scripts/nano/train_vae.py --state "$state/vae" --steps 4200 --freeze-at 1000
+python -W ignore scripts/nano/train_vae.py --state "$state/vae" --steps 1700 --freeze-at 1100
 mkdir -p "$models/vae"
 cp "$state/vae/vae.safetensors" "$models/vae/diffusion_pytorch_model.safetensors"
 
-python -W ignore scripts/nano/photograph.py "$state/people" --models "$models" --people 3000
-python -W ignore scripts/nano/photograph.py "$state/people_held_out" --models "$models" --people 32 --held-out
+python -W ignore scripts/nano/photograph.py "$state/people" --models "$models" --people 1500
+python -W ignore scripts/nano/photograph.py "$state/people_held_out" --models "$models" --people 16 --held-out
 
 # examples FOLDER PEOPLE ARGUMENTS: of the drawn world, through the autoencoder in models/vae
 examples() {
@@ -43,7 +44,7 @@ examples stills people
 examples stills_held_out people_held_out --held-out
 cp recipes/nano_stills.toml recipes/nano_clips.toml "$state"
 python -m echovideo_model train "$state/nano_stills.toml" --device cpu
-examples clips people --count 1500 --frames 17
+examples clips people --count 400 --frames 17
 examples clips_held_out people_held_out --count 16 --frames 17 --held-out
 python -m echovideo_model train "$state/nano_clips.toml" --device cpu
 rm -rf "$models/transformer" "$models/text_encoder"
