@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from echovideo_model.nano.models import FILES
 from testbed.graphs import Graph, node, out
 
 TRANSFORMER = "echovideo-00001-of-00002.safetensors"
@@ -12,6 +13,7 @@ PROMPT = (
     "sip and smiles. Warm morning light, shallow depth of field, slow camera movement, realistic."
 )
 NEGATIVE = "blurry, distorted face, deformed hands, low quality, static"
+NANO_PROMPT = "A woman in a red pullover waves at the beach. The camera is still."
 TITLES = {
     "prompt": "Prompt",
     "negative": "Negative prompt",
@@ -202,9 +204,37 @@ def person_in_half(side: str, photo: str) -> Graph:
     }
 
 
+def try_it() -> Graph:
+    chosen = {
+        "model": {"model_name": FILES["transformer"]},
+        "clip": {"text_encoder_name": FILES["text_encoder"]},
+        "vae": {"vae_name": FILES["vae"]},
+        "faces": {"parser_name": FILES["face_encoder"], "siglip_name": FILES["clip_visual_encoder"]},
+        "photo": {"image": "echovideo_nano_portrait.png"},
+        "prompt": {"text": NANO_PROMPT},
+        "negative": {"text": ""},
+        "size": {"size": "free", "free_width": 128, "free_height": 128, "frames": 17},
+        "latents": {"steps": 20, "cfg": 2.5},
+        "film": {
+            "images": out("large"),
+            "fps": 8.0,
+        },  # half of what it was trained on, so that there is more to see
+    }
+    large = node("ImageScaleBy", image=out("frames"), upscale_method="lanczos", scale_by=3.0)
+    graph = loaders() | person() | size() | cond() | ksampler() | {"large": large} | film()
+    for name, inputs in chosen.items():
+        graph[name]["inputs"] |= inputs
+    return graph
+
+
 # Name -> title, what it is for, graph. The page lists templates under their files' names, so that a title is one: a
 # sentence, behind the number of its place in the list.
 WORKFLOWS = {
+    "try_it": (
+        "01 Try it with a drawn person, nothing to download",
+        "A small model that comes with the pack shows a drawn person, in about a minute without a GPU.",
+        try_it(),
+    ),
     "quick_start": (
         "02 Make a video of a person from one photo",
         "A photo and a sentence become three seconds of video of that person.",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageOps
 
+from echovideo_model import nano
 from echovideo_model.tiny import PORTRAITS
 
 SIDE = 1024  # of the drawing; the file has half of it
@@ -37,6 +38,11 @@ def print_of(photo: Image.Image, picture: Image.Image, at: tuple[int, int], angl
     paper = ImageOps.expand(photo, 22, LINE).convert("RGBA")
     turned = paper.rotate(angle, Image.Resampling.BICUBIC, expand=True)
     picture.paste(turned, (at[0] - turned.width // 2, at[1] - turned.height // 2), turned)
+
+
+def try_it(picture: Image.Image, draw: ImageDraw.ImageDraw) -> None:
+    for path, at, angle in ((nano.PORTRAITS[1], (690, 430), -10), (nano.PORTRAITS[0], (340, 440), 8)):
+        print_of(portrait(400, 500, path), picture, at, angle)
 
 
 def quick_start(picture: Image.Image, draw: ImageDraw.ImageDraw) -> None:
@@ -122,6 +128,7 @@ def long_video(picture: Image.Image, draw: ImageDraw.ImageDraw) -> None:
 
 
 MOTIFS: dict[str, tuple[str, Motif]] = {
+    "try_it": ("Try it", try_it),
     "quick_start": ("Quick start", quick_start),
     "reference_settings": ("Reference", reference_settings),
     "low_memory": ("Low memory", low_memory),

@@ -243,19 +243,6 @@ def test_the_demonstration_does_the_whole_job_and_says_who_is_seen(
     assert [path.name for path in workplace.iterdir()] == ["here"]
 
 
-def test_without_the_nano_model_the_demonstration_does_the_whole_job_and_says_that_the_pixels_are_noise(
-    echovideo: Run, workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(nano_models, "FOLDER", workplace / "nothing")
-    done = echovideo("demo", "--output", "here", "--prompt", "A woman laughs.")
-    assert (done.status, done.err) == (0, "")
-    assert "The pixels are noise" in done.out
-    frames, _, metadata = read_mp4(workplace / "here" / "video.mp4")
-    assert len(frames) == 33
-    assert metadata["prompt"] == "A woman laughs."
-    assert "The pixels are noise" in metadata["note"]
-
-
 def test_the_demonstration_names_words_it_does_not_know(echovideo: Run, workplace: Path, nano: Path) -> None:
     done = echovideo("demo", "--prompt", "A lady smiles in a gardn.")
     assert done.error is InvalidRequest
