@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         request = Request(args.prompt, steps=STEPS, seed=args.seed, **model.defaults)
         millions = sum(parameter.numel() for parameter in pipeline.transformer.parameters()) / 1e6
         note = (
-            f"Drawn people, by a model of {millions:.1f} million parameters; enlarged {ENLARGED} times "
+            f"Drawn people, from a model of {millions:.1f} million parameters; enlarged {ENLARGED} times "
             f"from {request.width} x {request.height} pixels"
         )
         say(f"{note}.")
