@@ -22,8 +22,7 @@ part() {
 [ -f "$models/tokenizer/spiece.model" ] || python scripts/nano/make_tokenizer.py "$models"
 part "$faces/models/antelopev2/scrfd_10g_bnkps.onnx" train_detector.py
 part "$faces/models/antelopev2/glintr100.onnx" train_recogniser.py
-# PyTorch 2.13's backward pass crashes here with oneDNN's AVX-512 kernels (AMD EPYC; AVX2's are sound).
-ONEDNN_MAX_CPU_ISA=AVX2 part "$faces/parsing_bisenet.pth" train_parser.py
+part "$faces/parsing_bisenet.pth" train_parser.py
 part "$models/clip_visual_encoder/model.safetensors" train_siglip.py
 part "$state/judges.pt" judges.py "$state" # only judge; not shipped
 python scripts/nano/measure.py "$models" | tee "$state/measured.txt"

@@ -71,7 +71,7 @@ def test_of_two_people_the_mask_says_which() -> None:
         assert chosen.face is small
         assert chosen.mask is not None
         assert chosen.mask.shape == chosen.photo.shape[:2]
-    with pytest.raises(FaceIndexOutOfRange, match="has 1"):
+    with pytest.raises(FaceIndexOutOfRange, match="not 1"):
         find_face(level(9), encoders_that_see([big, small]).detector, FaceChoice(index=1, padding=0.5), mask)
     with pytest.raises(InvalidRequest, match="none of the 1 faces"):
         find_face(level(9), encoders_that_see([big]).detector, mask=mask)

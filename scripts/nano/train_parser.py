@@ -8,6 +8,11 @@ that were drawn.
 
 from __future__ import annotations
 
+import os
+
+# PyTorch 2.13's backward pass writes beyond its memory here with oneDNN's AVX-512 kernels (seen on an AMD EPYC).
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+
 import cv2
 import numpy as np
 import torch
