@@ -74,8 +74,9 @@ def make_videos(args: argparse.Namespace, requests: list[Request], pipeline: Pip
         made = []
         for result, target in zip(pipeline.generate_all(identity, requests), targets, strict=True):
             write(result, identity, photo, args.photos[0], target, args.fps, bars, ai_tag=args.ai_tag)
-            for path in target.paths if credential else ():
-                credential.sign(path)
+            if credential:
+                for path in target.paths:
+                    credential.sign(path)
             made.append(list_facts(result, target, args.fps))
             if not args.json:
                 say("\n".join(map(str, target.paths)))
