@@ -18,7 +18,7 @@ from .output import Target, write
 if TYPE_CHECKING:
     from torch import Tensor
 
-PROMPT = "A woman in a yellow pullover smiles at the camera in a sunny park."
+PROMPT = "A woman smiles at the camera in a sunny park."
 STEPS = 25
 ENLARGED = 3  # times, for people to see something of 128 x 128 pixels
 

@@ -59,7 +59,7 @@ refusals: list[tuple[type[errors.EchoVideoError] | None, str, tuple[object, ...]
     (InvalidRequest, "the mask has 400 x 300 pixels and the photo", (*whole, "--mask", "wall.png")),
     (InvalidRequest, "text.jpg is not an image", (*whole, "--mask", "text.jpg")),
     (InvalidRequest, "would overwrite", ("identity", PHOTO, *keep, "--mask", "wall.png", "--face-picture", "wall.png")),
-    (NoFaceFound, "no face found .* 640, 512, 384, 320", ("generate", "wall.png", *make[2:])),
+    (NoFaceFound, "no face found: .* 640, 512, 384, 320", ("generate", "wall.png", *make[2:])),
     (FaceIndexOutOfRange, "choose index 0, not 1", (*make, "--face-index", 1)),
     (NoFaceFound, "photo 2 of 2", ("identity", PHOTO, "wall.png", *keep)),
     (InvalidRequest, "must end in .safetensors", ("identity", PHOTO, "--output", "person.png")),
