@@ -13,8 +13,8 @@ from tests.command_line.command import SMALL, Run, in_a_process
 
 
 def require_same(one: str, other: str) -> None:
-    """Up to rounding, which both branches in one batch and one by one do differently, and the codec's part in that: 1.8 %
-    of the deviation on one machine, less than 1 % on another."""
+    """Up to rounding, which both branches in one batch and one by one do differently, and the codec's part in that: 1.8
+    percent of the deviation on one machine, less than 1 on another."""
     frames, others = (np.asarray(read_mp4(Path(path))[0], dtype=float) for path in (one, other))
     assert frames.shape == others.shape
     assert np.abs(frames - others).mean() < 0.05 * others.std()
