@@ -163,8 +163,8 @@ def test_only_what_was_used_last_is_held() -> None:
     ("more", "words"),
     [
         (["--workers", "2"], "add it"),
-        (["--ray", "--workers", "0"], "0 workers"),
-        (["--ray", "--gpus-per-worker", "0"], "0 GPUs"),
+        (["--ray", "--workers", "0"], "--workers must be at least 1, not 0"),
+        (["--ray", "--gpus-per-worker", "0"], "--gpus-per-worker must be a share such as 0.5, or 1, not 0"),
     ],
 )
 def test_wrong_options_are_one_sentence(

@@ -168,7 +168,7 @@ def test_what_cannot_sign_is_refused_before_the_work(tmp_path: Path) -> None:
         "must hold certificates and one private key.*it holds 2 and 0": pem(own, authority),
         "must hold certificates and one private key.*it holds 0 and 1": pem(key),
         "cannot be read without a password": pem(own, authority, key, password=b"closed"),
-        "a key that C2PA does not know": pem(own, authority, unknown),
+        "a key that C2PA does not support": pem(own, authority, unknown),
         "use a certificate that C2PA accepts.*self-signed": pem(authority, root),
     }
     for sentence, text in cases.items():

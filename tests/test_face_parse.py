@@ -119,7 +119,7 @@ def test_another_network_is_called_what_it_is(tmp_path: Path) -> None:
 def test_another_shape_is_refused_by_name(tmp_path: Path) -> None:
     torch.save({**state(), "conv_out.conv_out.weight": torch.zeros(11, 256, 1, 1)}, tmp_path / "parser.pth")
     with pytest.raises(
-        WrongModelFile, match=r"conv_out\.conv_out\.weight \[11, 256, 1, 1\] in place of \[19, 256, 1, 1\]"
+        WrongModelFile, match=r"conv_out\.conv_out\.weight \[11, 256, 1, 1\] instead of \[19, 256, 1, 1\]"
     ):
         FaceParser.load(tmp_path / "parser.pth")
 

@@ -128,7 +128,7 @@ def test_a_large_photo_is_looked_at_with_its_long_edge_at_1024() -> None:
 
 
 def test_no_face_is_told_with_the_size_of_the_photo_that_was_given() -> None:
-    with pytest.raises(NoFaceFound, match="photo of 3072 x 1280 pixels"):
+    with pytest.raises(NoFaceFound, match="this one has 3072 x 1280 pixels"):
         identify(np.zeros((1280, 3072, 3), np.uint8), encoders_that_see([]))
 
 

@@ -25,7 +25,9 @@ from tests.http_server import Hub, Served
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS, API_WORKFLOWS = (  # all but the one on the nano model, which comes with the pack
-    sorted(path for path in ROOT.glob(f"workflows/{form}*.json") if path.stem != "try_it")
+    sorted(
+        path for path in ROOT.glob(f"workflows/{form}*.json") if not path.stem.startswith(("try_it", "01 "))
+    )
     for form in ("", "api/")
 )
 FOLDER_OF_CHOICE = {  # a loader's input -> the constant of nodes/host/folders.py whose files it lists

@@ -254,7 +254,7 @@ def test_the_command_line_writes_one_and_says_what_its_name_needs(
     for target, dtype, words in (
         ("b.gguf", "bf16", "would be a GGUF: choose --weight-dtype q8_0 or q4_0"),
         ("b.safetensors", "q8_0", "must end in .gguf"),
-        ("folder", "q8_0", "a GGUF is one file"),
+        ("folder", "q8_0", "a GGUF is always one file"),
         ("b.gguf", "q3_k", "nvfp4, q8_0, q4_0"),
     ):
         assert main(["convert", source, str(tmp_path / target), "--weight-dtype", dtype]) == 2
