@@ -93,6 +93,7 @@ class Host:
     def __init__(self, folder: Path, base: Path, port: int, process: subprocess.Popen[bytes]) -> None:
         self.folder, self.base, self.port, self.process = folder, base, port, process
         self.address = f"127.0.0.1:{port}"
+        self.log_file = name_log(base, port)
 
     @classmethod
     @contextmanager
@@ -109,7 +110,7 @@ class Host:
         command = [sys.executable, str(Path(__file__).parent / "launch.py"), "--cpu", "--port", str(port)]
         command += ["--disable-auto-launch", "--base-directory", str(base)]
         command += ["--database-url", "sqlite:///:memory:", *arguments]
-        with (base / "host.log").open("ab") as log:
+        with name_log(base, port).open("wb") as log:
             variables = {**os.environ, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", **(environment or {})}
             process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=variables)
         host = cls(folder, base, port, process)
@@ -142,7 +143,7 @@ class Host:
 
     def log(self) -> str:
         """Everything that the host has written so far."""
-        return (self.base / "host.log").read_text(errors="replace", encoding="utf-8")
+        return self.log_file.read_text(errors="replace", encoding="utf-8")
 
     def memory(self) -> int:
         """Resident memory of the host's process, bytes."""
@@ -221,6 +222,10 @@ class Host:
             await asyncio.sleep(0.05)  # written a moment after the last message
         run.outputs = history[prompt]["outputs"]
         return run
+
+
+def name_log(base: Path, port: int) -> Path:
+    return base / f"host-{port}.log"  # several hosts may share a base
 
 
 def free_port() -> int:

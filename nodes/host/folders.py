@@ -77,9 +77,13 @@ def put_nano_last(original: Any) -> Any:
     def get_filename_list(folder_name: str) -> list[str]:
         """The host's list of a folder, nano's file at its end: a list begins with what it offers first, which is to be
         a file of the user's wherever there is one."""
-        return sorted(original(folder_name), key=list(nano.FILES.values()).__contains__)
+        return sorted(original(folder_name), key=is_nano_name)
 
     return get_filename_list
+
+
+def is_nano_name(name: str) -> bool:
+    return name in nano.FILES.values()
 
 
 def is_nano(path: Path) -> bool:
@@ -87,16 +91,17 @@ def is_nano(path: Path) -> bool:
 
 
 def list_files(folder: str) -> list[str]:
-    """What a node offers from `folder`: every file, and of a file in several parts the first part alone."""
+    """What a node offers from `folder`: every file, and of a file in several parts the first part alone; nano last."""
     names = folder_paths.get_filename_list(folder)
-    if folder in GGUF_LISTS:  # last: a list begins with what it offers first
+    if folder in GGUF_LISTS:
         names = [*names, *folder_paths.get_filename_list(GGUF_LISTS[folder])]
     if folder == VAE:
         names = [
             *names,
             *(name for name in folder_paths.get_filename_list(PREVIEW_DECODERS) if DRAFT in name),
         ]
-    return [name for name in names if not (part := SHARD.search(name)) or int(part[1]) == 1]
+    offered = [name for name in names if not (part := SHARD.search(name)) or int(part[1]) == 1]
+    return sorted(offered, key=is_nano_name)
 
 
 def resolve(folder: str, name: str) -> Path:

@@ -177,7 +177,7 @@ def test_files_that_are_quantised_in_other_ways_say_what_to_choose(host: Host) -
         ("renamed.safetensors", "is a GGUF file: rename it to end in .gguf"),
         (
             "nf4.safetensors",
-            "is packed as torch.uint8, a form that this ComfyUI does not read: choose a file in bf16",
+            "is packed as torch.uint8, a format that this ComfyUI does not read: choose a file in bf16",
         ),
     ):
         graph = plain() | {"model": node("EchoVideoLoadModel", model_name=name, weight_dtype="default")}
@@ -246,7 +246,7 @@ def test_a_prompt_from_another_text_encoder_is_named(host: Host) -> None:
     state = {name: torch.zeros(shape) for name, shape in NARROW_T5.items()}
     name = put(host, "text_encoders", "narrow.safetensors", lambda path: save_file(state, path))
     loader = node("EchoVideoLoadTextEncoder", text_encoder_name=name, raw_prompt=False)
-    assert "encode it with Load EchoVideo Text Encoder" in failing(host, plain() | {"clip": loader})
+    assert "encode the prompt with Load EchoVideo Text Encoder" in failing(host, plain() | {"clip": loader})
 
 
 BLOCK = "encoder.block.0.layer."
