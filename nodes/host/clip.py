@@ -57,6 +57,9 @@ class OwnPieces(SPieceTokenizer):
     def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
         return {"input_ids": self.tokenizer.encode(text, add_eos=add_special_tokens)}
 
+    def decode(self, token_ids: list[int], skip_special_tokens: bool = False) -> str:
+        return self.tokenizer.decode(token_ids)  # sentencepiece writes no special tokens
+
 
 class FixedLengthTokenizer(T5XXLTokenizer):
     """Always `tokens` of them: shorter prompts are padded, longer ones cut before their end mark, as in training."""

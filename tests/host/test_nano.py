@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,7 +110,11 @@ def person(model: Graph, **changed: Any) -> Graph:
     return model | prompt | with_nano(identity()) | cond | sampled(steps=2, **changed)
 
 
-def test_the_stock_loaders_give_the_same_video(host: Host) -> None:
+def test_the_stock_loaders_give_the_same_video(host: Host, folder: Path) -> None:
+    if "return_metadata" not in (folder / "nodes.py").read_text(encoding="utf-8"):
+        pytest.skip(
+            "Load VAE of this ComfyUI does not pass on a file's header, where nano's VAE says its groups"
+        )
     ours = host.run(person(with_nano(loaders())) | video())
     assert ours.status == "success", ours.message
     stock = host.run(person(by_stock_loaders()) | video())
