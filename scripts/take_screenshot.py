@@ -1,6 +1,6 @@
-"""Draws docs/quick_start.png and web/docs/images/: a real host's page, run with the tiny models and photographed.
+"""Draws docs/try_it.png and web/docs/images/: a real host's page, run and photographed.
 
-    COMFYUI_PATH=path/to/ComfyUI python -m scripts.take_screenshot [quick_start] [NODE ...]
+    COMFYUI_PATH=path/to/ComfyUI python -m scripts.take_screenshot [try_it] [NODE ...]
 
 With names, only those pictures. Needs what the browser tests need (scripts/test_host.sh makes such
 an environment). Look at what comes out before it is kept: the newest host has the look that most users see.
@@ -22,13 +22,13 @@ from testbed.page import SETTINGS, Browser, browser
 from testbed.shipped import page_form
 
 ROOT = Path(__file__).parents[1]
+GROUP_TITLE = 60  # units that a group and its title reach beyond its nodes
 PLAIN = {
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # text at every zoom
     "Comfy.Minimap.Visible": False,
     "Comfy.RightSidePanel.IsOpen": False,
     "Comfy.NodeBadge.NodeSourceBadgeMode": "None",
 }
-SMALLER = {"EchoVideoVideoSize": {"frames": 9}, "KSampler": {"steps": 2}}
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     from scripts.screenshot.subjects import write_subjects
     from testbed.checkpoints import write_checkpoints
 
-    chosen = sys.argv[1:] or ["quick_start", *GRAPHS]
+    chosen = sys.argv[1:] or ["try_it", *GRAPHS]
     with tempfile.TemporaryDirectory() as made:
         base = Path(made)
         write_checkpoints(base, base / "released")
@@ -47,22 +47,19 @@ def main() -> None:
         with Host.start(Path(os.environ["COMFYUI_PATH"]), base) as host, browser(host.address) as page:
             page.page.set_viewport_size({"width": 3200, "height": 2000})
             for name in chosen:
-                if name == "quick_start":
-                    quick_start(page)
+                if name == "try_it":
+                    try_it(page)
                 else:
                     take(page, GRAPHS[name], ROOT / "web" / "docs" / "images" / f"{name}.png")
 
 
-def quick_start(page: Browser) -> None:
-    """The whole workflow after a run, but for its note."""
-    page.load(page_form("quick_start"))
+def try_it(page: Browser) -> None:
+    """The whole workflow on the nano model after a run, but for its note."""
+    page.load(page_form("try_it"))
     page.wait_for_faces(1)
-    shown = "Object.entries(values).forEach(([name, value]) => echo.set(echo.only(type), name, value))"
-    for kind, values in SMALLER.items():
-        page.run_js(f"([type, values]) => {shown}", [kind, values])
     page.run_workflow()
     page.run_js("echo.all('MarkdownNote').forEach((note) => app.graph.remove(note))")
-    photograph(page, ROOT / "docs" / "quick_start.png", scale=1, colours=255)
+    photograph(page, ROOT / "docs" / "try_it.png", scale=1, colours=255, margin=GROUP_TITLE)
 
 
 if __name__ == "__main__":

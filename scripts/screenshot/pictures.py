@@ -69,18 +69,18 @@ def take(page: Browser, graph: Graph, path: Path) -> None:
     photograph(page, path, SCALE, COLOURS)
 
 
-def photograph(page: Browser, path: Path, scale: float, colours: int) -> None:
-    """Writes `path`: the nodes that are on the page, `scale` pixels for a unit."""
+def photograph(page: Browser, path: Path, scale: float, colours: int, margin: int = MARGIN) -> None:
+    """Writes `path`: the nodes that are on the page, `scale` pixels for a unit, and `margin` units around them."""
     width, height = page.run_js(SHOW, [CORNER, scale])
     page.page.wait_for_timeout(3000)  # a video begins
     page.run_js(STILL)
     page.page.wait_for_timeout(1000)
     edge = page.run_js("(({left, top}) => [left, top])(app.canvas.canvas.getBoundingClientRect())")
     clip = {
-        "x": edge[0] + (CORNER - MARGIN) * scale,
-        "y": edge[1] + (CORNER - MARGIN) * scale,
-        "width": (width + 2 * MARGIN) * scale,
-        "height": (height + 2 * MARGIN) * scale,
+        "x": edge[0] + (CORNER - margin) * scale,
+        "y": edge[1] + (CORNER - margin) * scale,
+        "width": (width + 2 * margin) * scale,
+        "height": (height + 2 * margin) * scale,
     }
     save(page.page.screenshot(clip=clip), path, colours)
 
