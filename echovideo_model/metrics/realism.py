@@ -228,7 +228,7 @@ def frechet_distance(ours: Tensor, others: Tensor) -> float:
     |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) with means m and covariances S. With S = A^T A, A the centred features
     over sqrt(N - 1), the last trace is the sum of the singular values of A1 A2^T: exact, and milliseconds for some
     hundred frames where the root of a 2048 x 2048 matrix takes a minute. Below some thousand frames FID is biased
-    upwards: it is to be compared between sets of one size alone.
+    upwards: compare it only between sets of the same size.
     Raises InvalidRequest for fewer than two frames in either.
     """
     if min(len(ours), len(others)) < 2:

@@ -241,7 +241,7 @@ def vocabulary() -> list[str]:
 
 
 def check_words(prompt: str) -> None:
-    """Raises InvalidRequest for a prompt with words outside the vocabulary, or without any: it names what is near."""
+    """Raises InvalidRequest, naming similar words, for an empty prompt or one with words outside the vocabulary."""
     known = vocabulary()
     words = re.findall(r"[^\W_]+", prompt.lower())
     strange = list(dict.fromkeys(word for word in words if word not in known))

@@ -1,6 +1,6 @@
 """The CogVideoX video autoencoder: pixels to latents, 8 x smaller in space and 4 x in time, and back.
 
-Parameter names are the released ones (diffusers spelling). Frame 0 stands alone and each further latent frame
+Parameter names are the released ones (diffusers spelling). Frame 0 is encoded by itself, and each further latent frame
 stands for four frames: T = 4 (t - 1) + 1. Convolutions look back in time only, but each norm sees the chunk it
 is given, so chunks are cut as in training: 2 latent frames (8 pixel frames), the first one with the remainder.
 Where the reference is right (odd t) this is the same function; for even t it doubles frame 0, this one does not.

@@ -93,7 +93,7 @@ class DraftDecoder(nn.Module):
         return torch.cat(parts, 2).clamp(0, 1) * 2 - 1
 
     def _run(self, x: Tensor, memory: Memory) -> Tensor:
-        """One latent frame [B, 16, h, w] -> its four [B 4, 3, 8h, 8w]; what is to be remembered goes into `memory`."""
+        """One latent frame [B, 16, h, w] -> its four [B 4, 3, 8h, 8w]; keeps what the next one needs in `memory`."""
         batch = len(x)
         for place, layer in enumerate(self.decoder):
             if not isinstance(layer, Remembering):

@@ -30,7 +30,7 @@ class Stream:
     chunk: Tensor
     """What enters the network now: pixels [T, H, W, 3], or latents [t, h, w, 16], which also steer the norms."""
     first: bool = True
-    """Whether this is the clip's first chunk: its first frame stands alone, all others go in pairs."""
+    """Whether this is the clip's first chunk: its first frame is handled by itself, all others in pairs."""
     last: bool = True
     """Whether no chunk follows, so that nothing need be remembered."""
     history: dict[nn.Module, Frames] = field(default_factory=dict)

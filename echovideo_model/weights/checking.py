@@ -52,7 +52,7 @@ def _verify(path: Path, file: ModelFile, hashing: bool) -> tuple[Status, str]:
 
 
 def check_content(path: Path, name: str) -> None:
-    """Looks into a file that is to be called `name`, where no hash tells whether it is right.
+    """Checks the header of a file that will be called `name`, for which no hash is published.
 
     Raises WrongModelFile for a .safetensors that is truncated or holds a tensor of only zeros, an invalid .json, an
     invalid shard index, and for what servers and unfinished downloads leave instead of a file.

@@ -308,7 +308,7 @@ def _empty_network(opened: TensorFile, family: str) -> Any:
 
 
 def _plan(opened: TensorFile, dtype: torch.dtype | None) -> Planned:
-    """{name: (shape, what it is to be stored as)}."""
+    """{name: (shape, storage dtype)}."""
     if dtype is None and any(entry.packed and entry.blocks is None for entry in opened.entries.values()):
         dtype = torch.bfloat16  # a GGUF that is quantised keeps its small tensors in float32
     own = {
