@@ -10,22 +10,19 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from echovideo_model.cli import main
 from echovideo_model.errors import DependencyMissing, InvalidRequest, ModelFileMissing, WrongModelFile
 from echovideo_model.text import TextEncoder
-from echovideo_model.tiny import networks
-from echovideo_model.tiny.tokenizer import tokenizer_files
 from echovideo_model.weights.folders import require
 from echovideo_model.weights.gguf_files import llama_name, released_name
 from echovideo_model.weights.loading import convert, inspect, is_bulk, load_transformer
+from tests.tiny_models import State, stored, write_networks
 
 gguf = pytest.importorskip("gguf", reason="pip install gguf")
 quants = pytest.importorskip("gguf.quants")
 Kind = gguf.GGMLQuantizationType
 
-State = dict[str, Tensor]
 BULK_ERROR = {
     "q8_0": 0.01,
     "q4_0": 0.12,
@@ -35,24 +32,7 @@ BULK_ERROR = {
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny transformer, text encoder and tokenizer in the released layout."""
-    base = tmp_path_factory.mktemp("models")
-    for folder, files in {
-        "transformer": networks.transformer_files,
-        "text_encoder": networks.text_encoder_files,
-        "tokenizer": tokenizer_files,
-    }.items():
-        (base / folder).mkdir()
-        for name, content in files():
-            (base / folder / name).write_bytes(content)
-    return base
-
-
-def stored(folder: Path) -> State:
-    return {
-        name: tensor
-        for file in sorted(folder.glob("*.safetensors"))
-        for name, tensor in load_file(file).items()
-    }
+    return write_networks(tmp_path_factory.mktemp("models"), "transformer", "text_encoder", "tokenizer")
 
 
 @pytest.fixture(scope="module")

@@ -15,14 +15,12 @@ import torch
 from diffusers import AutoencoderKLCogVideoX
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import save_file
 
 from echovideo_model.errors import Cancelled, EchoVideoError, InvalidRequest, WrongModelFile
 from echovideo_model.operations import Linear
 from echovideo_model.pipeline import Pipeline
 from echovideo_model.tiny import networks
-from echovideo_model.tiny.tokenizer import tokenizer_files
 from echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
 from echovideo_model.weights import writing as tensorwriter
 from echovideo_model.weights.loading import (
@@ -36,6 +34,7 @@ from echovideo_model.weights.loading import (
 )
 from echovideo_model.weights.reading import DTYPES, open_tensors
 from echovideo_model.weights.writing import _header
+from tests.tiny_models import State, stored, write_networks
 
 KEYS = Path(__file__).parent / "golden" / "transformer_keys.json"
 RELEASED: dict[str, tuple[int, ...]] = {
@@ -43,7 +42,6 @@ RELEASED: dict[str, tuple[int, ...]] = {
 }
 PARAMETERS = 5_621_259_202
 FP8 = torch.float8_e4m3fn
-State = dict[str, Tensor]
 
 in_a_folder = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -53,28 +51,14 @@ in_a_folder = settings(
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny networks in the released layout: transformer in two shards, VAE, text encoder, tokenizer."""
-    base = tmp_path_factory.mktemp("models")
-    for folder, files in {
-        "transformer": networks.transformer_files,
-        "vae": networks.vae_files,
-        "text_encoder": networks.text_encoder_files,
-        "tokenizer": tokenizer_files,
-    }.items():
-        (base / folder).mkdir()
-        for name, content in files():
-            (base / folder / name).write_bytes(content)
-    return base
+    return write_networks(
+        tmp_path_factory.mktemp("models"), "transformer", "vae", "text_encoder", "tokenizer"
+    )
 
 
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensorwriter, "SHARD_BYTES", 1_000_000)
-
-
-def stored(path: Path) -> State:
-    """What the safetensors library reads from a file, or from every shard of a folder."""
-    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
-    return {name: tensor for file in files for name, tensor in load_file(file).items()}
 
 
 def same(one: State, other: State) -> bool:

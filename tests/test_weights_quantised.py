@@ -17,13 +17,12 @@ from torch import Tensor
 from echovideo_model.errors import InvalidRequest, WrongModelFile
 from echovideo_model.text import TextEncoder
 from echovideo_model.tiny import networks
-from echovideo_model.tiny.tokenizer import tokenizer_files
 from echovideo_model.weights import blocks
 from echovideo_model.weights.family import open_released
 from echovideo_model.weights.loading import convert, inspect, is_bulk, load_transformer, read_state
 from echovideo_model.weights.quantised import _hadamard
+from tests.tiny_models import State, stored, write_networks
 
-State = dict[str, Tensor]
 E4M3, E5M2 = torch.float8_e4m3fn, torch.float8_e5m2
 LAYER = "transformer_blocks.0.attn1.to_q"
 T5_LAYER = "encoder.block.0.layer.0.SelfAttention.q"
@@ -32,24 +31,7 @@ T5_LAYER = "encoder.block.0.layer.0.SelfAttention.q"
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny transformer, text encoder and tokenizer in the released layout."""
-    base = tmp_path_factory.mktemp("models")
-    for folder, files in {
-        "transformer": networks.transformer_files,
-        "text_encoder": networks.text_encoder_files,
-        "tokenizer": tokenizer_files,
-    }.items():
-        (base / folder).mkdir()
-        for name, content in files():
-            (base / folder / name).write_bytes(content)
-    return base
-
-
-def stored(folder: Path) -> State:
-    return {
-        name: tensor
-        for file in sorted(folder.glob("*.safetensors"))
-        for name, tensor in load_file(file).items()
-    }
+    return write_networks(tmp_path_factory.mktemp("models"), "transformer", "text_encoder", "tokenizer")
 
 
 @pytest.fixture(scope="module")

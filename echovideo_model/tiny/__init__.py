@@ -1,6 +1,6 @@
 """A complete set of tiny checkpoints in the released file layout, and two portraits that they can read.
 
-For the demo and the tests: everything runs as with the released files, in seconds on a CPU, with nothing to
+For the tests: everything runs as with the released files, in seconds on a CPU, with nothing to
 download. The weights are seeded noise, so the pixels that come out are noise too.
 """
 
