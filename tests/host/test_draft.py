@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,31 +15,25 @@ from torch import Tensor
 from echovideo_model.tiny.weights import seeded_state
 from echovideo_model.vae.draft import DraftDecoder
 from testbed.graphs import node, out, plain, with_person
-from testbed.harness import PACK, Host
+from testbed.harness import Host
+from testbed.inside import run_inside
 
 NAME = "taecvx.safetensors"
 
 # The host's own TAEHV without any scale, run in the host's folder: [1, 16, t, h, w] -> frames in 0..1.
-SCRIPT = f"""
-import sys
-weights, latents, frames = sys.argv[1:]
-sys.argv = ["main.py", "--cpu"]
-sys.path[:] = [".", *sys.path, {str(PACK)!r}]
-from testbed.launch import stand_in_for_torchvision
-stand_in_for_torchvision()
-import comfy.options
-comfy.options.enable_args_parsing()
+SCRIPT = """
+weights, latents, frames = arguments
 import torch
 from safetensors.torch import load_file, save_file
 try:
     from comfy.taesd.taehv import TAEHV
 except ImportError:
-    sys.exit(77)
+    sys.exit(LACKS)
 network = TAEHV(latent_channels=16, latent_format=None)
 missing, unexpected = network.load_state_dict(load_file(weights), strict=False)
 assert not unexpected and all(name.startswith("encoder.") for name in missing)
 with torch.no_grad():
-    decoded = {{name: network.decode(x).clamp(0, 1).contiguous() for name, x in load_file(latents).items()}}
+    decoded = {name: network.decode(x).clamp(0, 1).contiguous() for name, x in load_file(latents).items()}
 save_file(decoded, frames)
 """
 
@@ -86,17 +78,7 @@ def test_frames_are_the_host_s_own_taehv_s(folder: Path, tmp_path: Path, decoder
     files = [tmp_path / f"{name}.safetensors" for name in ("weights", "latents", "frames")]
     save_file(decoder.state_dict(), files[0])
     save_file(latents, files[1])
-    run = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *map(str, files)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        encoding="utf-8",
-    )
-    if run.returncode == 77:
-        pytest.skip("this host has no TAEHV")
-    assert run.returncode == 0, run.stderr[-2000:]
+    run_inside(folder, SCRIPT, *files, what="TAEHV")
     for name, frames in load_file(files[2]).items():
         ours = (decoder.decode(latents[name]) + 1) / 2
         assert frames.std() > 0.05  # something is in the picture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,33 +10,26 @@ from safetensors.torch import load_file, save_file
 
 from echovideo_model.tiny import networks
 from echovideo_model.weights.loading import convert, is_bulk, load_transformer
-from testbed.harness import PACK
+from testbed.inside import run_inside
 
 # Run in the host's folder, one of the parts below after it.
-HOST = f"""
-import sys
-plain, quantised, read, form = sys.argv[1:]
-sys.argv = ["main.py", "--cpu"]
-sys.path[:] = [".", *sys.path, {str(PACK)!r}]
-from testbed.launch import stand_in_for_torchvision
-stand_in_for_torchvision()
-import comfy.options
-comfy.options.enable_args_parsing()
+HOST = """
+plain, quantised, read, form = arguments
 import comfy.ops, comfy.utils, json, torch
 from safetensors.torch import load_file, save_file
 try:
     from comfy.quant_ops import QUANT_ALGOS, QuantizedTensor
 except ImportError:
-    QUANT_ALGOS = {{}}
+    QUANT_ALGOS = {}
 name, _, how = form.partition(" ")
 known = "float8_e4m3fn" if name == "scaled_fp8" else name
 if known not in QUANT_ALGOS or not hasattr(comfy.utils, "convert_old_quants"):
-    sys.exit(77)
-layout, options = QUANT_ALGOS[known]["comfy_tensor_layout"], {{"scale": "recalculate"}}
+    sys.exit(LACKS)
+layout, options = QUANT_ALGOS[known]["comfy_tensor_layout"], {"scale": "recalculate"}
 if known == "mxfp8":
-    options = {{}}
+    options = {}
 if name == "int8_tensorwise":
-    options = {{"per_channel": bool(how), "convrot": how == "rotated", "convrot_groupsize": 16}}
+    options = {"per_channel": bool(how), "convrot": how == "rotated", "convrot_groupsize": 16}
 wide = load_file(plain)
 """
 # Quantises every matrix of the blocks with the host's layouts.
@@ -106,26 +97,12 @@ def plain(tmp_path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def run_in_host(folder: Path, script: str, files: list[Path], form: str) -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", script, *map(str, files), form],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        encoding="utf-8",
-    )
-    if run.returncode == 77:
-        pytest.skip(f"this host has no {form}")
-    assert run.returncode == 0, run.stderr[-2000:]
-
-
 @pytest.mark.parametrize("form", FORMS)
 def test_the_library_reads_a_quantised_file_as_the_host_does(
     folder: Path, tmp_path: Path, plain: dict[str, torch.Tensor], form: str
 ) -> None:
     files = [tmp_path / f"{name}.safetensors" for name in ("plain", "quantised", "read")]
-    run_in_host(folder, HOST + QUANTISING + READING, files, form)
+    run_inside(folder, HOST + QUANTISING + READING, *files, form, what=form)
     theirs, ours = load_file(files[2]), load_transformer(files[1]).state_dict()
     assert len(theirs) > 10
     for name, tensor in theirs.items():
@@ -143,7 +120,7 @@ def test_the_host_reads_what_the_library_writes(
     files = [tmp_path / f"{name}.safetensors" for name in ("plain", "quantised", "read")]
     convert(files[0], files[1], "file", form=form)
     script = HOST + READING + (COMPARING if form in ("mxfp8", "nvfp4") else "")
-    run_in_host(folder, script, files, WRITTEN[form])
+    run_inside(folder, script, *files, WRITTEN[form], what=WRITTEN[form])
     theirs = load_file(files[2])
     assert len(theirs) == sum(map(is_bulk, plain)) > 10
     for name, tensor in theirs.items():
