@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import DependencyMissing, WrongModelFile
 from ..files import write_atomically
-from .headers import GGUF, recognise
+from .headers import NAMED_GGUF, recognise
 
 PLAIN = {
     "F32": torch.float32,
@@ -58,7 +58,7 @@ class Stored(NamedTuple):
 
 def read_gguf(file: Path) -> tuple[dict[str, Stored], dict[str, str]]:
     """{name: Stored} and the texts in the header. Raises WrongModelFile, DependencyMissing."""
-    if (what := recognise(file)) != GGUF:
+    if (what := recognise(file)) != NAMED_GGUF:
         raise WrongModelFile(f"{file} is not a GGUF file{f' but {what}' if what else ''}: download it again")
     gguf = _package(file)
     try:

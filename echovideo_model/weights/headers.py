@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..errors import WrongModelFile
 
-GGUF = "a GGUF file, which is read under a name that ends in .gguf"
+NAMED_GGUF = "a GGUF file, which is read under a name that ends in .gguf"
 _MISTAKEN = (  # how files begin that lie in the place of weights; white space and case do not count
     (
         b"version https://git-lfs",
@@ -26,7 +26,7 @@ _MISTAKEN = (  # how files begin that lie in the place of weights; white space a
     (b"<!doctype html", "an HTML page that a server sent instead of the file"),
     (b"<html", "an HTML page that a server sent instead of the file"),
     (b"<?xml", "an XML page that a server sent instead of the file"),
-    (b"gguf", GGUF),
+    (b"gguf", NAMED_GGUF),
 )
 _BLOCK = 1 << 20
 # What adaLN-zero and a zero-initialised output start from, and short training may leave as it is.
