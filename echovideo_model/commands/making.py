@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..credentials import Credential
 from ..errors import InvalidRequest
 from ..facts import ModelFacts
 from ..files import reserving
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from ..credentials import Credential
     from ..identity import Identity
     from ..pipeline import Pipeline
 
@@ -67,7 +67,7 @@ def pipeline_settings(args: argparse.Namespace, device: torch.device | str | Non
 
 def make_videos(args: argparse.Namespace, requests: list[Request], pipeline: Pipeline, bars: Bars) -> None:
     """Identifies the person, makes and writes every video, and prints its path."""
-    credential = Credential.read(args.credential) if args.credential else None
+    credential = _read_credential(args.credential)
     with _choose_targets(args, len(requests)) as targets:
         check_outputs(_paths(targets), [*args.photos, *args.mask])
         identity, photo = _identify_person(args, pipeline)
@@ -82,6 +82,14 @@ def make_videos(args: argparse.Namespace, requests: list[Request], pipeline: Pip
                 say("\n".join(map(str, target.paths)))
     if args.json:
         say_json(made)
+
+
+def _read_credential(path: Path | None) -> Credential | None:
+    if path is None:
+        return None
+    from ..credentials import Credential  # brings Pillow, which no other command needs at its start
+
+    return Credential.read(path)
 
 
 def find_identities(args: argparse.Namespace) -> list[Path]:
