@@ -24,6 +24,7 @@ part "$faces/models/antelopev2/scrfd_10g_bnkps.onnx" train_detector.py
 part "$faces/models/antelopev2/glintr100.onnx" train_recogniser.py
 part "$faces/parsing_bisenet.pth" train_parser.py
 part "$models/clip_visual_encoder/model.safetensors" train_siglip.py
+part "$models/text_encoder/model.safetensors" train_text_encoder.py
 part "$state/judges.pt" judges.py "$state" # only judge; not shipped
 python scripts/nano/measure.py "$models" | tee "$state/measured.txt"
 
@@ -46,6 +47,6 @@ python -m echovideo_model train "$state/nano_stills.toml" --device cpu
 examples clips people --count 400 --frames 17
 examples clips_held_out people_held_out --count 16 --frames 17 --held-out
 python -m echovideo_model train "$state/nano_clips.toml" --device cpu
-rm -rf "$models/transformer" "$models/text_encoder"
-cp -r "$state/run_clips/model/transformer" "$state/run_clips/model/text_encoder" "$models"
+rm -rf "$models/transformer"
+cp -r "$state/run_clips/model/transformer" "$models"
 python scripts/nano/pack.py "$models"

@@ -15,6 +15,8 @@ from echovideo_model.face.detect import DETECTOR, RECOGNISER
 from echovideo_model.face.parse import FaceParser
 from echovideo_model.face.siglip import SiglipEncoder
 from echovideo_model.nano import Person, draw_portrait
+from echovideo_model.nano.words import MAX_TOKENS
+from echovideo_model.text import TextEncoder
 
 pytest.importorskip("insightface")
 
@@ -83,3 +85,25 @@ def test_the_image_encoder_is_a_siglip_of_one_layer(tmp_path: Path, portrait: np
     with torch.no_grad():
         expected = theirs(pixel_values=siglip_pixels(portrait[:512])[None]).last_hidden_state[0]
     torch.testing.assert_close(tokens, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_the_text_encoder_is_a_t5_that_the_library_and_hosts_read(tmp_path: Path) -> None:
+    from safetensors import safe_open
+    from transformers import T5EncoderModel
+
+    command = [sys.executable, "scripts/nano/make_tokenizer.py", str(tmp_path / "models")]
+    root = Path(__file__).parent.parent
+    subprocess.run(command, check=True, cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
+    models = trained("train_text_encoder.py", tmp_path)
+    encoder = TextEncoder.load(models / "text_encoder", models / "tokenizer", tokens=MAX_TOKENS)
+    ours = encoder.encode(["A woman in a red hoodie waves in the snow."])
+    theirs = T5EncoderModel.from_pretrained(models / "text_encoder", dtype=torch.bfloat16).eval()
+    ids = encoder.tokenizer(
+        "A woman in a red hoodie waves in the snow.", padding="max_length", max_length=MAX_TOKENS
+    ).input_ids
+    with torch.no_grad():
+        torch.testing.assert_close(ours, theirs(torch.tensor([ids])).last_hidden_state)
+    with safe_open(models / "text_encoder" / "model.safetensors", "pt") as file:  # what a ComfyUI host reads
+        assert file.metadata()["echovideo.text_tokens"] == str(MAX_TOKENS)
+        spiece = file.get_tensor("spiece_model").numpy().tobytes()
+    assert spiece == (models / "tokenizer" / "spiece.model").read_bytes()

@@ -43,12 +43,6 @@ def register(subparsers: Any) -> None:
         metavar="N",
         help="frames of a bucket, 4n + 1; repeat for several (default: 49, 33 and 17)",
     )
-    parser.add_argument(
-        "--token-ids",
-        type=int,
-        metavar="N",
-        help="store captions as N token ids, for a text encoder that is trained too",
-    )
     parser.add_argument("--device", help="cuda, mps or cpu (default: the first one available)")
     add_models(parser)
     parser.set_defaults(run=run)
@@ -63,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.clips.is_dir():
         raise InvalidRequest(f"no folder {args.clips}: give the one that holds the clips")
     with Bars() as bars:
-        encoder = Encoder(Pipeline(find_models_folder(args), args.device, on_progress=bars), args.token_ids)
+        encoder = Encoder(Pipeline(find_models_folder(args), args.device, on_progress=bars))
         report = prepare(
             args.clips,
             args.output,

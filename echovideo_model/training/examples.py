@@ -6,14 +6,14 @@ another moment than the takes. `echovideo prepare` makes one take a clip; any ta
 | tensor | shape | what |
 |---|---|---|
 | mean, deviation | [N, 16, t, h, w] float16 | the VAE's posterior of the clip, without the scale of 0.7 |
-| text or token_ids | [N, n, width] bfloat16 or [N, n] int32 | the caption: T5's tokens, or what T5 is to read |
+| text | [N, n, width] bfloat16 | T5's tokens of the caption |
 | face_mean, face_deviation | [M, 16, 1, h, w] float16 | the VAE's posterior of the padded face picture |
 | face_tokens | [M, 196, 768] bfloat16 | SigLIP's view of the face picture |
 | id_embedding | [M, 512] float32 | ArcFace's, not normalised |
 
 The captions themselves are in the header, as a JSON list. What stands for nobody and for no words is the same for
-all examples: EMPTY holds `text` or `token_ids` [n, ...] of the empty prompt, and SigLIP's `face_tokens` [196, 768] of
-a black picture.
+all examples: EMPTY holds `text` [n, width] of the empty prompt, and SigLIP's `face_tokens` [196, 768] of a black
+picture.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ DTYPES = {
     "mean": torch.float16,
     "deviation": torch.float16,
     "text": torch.bfloat16,
-    "token_ids": torch.int32,
     "face_mean": torch.float16,
     "face_deviation": torch.float16,
     "face_tokens": torch.bfloat16,
     "id_embedding": torch.float32,
 }
-PER_TAKE, PER_IDENTITY = ("mean", "deviation"), ("face_mean", "face_deviation", "face_tokens", "id_embedding")
+PER_TAKE = ("mean", "deviation", "text")
+PER_IDENTITY = ("face_mean", "face_deviation", "face_tokens", "id_embedding")
 
 
 class Sample(NamedTuple):
@@ -54,7 +54,7 @@ class Sample(NamedTuple):
 
     mean: Tensor
     deviation: Tensor
-    text: Tensor  # tokens [n, width], or token ids [n]
+    text: Tensor
     face_mean: Tensor
     face_deviation: Tensor
     face_tokens: Tensor
@@ -63,7 +63,7 @@ class Sample(NamedTuple):
 
 
 class Empty(NamedTuple):
-    """Nobody and no words: text [n, width] or token ids [n], face_tokens [196, 768]."""
+    """Nobody and no words: text [n, width], face_tokens [196, 768]."""
 
     text: Tensor
     face_tokens: Tensor
@@ -77,7 +77,6 @@ class _File:
     captions: tuple[str, ...]
     identities: int
     latent: tuple[int, ...]  # t, h, w
-    text: str  # the tensor that holds the caption
 
 
 class Examples:
@@ -94,13 +93,6 @@ class Examples:
         self.takes = [
             (number, take) for number, file in enumerate(self.files) for take in range(len(file.captions))
         ]
-        kinds = {file.text for file in self.files}
-        if len(kinds) > 1:
-            raise InvalidRequest(
-                f"some examples in {folder} hold text tokens and others token ids: prepare all of them "
-                "the same way"
-            )
-        self.holds_token_ids = kinds == {"token_ids"}
 
     def __len__(self) -> int:
         """The number of takes."""
@@ -121,7 +113,7 @@ class Examples:
                 def row(name: str, index: int) -> Tensor:
                     return opened.get_slice(name)[index]
 
-                mean, deviation, text = (row(name, take) for name in (*PER_TAKE, file.text))
+                mean, deviation, text = (row(name, take) for name in PER_TAKE)
                 person = {name: row(name, identity) for name in PER_IDENTITY}
                 return Sample(mean, deviation, text, caption=file.captions[take], **person)
         except (SafetensorError, OSError) as error:
@@ -194,9 +186,8 @@ def read_captions(path: Path) -> tuple[str, ...]:
 
 
 def write_empty(folder: Path, text: Tensor, face_tokens: Tensor) -> None:
-    """Writes EMPTY. text: T5's tokens [n, width] or token ids [n] of the empty prompt; face_tokens [196, 768]."""
-    name = "text" if text.is_floating_point() else "token_ids"
-    write_example(folder / EMPTY, {name: text, "face_tokens": face_tokens}, [])
+    """Writes EMPTY. text: T5's tokens [n, width] of the empty prompt; face_tokens [196, 768]."""
+    write_example(folder / EMPTY, {"text": text, "face_tokens": face_tokens}, [])
 
 
 def _read_header(path: Path) -> _File:
@@ -206,21 +197,19 @@ def _read_header(path: Path) -> _File:
             captions = tuple(json.loads((opened.metadata() or {}).get("captions", "[]")))
     except (SafetensorError, OSError, ValueError) as error:
         raise _broken(path, str(error).partition("\n")[0]) from error
-    text = "token_ids" if "token_ids" in shapes else "text"
-    wanted = (*PER_TAKE, text, *PER_IDENTITY)
+    wanted = (*PER_TAKE, *PER_IDENTITY)
     if missing := [name for name in wanted if name not in shapes]:
         raise _broken(path, f"{missing[0]} is missing")
     takes, identities = shapes["mean"][0], shapes["id_embedding"][0]
-    if not len(captions) == takes == shapes[text][0] or not takes or not identities:
+    if not len(captions) == takes == shapes["text"][0] or not takes or not identities:
         raise _broken(path, f"it has {takes} takes, {len(captions)} captions and {identities} identities")
-    return _File(path, captions, identities, shapes["mean"][2:], text)
+    return _File(path, captions, identities, shapes["mean"][2:])
 
 
 def _read_empty(path: Path) -> Empty:
     try:
         with safe_open(path, "pt") as opened:
-            text = "token_ids" if "token_ids" in opened.keys() else "text"  # noqa: SIM118
-            return Empty(opened.get_tensor(text), opened.get_tensor("face_tokens"))
+            return Empty(opened.get_tensor("text"), opened.get_tensor("face_tokens"))
     except (SafetensorError, OSError) as error:
         raise _broken(path, str(error).partition("\n")[0]) from error
 

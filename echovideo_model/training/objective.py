@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +27,7 @@ class Batch:
     x0: Tensor  # [B, 16, t, h, w], scaled by 0.7
     noise: Tensor  # like x0
     timesteps: Tensor  # [B] int64, 0..999
-    text: Tensor  # [B, n, width] bfloat16, or token ids [B, n] int32
+    text: Tensor  # [B, n, width] bfloat16
     face_tokens: Tensor  # [B, 196, 768]
     id_embedding: Tensor  # [B, 512]
     face_latent: Tensor  # [B, 16, 1, h, w], scaled by 0.7; zero where it is not shown
@@ -57,18 +56,11 @@ def make_batch(
     return Batch(*(torch.stack(column) for column in zip(*rows, strict=True)))
 
 
-def velocity_loss(
-    network: EchoVideoTransformer, text_encoder: Any | None, batch: Batch, dtype: torch.dtype
-) -> Tensor:
-    """The mean squared error of v of each sample [B], float32; the network computes in `dtype`.
-
-    text_encoder: transformers' T5EncoderModel, where it is trained along and the batch holds token ids.
-    """
+def velocity_loss(network: EchoVideoTransformer, batch: Batch, dtype: torch.dtype) -> Tensor:
+    """The mean squared error of v of each sample [B], float32; the network computes in `dtype`."""
     power = torch.tensor(alphas_cumprod(), device=batch.x0.device)[batch.timesteps]  # [B]
     x = add_noise(batch.x0, batch.noise, power)
-    # No attention mask: padding is in sight, here as in inference.
-    text = batch.text if text_encoder is None else text_encoder(input_ids=batch.text).last_hidden_state
-    context = network.fuse(text.to(dtype), batch.face_tokens.to(dtype), batch.id_embedding.to(dtype))
+    context = network.fuse(batch.text.to(dtype), batch.face_tokens.to(dtype), batch.id_embedding.to(dtype))
     v = network(x.to(dtype), batch.timesteps, context, batch.face_latent.to(dtype))
     return (v.float() - velocity(batch.x0, batch.noise, power)).square().flatten(1).mean(1)
 

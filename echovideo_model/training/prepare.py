@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,9 +25,7 @@ from ..files import check_writable, write_atomically
 from ..identity import STRANGERS, Identity, find_face, make_identity
 from ..limits import FPS, FRAME_STEP, MIN_SIDE, SIDE_STEP, TRAINED_FRAMES, TRAINED_SIZES
 from ..pipeline import Pipeline
-from ..text import load_tokenizer
 from ..video import describe, iter_frames
-from ..weights.folders import require
 from .examples import EMPTY, pack_example, read_captions, write_empty
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
@@ -52,28 +49,19 @@ class Report:
 class Encoder:
     """What an example is made of: clips, captions and people through the frozen networks of a pipeline."""
 
-    def __init__(self, pipeline: Pipeline, token_ids: int | None = None) -> None:
-        """token_ids: how many token ids to keep of a caption, for a text encoder that is trained along; None keeps
-        T5's output. Raises ModelFileMissing."""
+    def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
-        self.token_ids = token_ids
-        self._tokenizer: Any = load_tokenizer(require(pipeline.models, "tokenizer")) if token_ids else None
 
     def take(self, frames: np.ndarray, caption: str) -> dict[str, Tensor]:
-        """frames uint8 [F, H, W, 3] -> mean, deviation [1, 16, t, h, w], and the caption as `text` makes it."""
+        """frames uint8 [F, H, W, 3] -> mean, deviation [1, 16, t, h, w] and text [1, n, width]."""
         pixels = torch.from_numpy(frames).permute(3, 0, 1, 2).float().div(127.5).sub(1)  # [3, F, H, W]
         mean, deviation = self.posterior(pixels[None])
-        return {"mean": mean, "deviation": deviation, **self.text(caption)}
+        return {"mean": mean, "deviation": deviation, "text": self.text(caption)}
 
-    def text(self, caption: str) -> dict[str, Tensor]:
-        """text [1, n, width], or token_ids [1, n]."""
-        if self._tokenizer is None:
-            with on_device(self.pipeline.text_encoder.network, self.pipeline.device):
-                return {"text": self.pipeline.text_encoder.encode([caption]).cpu()}
-        ids = self._tokenizer(
-            [caption], padding="max_length", max_length=self.token_ids, truncation=True, return_tensors="pt"
-        ).input_ids
-        return {"token_ids": ids}
+    def text(self, caption: str) -> Tensor:
+        """T5's tokens [1, n, width]."""
+        with on_device(self.pipeline.text_encoder.network, self.pipeline.device):
+            return self.pipeline.text_encoder.encode([caption]).cpu()
 
     def person(self, identity: Identity, height: int, width: int) -> dict[str, Tensor]:
         """face_mean, face_deviation [1, 16, 1, h, w], face_tokens [1, 196, 768] and id_embedding [1, 512]."""
@@ -89,7 +77,7 @@ class Encoder:
     def write_empty(self, folder: Path) -> None:
         """Writes the empty prompt and the empty identity, for all examples in the folder."""
         nobody = make_identity([], self.pipeline.face_encoders)
-        write_empty(folder, next(iter(self.text("").values()))[0], nobody.face_tokens)
+        write_empty(folder, self.text("")[0], nobody.face_tokens)
 
     @torch.no_grad()
     def posterior(self, pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -36,35 +36,6 @@ class Model:
 
 
 @dataclass(frozen=True)
-class TextSizes:
-    """A new T5 encoder (version 1.1); the released one is 24 layers of width 4096."""
-
-    layers: int
-    width: int
-    heads: int
-    hidden: int  # of the feed-forward
-
-    def __post_init__(self) -> None:
-        _check_positive("[text_encoder.sizes]", self, "layers", "width", "heads", "hidden")
-
-
-@dataclass(frozen=True)
-class TextEncoder:
-    """A T5 encoder that is trained along with the transformer; its examples hold token ids, not T5's output."""
-
-    tokenizer: Path
-    weights: Path | None = None
-    sizes: TextSizes | None = None
-
-    def __post_init__(self) -> None:
-        if (self.weights is None) == (self.sizes is None):
-            raise InvalidRequest(
-                "[text_encoder] needs either weights to start from or the sizes of a new one "
-                "([text_encoder.sizes])"
-            )
-
-
-@dataclass(frozen=True)
 class LoRA:
     """Low-rank updates of some layers of every block, instead of all weights."""
 
@@ -174,7 +145,6 @@ class Recipe:
     seed: int = 0
     average: float = 0.0  # of the weights, over the steps: each one's share that is kept; 0 is no average
     lora: LoRA | None = None
-    text_encoder: TextEncoder | None = None
     batch: Batch = field(default_factory=Batch)
     dropout: Dropout = field(default_factory=Dropout)
     every: Every = field(default_factory=Every)
@@ -189,8 +159,6 @@ class Recipe:
             )
         if self.lora and self.model.sizes:
             raise InvalidRequest("[lora] needs existing weights: set transformer in [model]")
-        if self.lora and self.text_encoder:
-            raise InvalidRequest("[lora] does not train the text encoder: remove [text_encoder] or [lora]")
         if self.model.weights and not self.lora:
             raise InvalidRequest("[model] weights applies only to a LoRA: training all weights uses float32")
         if self.every.samples and not self.samples:

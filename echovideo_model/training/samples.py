@@ -59,12 +59,10 @@ class Sampler:
     def _denoise(self, chosen: Sample, face_latent: Tensor | None, number: int) -> Tensor:
         """chosen's caption and person as latents [1, 16, t, h, w]: DDIM, constant guidance."""
         network, dtype, empty = self.trained.network, self.trained.dtype, self.examples.empty
-        text = torch.stack([empty.text, chosen.text]).to(self.device)
-        if self.trained.text_encoder is not None:
-            text = self.trained.text_encoder(input_ids=text).last_hidden_state
+        text = torch.stack([empty.text, chosen.text]).to(self.device, dtype)
         tokens = torch.stack([empty.face_tokens, chosen.face_tokens]).to(self.device, dtype)
         embedding = torch.stack([torch.zeros_like(chosen.id_embedding), chosen.id_embedding])
-        context = network.fuse(text.to(dtype), tokens, embedding.to(self.device, dtype))
+        context = network.fuse(text, tokens, embedding.to(self.device, dtype))
         face = None if face_latent is None else face_latent.to(self.device, dtype)
         noise = torch.randn(1, *chosen.mean.shape, generator=generator(self.settings.seed, "noise", number))
 

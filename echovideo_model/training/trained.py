@@ -1,4 +1,4 @@
-"""What a recipe trains: the networks, their trained parameters, the loss of a batch, and the model that is written."""
+"""What a recipe trains: the transformer or a LoRA for it, the loss of a batch, and the model that is written."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ from .initial import initialise
 from .lora import LoRALayers
 from .objective import Batch, velocity_loss
 from .recipe import Recipe
-from .text import make_text_encoder, write_text_encoder
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Trained:
-    """The transformer, the text encoder where that is trained too, and `parameters`, by their names in the state."""
+    """The transformer, and `parameters`: what is trained of it, by their names in the state."""
 
     def __init__(self, recipe: Recipe, device: torch.device) -> None:
         """Raises InvalidRequest, ModelFileMissing or WrongModelFile for what the recipe names."""
@@ -37,43 +36,30 @@ class Trained:
         self.network = _make_transformer(recipe).to(device)
         if recipe.batch.checkpointing:
             self.network.through_blocks = partial(_checkpoint_blocks, self.network)  # type: ignore[method-assign, assignment, unused-ignore]
-        self.text_encoder = None
         self.lora = LoRALayers(self.network, recipe.lora, recipe.seed) if recipe.lora else None
-        self.parameters: dict[str, nn.Parameter] = {}
+        self.parameters: dict[str, nn.Parameter]
         if self.lora:
-            self.parameters |= self.lora.parameters
+            self.parameters = self.lora.parameters
         else:
-            self.parameters |= _name_parameters("transformer", self.network)
-        if recipe.text_encoder:
-            self.text_encoder = make_text_encoder(recipe.text_encoder, recipe.seed).to(device)
-            self.parameters |= _name_parameters("text_encoder", self.text_encoder)
+            self.parameters = {f"transformer.{name}": one for name, one in self.network.named_parameters()}
 
     def loss(self, batch: Batch) -> Tensor:
         """The loss of each sample [B], float32."""
-        return velocity_loss(self.network, self.text_encoder, batch, self.dtype)
+        return velocity_loss(self.network, batch, self.dtype)
 
     def require_fitting(self, examples: Examples) -> None:
         """Raises InvalidRequest if these examples were prepared for another text encoder."""
         sizes = self.network.sizes.iitf
-        if examples.holds_token_ids != (self.text_encoder is not None):
-            held, wanted = (
-                ("token ids", "text tokens") if examples.holds_token_ids else ("text tokens", "token ids")
-            )
-            raise InvalidRequest(
-                f"the examples in {examples.folder} hold {held}, but this recipe needs {wanted}: "
-                f"prepare them {'without' if examples.holds_token_ids else 'with'} --token-ids, or "
-                "change [text_encoder]"
-            )
         found, expected = tuple(examples.empty.text.shape), (sizes.text_tokens, sizes.text_width)
-        if found != expected[: len(found)]:
+        if found != expected:
             raise InvalidRequest(
                 f"the captions in {examples.folder} have shape {list(found)}, but this transformer "
-                f"takes {list(expected[: len(found)])}: prepare them for this model"
+                f"takes {list(expected)}: prepare them for this model"
             )
 
     def write(self, folder: Path) -> None:
-        """Writes the model to `folder`, replacing an older one: lora.safetensors, or `transformer` (and
-        `text_encoder` and `tokenizer`) as they are released, in bfloat16."""
+        """Writes the model to `folder`, replacing an older one: lora.safetensors, or `transformer` as it is released,
+        in bfloat16."""
         with write_folder_atomically(folder) as temporary:
             if self.lora:
                 self.lora.write(temporary / "lora.safetensors")
@@ -86,9 +72,6 @@ class Trained:
             planned = {name: (tuple(value.shape), torch.bfloat16) for name, value in state.items()}
             config = transformer_config(self.network.sizes)
             write_folder(temporary / "transformer", SHARD_STEM, planned, read, config)
-            if self.recipe.text_encoder:
-                tokens = self.network.sizes.iitf.text_tokens
-                write_text_encoder(self.text_encoder, self.recipe.text_encoder, temporary, tokens)
 
 
 def _make_transformer(recipe: Recipe) -> EchoVideoTransformer:
@@ -113,7 +96,3 @@ def _checkpoint_blocks(
     for block in network.transformer_blocks:
         tokens = checkpoint(block, tokens, n_text, time, rotary, attend, use_reentrant=False)
     return tokens
-
-
-def _name_parameters(prefix: str, network: nn.Module) -> dict[str, nn.Parameter]:
-    return {f"{prefix}.{name}": parameter for name, parameter in network.named_parameters()}

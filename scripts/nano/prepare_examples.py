@@ -22,12 +22,14 @@ from tqdm import tqdm
 
 from echovideo_model.nano import Clip
 from echovideo_model.nano.split import FIRST_HELD_OUT
+from echovideo_model.nano.words import MAX_TOKENS
 from echovideo_model.pipeline import Pipeline
+from echovideo_model.text import TextEncoder
 from echovideo_model.training.examples import EMPTY, write_empty, write_example
 from echovideo_model.training.prepare import Encoder
+from echovideo_model.weights.folders import require
 
 TAKES = 4
-TOKEN_IDS = 24
 
 
 def main() -> None:
@@ -45,9 +47,13 @@ def main() -> None:
     parser.add_argument("--part", type=Parts, default=Parts("1/1"), metavar="K/N")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    encoder = Encoder(Pipeline(arguments.models, device="cpu"), TOKEN_IDS)
+    pipeline = Pipeline(arguments.models, device="cpu")
+    pipeline.text_encoder = TextEncoder.load(  # no transformer yet that would say how many tokens it reads
+        require(pipeline.models, "text_encoder"), require(pipeline.models, "tokenizer"), tokens=MAX_TOKENS
+    )
+    encoder = Encoder(pipeline)
     nobody = load_file(arguments.people / EMPTY)["face_tokens"][0]
-    write_empty(arguments.output, encoder.text("")["token_ids"][0], nobody)
+    write_empty(arguments.output, encoder.text("")[0], nobody)
     people = sorted(path for path in arguments.people.glob("*.safetensors") if path.name != EMPTY)
     for path in tqdm(arguments.part.of(people[: arguments.count]), mininterval=10):
         example = arguments.output / path.name

@@ -52,31 +52,26 @@ save = 2
 """
 
 
-def write_examples(folder: Path, count: int = 6, token_ids: bool = False) -> Path:
+def write_examples(folder: Path, count: int = 6) -> Path:
     """`count` files of two takes and two identities, of two latent shapes; alike, so that something is learnt."""
     random = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=random)
 
-    def text(*shape: int) -> dict[str, torch.Tensor]:
-        if token_ids:
-            return {"token_ids": torch.randint(3, 50, (*shape, TOKENS), generator=random)}
-        return {"text": draw(*shape, TOKENS, WIDTH)}
-
     for number in range(count):
         shape = (1, 4, 4) if number % 3 else (2, 4, 6)
         tensors = {
             "mean": draw(2, 16, *shape) / 4 + 2,
             "deviation": draw(2, 16, *shape).abs() / 10,
-            **text(2),
+            "text": draw(2, TOKENS, WIDTH),
             "face_mean": draw(2, 16, 1, *shape[1:]),
             "face_deviation": draw(2, 16, 1, *shape[1:]).abs() / 10,
             "face_tokens": draw(2, 196, 768),
             "id_embedding": draw(2, 512),
         }
         write_example(folder / f"{number}.safetensors", tensors, [f"take {number}", f"another of {number}"])
-    write_empty(folder, next(iter(text().values())), draw(196, 768))
+    write_empty(folder, draw(TOKENS, WIDTH), draw(196, 768))
     return folder
 
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -27,7 +26,6 @@ from echovideo_model.training.loop import learning_rate, train
 from echovideo_model.training.recipe import Optimizer, Recipe, read_recipe
 from echovideo_model.training.trained import Trained
 from echovideo_model.weights.loading import load_transformer
-from tests.training.conftest import write_examples
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -92,28 +90,6 @@ def test_bf16_computes_narrow_and_keeps_wide(recipe_of: Make) -> None:
     losses = [[line["loss"] for line in lines(recipe)] for recipe in (narrow, wide)]
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
     assert losses[0] != losses[1]
-
-
-def test_a_text_encoder_is_trained_along_on_token_ids(
-    recipe_of: Make, tmp_path: Path, tiny_set: Path
-) -> None:
-    folder = write_examples(tmp_path / "ids", token_ids=True)
-    encoder = f'\n[text_encoder]\ntokenizer = "{tiny_set}/tokenizer"\n'
-    sizes = "[text_encoder.sizes]\nlayers = 1\nwidth = 16\nheads = 2\nhidden = 32\n"
-    recipe = replace(recipe_of(more=encoder + sizes), examples=folder)
-    model = train(recipe, CPU)
-    name = "weights.text_encoder.encoder.block.0.layer.0.SelfAttention.q.weight"
-    assert not torch.equal(saved(recipe)[name], saved(recipe)[name.replace("weights", "average")])
-    from echovideo_model.text import TextEncoder
-
-    read = TextEncoder.load(model / "text_encoder", model / "tokenizer")
-    assert read.encode(["A man waves."]).isfinite().all()
-    with safe_open(model / "text_encoder" / "model.safetensors", "pt") as file:  # what a ComfyUI host reads
-        assert file.metadata()["echovideo.text_tokens"] == "6"
-        spiece = file.get_tensor("spiece_model").numpy().tobytes()
-    assert spiece == (tiny_set / "tokenizer" / "spiece.model").read_bytes()
-    with pytest.raises(InvalidRequest, match="hold token ids, but this recipe needs text tokens"):
-        train(replace(recipe_of(), examples=folder), CPU)
 
 
 def test_a_lora_leaves_the_weights_alone(recipe_of: Make, tmp_path: Path, tiny_set: Path) -> None:

@@ -47,7 +47,7 @@ def test_the_loss_is_the_one_that_diffusers_trainers_minimise(examples: Path) ->
         snr_shift_scale=1.0, rescale_betas_zero_snr=True, prediction_type="v_prediction"
     )
     network = Constant(torch.randn(batch.x0.shape, generator=torch.Generator().manual_seed(0)))
-    ours = velocity_loss(network, None, batch, torch.float32)  # type: ignore[arg-type]
+    ours = velocity_loss(network, batch, torch.float32)  # type: ignore[arg-type]
     x = scheduler.add_noise(batch.x0, batch.noise, batch.timesteps)
     torch.testing.assert_close(network.x, x, atol=1e-4, rtol=1e-4)
     x0 = scheduler.get_velocity(network.v, x, batch.timesteps)  # their name for it; it is x0
