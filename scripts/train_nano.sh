@@ -33,7 +33,7 @@ python -W ignore scripts/nano/train_vae.py --state "$state/vae" --steps 1700 --f
 mkdir -p "$models/vae"
 cp "$state/vae/vae.safetensors" "$models/vae/diffusion_pytorch_model.safetensors"
 
-python -W ignore scripts/nano/photograph.py "$state/people" --models "$models" --people 1500
+python -W ignore scripts/nano/photograph.py "$state/people" --models "$models" --people 2000
 python -W ignore scripts/nano/photograph.py "$state/people_held_out" --models "$models" --people 16 --held-out
 
 # examples FOLDER PEOPLE ARGUMENTS: of the drawn world, through the autoencoder in models/vae
@@ -44,7 +44,7 @@ examples stills people
 examples stills_held_out people_held_out --held-out
 cp recipes/nano_stills.toml recipes/nano_clips.toml "$state"
 python -m echovideo_model train "$state/nano_stills.toml" --device cpu
-examples clips people --count 400 --frames 17
+examples clips people --count 600 --frames 17
 examples clips_held_out people_held_out --count 16 --frames 17 --held-out
 python -m echovideo_model train "$state/nano_clips.toml" --device cpu
 rm -rf "$models/transformer"

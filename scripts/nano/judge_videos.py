@@ -1,11 +1,11 @@
 """Judges the nano model's videos of people whom it has never seen, each figure beside its ceiling.
 
-    python scripts/nano/judge_videos.py STATE --models MODELS [--people 100] [--seeds 3]
+    python scripts/nano/judge_videos.py STATE --models MODELS [--people 100] [--seeds 3] [--part K/N]
 
 Each person has a photo and a clip with a sentence that says everything, in a combination of words that training never
-saw. STATE/judges.pt judges; STATE/judged.jsonl keeps what is known of each video, so the same command goes on where it
-was stopped (for other models, delete it); STATE/judged.png shows the first people: photo, video, and the real clip.
-The ceiling is the real clip through the same autoencoder.
+saw. STATE/judges.pt judges; STATE/judged.jsonl keeps what is known of each video, so the same command resumes (for
+other models, delete it); K/N makes the K-th of N parts, for N processes. STATE/judged.png shows the first ones: photo,
+video, and the real clip. STATE/judged.json has the figures. The ceiling is the real clip through the same autoencoder.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from judges import QUESTIONS, Judges
+from photograph import Parts
 from PIL import Image
 from tqdm import tqdm
 
@@ -53,6 +54,9 @@ def main() -> None:
     parser.add_argument("--models", type=Path, required=True, help="the nano model, in the released layout")
     parser.add_argument("--people", type=int, default=100, help="held out (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="videos of each (default: %(default)s)")
+    parser.add_argument("--part", type=Parts, default=Parts("1/1"), metavar="K/N")
+    parser.add_argument("--strength", type=float, default=1.0, help="of the identity (default: %(default)s)")
+    parser.add_argument("--no-face-latent", action="store_true", help="the transformer does not see the face")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     pipeline, judges = Pipeline(arguments.models, device="cpu"), Judges.load(arguments.state / "judges.pt")
@@ -62,20 +66,29 @@ def main() -> None:
     ]
     rows = read_rows(arguments.state / "judged.jsonl")
     jobs = [(who, seed) for who in range(arguments.people) for seed in range(-1, arguments.seeds)]
-    for who, seed in tqdm(jobs, "videos", disable=None, mininterval=5):
+    for who, seed in tqdm(arguments.part.of(jobs), "videos", disable=None, mininterval=5):
         if (who, seed) not in rows:
-            frames = make_frames(tasks[who], identities[who], seed, pipeline)
+            frames = make_frames(
+                tasks[who], identities[who], seed, pipeline, arguments.strength, not arguments.no_face_latent
+            )
             rows[who, seed] = judge(frames, tasks[who].clip, pipeline.face_encoders.detector, judges)
             if who < SHOWN and seed <= 0:
                 save_frames(arguments.state / "shown" / f"{who}_{seed}.png", frames)
             with (arguments.state / "judged.jsonl").open("a") as file:
                 file.write(json.dumps({"who": who, "seed": seed, **rows[who, seed]}) + "\n")
+    rows = read_rows(arguments.state / "judged.jsonl")
+    if missing := [key for key in jobs if key not in rows]:
+        print(f"{len(missing)} videos are left to the other parts; the same command then prints the figures")
+        return
     save_sheet(arguments.state, tasks[: min(SHOWN, arguments.people)])
     photos = np.stack([identity.id_embedding.numpy() for identity in identities])
     real = [rows[key] for key in jobs if key[1] < 0]
     videos = [rows[key] for key in jobs if key[1] >= 0]
     whom = [who for who, seed in jobs if seed >= 0]
-    report(len(videos), summarise(videos, whom, photos), summarise(real, range(arguments.people), photos))
+    figures = summarise(videos, whom, photos), summarise(real, range(arguments.people), photos)
+    with write_atomically(arguments.state / "judged.json") as temporary:
+        temporary.write_text(json.dumps({"videos": figures[0], "real": figures[1]}, indent=2) + "\n", "utf-8")
+    report(len(videos), *figures)
 
 
 def make_tasks(count: int) -> Iterator[Task]:
@@ -85,7 +98,9 @@ def make_tasks(count: int) -> Iterator[Task]:
         yield Task(person, photo, Clip.from_seed(person, person=person, held_out_words=True, whole=True))
 
 
-def make_frames(task: Task, identity: Identity, seed: int, pipeline: Pipeline) -> np.ndarray:
+def make_frames(
+    task: Task, identity: Identity, seed: int, pipeline: Pipeline, strength: float, face_latent: bool
+) -> np.ndarray:
     """uint8 [F, H, W, 3]: the video of that seed, or for -1 the real clip through the autoencoder."""
     clip = task.clip
     if seed < 0:
@@ -102,6 +117,8 @@ def make_frames(task: Task, identity: Identity, seed: int, pipeline: Pipeline) -
             seed=seed,
             guidance_scale=GUIDANCE,
             guidance="constant",
+            strength=strength,
+            face_latent=face_latent,
         )
         frames = pipeline.generate(identity, request).frames
     return (frames.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
