@@ -35,6 +35,7 @@ PACK = Path(__file__).parents[1]
 PACK_FOLDER = "ComfyUI-EchoVideo"
 FOLDERS = ("models", "input", "output", "temp", "user", "custom_nodes")
 START_SECONDS = 600  # of a machine that many others keep busy
+ANSWER_SECONDS = 300  # of the same
 FINISHED = ("execution_success", "execution_error", "execution_interrupted")
 
 Message = dict[str, Any]
@@ -164,7 +165,7 @@ class Host:
         return {"class_type": kind, "inputs": {**defaults, **inputs}}
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"http://{self.address}{path}", timeout=60) as answer:
+        with urllib.request.urlopen(f"http://{self.address}{path}", timeout=ANSWER_SECONDS) as answer:
             body = answer.read()
         return json.loads(body) if body else None
 
@@ -172,7 +173,7 @@ class Host:
         request = urllib.request.Request(f"http://{self.address}{path}", json.dumps(body).encode())
         request.add_header("Content-Type", "application/json")
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
                 text = answer.read()
         except urllib.error.HTTPError as error:
             raise Refused(json.loads(error.read())) from None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from benchmarks import cpu, full_size, gpu, scale
+from benchmarks import cpu, full_size, gpu, long_videos, on_nano, scale, steps
 from echovideo_model.tiny.networks import TRANSFORMER_SIZES
 
 Captured = pytest.CaptureFixture[str]
@@ -61,3 +63,48 @@ def test_the_table_of_workers_finds_the_driver_s_limit(capsys: Captured) -> None
     assert "at 10,000 workers" in printed  # a hundredth of a second each, a hundred seconds long
     assert [line.split()[1] for line in printed.splitlines()[2:6]] == ["1", "8", "64", "1000"]
     assert "| 10.00% |" in printed
+
+
+def made(value: int, curve: tuple[float | None, ...] = (1.0,)) -> on_nano.Made:
+    return on_nano.Made(np.full((2, 4, 4, 3), value, np.uint8), 1.0, curve, "")
+
+
+def test_psnr_is_of_the_mean_error_over_all_videos() -> None:
+    assert on_nano.psnr([(made(10), made(10))]) == float("inf")
+    one, two = (made(10), made(10)), (made(10), made(30))
+    assert on_nano.psnr([two]) == pytest.approx(20 * np.log10(255 / 20))
+    assert on_nano.psnr([one, two]) == pytest.approx(on_nano.psnr([two]) + 10 * np.log10(2))
+
+
+def test_a_frame_without_a_face_counts_as_no_likeness() -> None:
+    video = made(0, (0.8, None, 0.6, 0.6))
+    assert video.similarity == pytest.approx(0.5)
+    assert video.faces == 0.75
+
+
+def test_likeness_over_time_is_the_mean_of_all_videos_in_equal_parts() -> None:
+    rising, none = tuple(np.arange(16) / 16), (None,) * 16
+    parts = long_videos.over_time([made(0, rising), made(0, none)])
+    assert parts == pytest.approx([(2 * part + 0.5) / 32 for part in range(8)])
+
+
+def test_only_the_sampling_is_timed() -> None:
+    times = iter([3.0, 7.5])
+
+    class Process:
+        def cpu_times(self) -> SimpleNamespace:
+            return SimpleNamespace(user=next(times), system=0.0)
+
+    watch = on_nano.Stopwatch(Process())  # type: ignore[arg-type]
+    for name in ("model", "latents", "frames", None):
+        watch({"type": "executing", "data": {"node": name}})
+        watch({"type": "progress", "data": {"value": 1}})
+    assert watch.seconds == 4.5
+
+
+@pytest.mark.parametrize(
+    ("log", "shown"), [("EasyCache - skipped 6/20 steps (1.43x speedup).", "6.0"), ("got prompt", "")]
+)
+def test_the_steps_skipped_are_the_hosts_own_count(log: str, shown: str) -> None:
+    row = [on_nano.Made(np.zeros(0), 1.0, (), f"{log}\n")] * 2
+    assert steps.steps_skipped(row) == shown

@@ -1,4 +1,5 @@
-"""Another pack, as EchoVideo may meet it: patches that change nothing, and count how often they are called."""
+"""Another pack, as EchoVideo may meet it: patches that change nothing, and count how often they are called; and
+a rule to measure."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.patcher_extension
 import torch
+
+from .teacache import TeaCacheRule
 
 COUNTS: Counter[str] = Counter()
 SEEN: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -244,4 +247,5 @@ NODE_CLASS_MAPPINGS = {
     "ProbeFaceLatents": ProbeFaceLatents,
     "ProbeSeenFaces": ProbeSeenFaces,
     "ProbeLosses": ProbeLosses,
+    "TeaCacheRule": TeaCacheRule,
 }

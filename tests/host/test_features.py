@@ -261,6 +261,22 @@ def test_step_caches_run_and_reuse_something(host: Host, untouched: Tensor, kind
     assert run.latents().std() < 3 * untouched.std()
 
 
+def test_teacaches_rule_skips_what_is_below_the_threshold_between_the_first_step_and_the_last(
+    host: Host,
+) -> None:
+    def latents(threshold: float) -> Tensor:
+        cache = node("TeaCacheRule", model=out("model"), threshold=threshold)
+        run = host.run(plain(model="cached", steps=6, cfg=1.0) | {"cached": cache})
+        assert run.status == "success", run.message
+        return run.latents()
+
+    untouched = host.run(plain(steps=6, cfg=1.0)).latents()
+    assert torch.equal(latents(-1e9), untouched)
+    assert not torch.equal(latents(1e9), untouched)
+    assert "TeaCache rule - skipped 0/6 steps" in host.log()
+    assert "TeaCache rule - skipped 4/6 steps" in host.log()
+
+
 def test_area_conditioning_keeps_to_its_area_and_takes_the_face_with_it(host: Host) -> None:
     """The left half of the video shows the person; the other prompt holds everywhere."""
     area = {"width": 0.5, "height": 1.0, "temporal": 1.0, "x": 0.0, "y": 0.0, "z": 0.0, "strength": 1.0}

@@ -12,30 +12,13 @@ from testbed import checkpoints
 from testbed.checkpoints import write_lora
 from testbed.graphs import Graph, conditioning, identity, loaders, node, out, prompts, sampled, video
 from testbed.harness import Host, failing
+from testbed.nano import CHOICES, with_nano
 from testbed.shipped import SHIPPED, check_video, shape_of, small
 
 MODEL, TEXT_ENCODER, VAE = FILES["transformer"], FILES["text_encoder"], FILES["vae"]
 PORTRAIT = "echovideo_nano_portrait.png"
 PARSER, SIGLIP = FILES["face_encoder"], FILES["clip_visual_encoder"]
-CHOICES = {
-    ("EchoVideoLoadModel", "model_name"): MODEL,
-    ("EchoVideoLoadTextEncoder", "text_encoder_name"): TEXT_ENCODER,
-    ("EchoVideoLoadVAE", "vae_name"): VAE,
-    ("EchoVideoLoadFaceEncoders", "parser_name"): PARSER,
-    ("EchoVideoLoadFaceEncoders", "siglip_name"): SIGLIP,
-    ("UNETLoader", "unet_name"): MODEL,
-    ("CLIPLoader", "clip_name"): TEXT_ENCODER,
-    ("VAELoader", "vae_name"): VAE,
-}
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the nano model's files are not in this checkout")
-
-
-def with_nano(graph: Graph) -> Graph:
-    """The graph with nano chosen in every loader."""
-    for one in graph.values():
-        chosen = {name: file for (kind, name), file in CHOICES.items() if kind == one["class_type"]}
-        one["inputs"].update(chosen)
-    return graph
 
 
 def options(host: Host, kind: str, name: str) -> list[str]:
