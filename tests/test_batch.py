@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from echovideo_model import cli
@@ -27,6 +28,8 @@ from echovideo_model.pipeline import Pipeline
 from echovideo_model.request import Request
 from echovideo_model.tiny import PORTRAITS
 from echovideo_model.video import describe, read_mp4, write_mp4
+from echovideo_model.weights.merging import Lora
+from testbed.checkpoints import write_lora
 
 SMALL = {"height": 32, "width": 32, "frames": 1, "steps": 1}
 ROOT = Path(__file__).parents[1]
@@ -138,6 +141,29 @@ def test_every_video_is_what_generate_makes(folder: Path, tiny_set: Path, pipeli
     write_mp4(folder / "expected.mp4", expected.frames)
     assert np.array_equal(frames, read_mp4(folder / "expected.mp4")[0])
     assert metadata["prompt"] == "A man waves."
+
+
+def test_a_lora_applies_to_every_job_and_makes_it_another_job(
+    folder: Path, tiny_set: Path, pipeline: Pipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_lora(folder, "style.safetensors", "diffusers")
+    lora = folder / "models" / "loras" / "style.safetensors"
+    table, out = write(folder, [job(seed=7, output="a.mp4")]), folder / "out"
+    assert run(table, out, tiny_set, "--lora", f"{lora}:0.5") == 0
+    frames, _, metadata = read_mp4(out / "a.mp4")
+    assert metadata["loras"] == "style.safetensors:0.5"
+    request = Request("A man waves.", seed=7, **SMALL)  # type: ignore[arg-type]
+    person = pipeline.identify(folder / "me.png")
+    styled = Pipeline(tiny_set, "cpu", loras=[Lora(lora, 0.5)]).generate(person, request)
+    write_mp4(folder / "expected.mp4", styled.frames)
+    assert np.array_equal(frames, read_mp4(folder / "expected.mp4")[0])
+    assert not torch.equal(styled.frames, pipeline.generate(person, request).frames)
+    for lora_arguments, made in ((("--lora", f"{lora}:0.5"), 0), (("--lora", f"{lora}"), 1), ((), 1)):
+        capsys.readouterr()
+        assert run(table, out, tiny_set, "--json", *lora_arguments) == 0
+        assert json.loads(capsys.readouterr().out)["made"] == made
+    assert run(table, out, tiny_set, "--lora", "gone.safetensors") == 2
+    assert "gone.safetensors was not found" in capsys.readouterr().err
 
 
 def test_the_same_command_makes_what_is_missing_and_nothing_else(

@@ -21,6 +21,7 @@ from echovideo_model.batch.cluster import Cluster, _Recent, _share_out
 from echovideo_model.batch.folder import FAILURES
 from echovideo_model.errors import DependencyMissing, InvalidRequest
 from echovideo_model.tiny import PORTRAITS
+from testbed.checkpoints import write_lora
 
 ROOT = Path(__file__).parents[1]
 JOBS = 8
@@ -32,6 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, portrait in zip(("me.png", "you.png"), PORTRAITS, strict=True):
         shutil.copy(portrait, folder / name)
     (folder / "wall.png").write_bytes(b"no picture")
+    write_lora(folder, "style.safetensors", "diffusers")
     rows: list[dict[str, Any]] = [
         {"photos": [("me.png", "you.png")[n % 2]], "prompt": ("A man waves.", "A man nods.")[n // 2 % 2], "seed": n,
          "height": 32, "width": 32, "frames": 1, "steps": 1, "output": f"{n}.mp4"}
@@ -60,6 +62,8 @@ def command(folder: Path, output: str, models: Path, *more: str) -> list[str]:
         str(models),
         "--device",
         "cpu",
+        "--lora",
+        str(folder / "models" / "loras" / "style.safetensors"),
         *more,
     ]
 

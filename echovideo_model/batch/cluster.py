@@ -29,6 +29,7 @@ from ..errors import DependencyMissing, InvalidRequest
 from ..face.choice import FaceChoice
 from ..identity import Identity
 from ..pipeline import Pipeline
+from ..weights.merging import Lora
 from .folder import Folder, MachineFault
 from .job import Job
 from .work import (
@@ -75,6 +76,7 @@ class Models:
     device: str | None = None
     storage: torch.dtype | None = None
     transformer: Path | None = None
+    loras: tuple[Lora, ...] = ()
 
 
 def make_jobs_on(
@@ -134,7 +136,11 @@ class _Worker:
     def pipeline(self) -> Pipeline:
         models = self.models
         try:
-            pipeline = Pipeline(models.folder, models.device, models.storage, models.transformer)
+            pipeline = Pipeline(
+                models.folder, models.device, models.storage, models.transformer, loras=models.loras
+            )
+            if models.loras:  # one that only this node lacks is not the job's fault
+                pipeline.check(faces=False)
         except InvalidRequest as error:
             raise MachineFault(str(error)) from error
         if self.share:
@@ -163,7 +169,8 @@ class _Stages:
         self.ray, self.folder, self.ai_tag = ray, folder, ai_tag
         gpus, count = _share_out(cluster, models.device, ray.cluster_resources())
         worker = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=REPEATS)(_Worker)
-        seeing, making = replace(models, device="cpu"), replace(models, device="cuda" if gpus else "cpu")
+        seeing = replace(models, device="cpu", loras=())
+        making = replace(models, device="cuda" if gpus else "cpu")
         self.makers = [worker.options(num_gpus=gpus).remote(making, gpus) for _ in range(count)]
         self.faces = cycle([worker.remote(seeing, 0.0) for _ in range(_face_workers(count))])
         self.encode_mp4 = ray.remote(num_cpus=1, max_retries=REPEATS)(encode_mp4)

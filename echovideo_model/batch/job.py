@@ -10,10 +10,10 @@ import csv
 import difflib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequest
 from ..face.choice import LARGEST, FaceChoice
@@ -21,6 +21,9 @@ from ..facts import RELEASED, ModelFacts
 from ..files import expand_user
 from ..limits import MAX_FPS, MIN_FPS
 from ..request import Request
+
+if TYPE_CHECKING:
+    from ..weights.merging import Lora
 
 EXAMPLE = {"photos": ["me.jpg"], "prompt": "A man waves.", "seed": 1, "output": "waving.mp4"}
 CHOICE = ("face_order", "face_index", "padding")
@@ -52,8 +55,8 @@ class Job:
         return self.request.negative_prompt, self.request.prompt
 
 
-def read_jobs(table: str | Path, model: ModelFacts = RELEASED) -> list[Job]:
-    """Every job of a table, in its order; what a line leaves open, `model` decides.
+def read_jobs(table: str | Path, model: ModelFacts = RELEASED, loras: Sequence[Lora] = ()) -> list[Job]:
+    """Every job of a table, in its order; what a line leaves open, `model` decides. `loras` apply to all jobs.
 
     Raises InvalidRequest, with the line, for the first that is wrong.
     """
@@ -62,9 +65,10 @@ def read_jobs(table: str | Path, model: ModelFacts = RELEASED) -> list[Job]:
     jobs: list[Job] = []
     names: dict[str, int] = {}
     files = _Files(table.parent)
+    merged = [[_hash_file(lora.path), lora.strength] for lora in loras]
     try:
         for line, row in rows(table):
-            job = _read_job(line, row, files, model)
+            job = _read_job(line, row, files, model, merged)
             if (before := names.setdefault(job.output, line)) != line:
                 raise InvalidRequest(
                     f'lines {before} and {line} both write "{job.output}": give one of them another output'
@@ -131,7 +135,9 @@ def _read_cell(key: str, text: str, line: int) -> Any:
     return text.split(SEPARATOR) if key == "photos" else text
 
 
-def _read_job(line: int, row: dict[str, Any], files: _Files, model: ModelFacts) -> Job:
+def _read_job(
+    line: int, row: dict[str, Any], files: _Files, model: ModelFacts, loras: list[list[Any]]
+) -> Job:
     for key in row:
         if key not in KEYS:
             near = difflib.get_close_matches(key, KEYS, 1)
@@ -148,7 +154,7 @@ def _read_job(line: int, row: dict[str, Any], files: _Files, model: ModelFacts) 
             raise InvalidRequest(f"fps must be from {MIN_FPS} to {MAX_FPS}, not {fps!r}")
         hashes = [files.hashes[path] for path in ((identity,) if identity else photos)]
         person = _digest([bool(identity), hashes, choice.order, choice.index, choice.padding])
-        id = _digest([person, _list_settings(request), float(fps)])
+        id = _digest([person, _list_settings(request), float(fps), *loras])
         output = _read_output(row.get("output"), id)
         return Job(line, photos, identity, choice, request, float(fps), output, person, id)
     except InvalidRequest as error:
@@ -197,6 +203,20 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+def _hash_file(path: Path) -> str:
+    """Raises InvalidRequest for a file that is missing or cannot be read."""
+    if not path.is_file():
+        raise InvalidRequest(f"{path} was not found")
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
+    except OSError as error:
+        raise InvalidRequest(f"cannot read {path}: {error.strerror}") from error
+    return digest.hexdigest()
+
+
 class _Files:
     """The hashes of the files that a table names, each file read once however many jobs it has."""
 
@@ -211,12 +231,6 @@ class _Files:
             return known
         path = self.folder / expand_user(name)
         if path not in self.hashes:
-            if not path.is_file():
-                raise InvalidRequest(f"{path} was not found")
-            digest = hashlib.sha256()
-            with path.open("rb") as file:
-                while part := file.read(1 << 20):
-                    digest.update(part)
-            self.hashes[path] = digest.hexdigest()
+            self.hashes[path] = _hash_file(path)
         self.paths[name] = path
         return path

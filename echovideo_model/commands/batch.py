@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,16 @@ from tqdm import tqdm
 
 from ..files import expand_user
 from . import say, say_json
-from .arguments import add_ai_tag, add_json, add_models, find_facts, find_models_folder, parse_dtype
+from .arguments import (
+    add_ai_tag,
+    add_json,
+    add_loras,
+    add_models,
+    find_facts,
+    find_models_folder,
+    parse_dtype,
+    parse_loras,
+)
 
 if TYPE_CHECKING:
     from ..batch.folder import Folder
@@ -47,6 +57,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--transformer", type=expand_user, metavar="PATH", help="another file or folder for the transformer"
     )
+    add_loras(parser)
     parser.add_argument("--weight-dtype", metavar="DTYPE", help="as for `echovideo generate`")
     _add_ray(parser)
     add_ai_tag(parser)
@@ -93,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     if args.table is None:
         raise InvalidRequest("batch needs a table of jobs: `echovideo batch --example` prints a sample line")
     _check_ray(args)
-    jobs = read_jobs(args.table, find_facts(args))
+    jobs = read_jobs(args.table, find_facts(args), parse_loras(args))
     folder = open_folder(args.output)
     folder.check()
     plan = plan_jobs(jobs, folder, args.retry)
@@ -137,7 +148,11 @@ def _make_here(args: argparse.Namespace, jobs: list[Job], folder: Folder, report
     from ..pipeline import Pipeline
 
     pipeline = Pipeline(
-        find_models_folder(args), args.device, parse_dtype(args.weight_dtype), args.transformer
+        find_models_folder(args),
+        args.device,
+        parse_dtype(args.weight_dtype),
+        args.transformer,
+        loras=parse_loras(args),
     )
     pipeline.check(faces=any(job.photos for job in jobs))
     pipeline.stay_on_device()
@@ -150,5 +165,6 @@ def _make_on_ray(args: argparse.Namespace, jobs: list[Job], folder: Folder, repo
     cluster = Cluster(None if args.ray == "local" else args.ray, args.workers, args.gpus_per_worker)
     transformer = args.transformer and args.transformer.resolve()
     dtype = parse_dtype(args.weight_dtype)
-    models = Models(find_models_folder(args).resolve(), args.device, dtype, transformer)
+    loras = tuple(replace(lora, path=lora.path.resolve()) for lora in parse_loras(args))
+    models = Models(find_models_folder(args).resolve(), args.device, dtype, transformer, loras)
     return make_jobs_on(cluster, jobs, folder, models, report, args.ai_tag)
