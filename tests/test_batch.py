@@ -20,10 +20,11 @@ import torch
 from PIL import Image
 
 from echovideo_model import cli
-from echovideo_model.batch.folder import FAILURES
+from echovideo_model.batch.folder import FAILURES, IDENTITIES
 from echovideo_model.batch.job import EXAMPLE, read_jobs
 from echovideo_model.errors import InvalidRequest
 from echovideo_model.facts import ModelFacts
+from echovideo_model.identity import Identity
 from echovideo_model.pipeline import Pipeline
 from echovideo_model.request import Request
 from echovideo_model.tiny import PORTRAITS
@@ -74,6 +75,13 @@ WRONG = {
     "another format": (json.dumps(job(output="a.gif")), "a.gif"),
     "fps": (json.dumps(job(fps=0)), "fps"),
     "photos that are none": (json.dumps(job() | {"photos": 3}), "3"),
+    "an unknown picture": (json.dumps(job(picture="body")), "picture must be face or person, not 'body'"),
+    "masks for a face": (json.dumps(job(masks=["me.png"])), 'masks need the picture "person"'),
+    "a mask too many": (json.dumps(job(picture="person", masks=["me.png"] * 2)), "one mask for each photo: 1, not 2"),
+    "no mask": (json.dumps(job(picture="person", masks=["gone.png"])), "gone.png was not found"),
+    "a picture of an identity": (
+        json.dumps({"identity": "me.png", "prompt": "x", "picture": "face"}), "leave out picture, masks"
+    ),
 }  # fmt: skip
 
 
@@ -96,11 +104,12 @@ def test_two_jobs_cannot_write_one_file(folder: Path) -> None:
 
 def test_csv_says_the_same(folder: Path) -> None:
     rows = [job(seed=3, face_latent=False, guidance_scale=2.5, output="a.mp4"), job("you.png", seed=4)]
+    rows.append({**job(picture="person"), "photos": ["me.png", "you.png"], "masks": ["you.png", "me.png"]})
     with (folder / "jobs.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, sorted({key for row in rows for key in row}))
         writer.writeheader()
         for row in rows:
-            writer.writerow(row | {"photos": ";".join(row["photos"])})
+            writer.writerow(row | {key: ";".join(row[key]) for key in ("photos", "masks") if key in row})
     assert [one.id for one in read_jobs(folder / "jobs.csv")] == [
         one.id for one in read_jobs(write(folder, rows))
     ]
@@ -112,7 +121,10 @@ def test_a_job_is_its_content(folder: Path) -> None:
     (same,) = read_jobs(write(folder, [job("same.png", output="named.mp4")]))
     assert first.id == same.id
     others = [job(seed=1), job("you.png"), job(prompt="A man nods."), job(fps=8), job(padding=0.1)]
-    assert len({one.id for one in read_jobs(write(folder, [job(), *others]))}) == 6
+    others += [job(picture="person"), job(picture="person", masks=["me.png"])]
+    assert len({one.id for one in read_jobs(write(folder, [job(), *others]))}) == 8
+    (face,) = read_jobs(write(folder, [job(picture="face")]))
+    assert face.id == first.id
 
 
 def test_a_table_of_100_000_lines_is_checked_in_one_pass(folder: Path) -> None:
@@ -141,6 +153,28 @@ def test_every_video_is_what_generate_makes(folder: Path, tiny_set: Path, pipeli
     write_mp4(folder / "expected.mp4", expected.frames)
     assert np.array_equal(frames, read_mp4(folder / "expected.mp4")[0])
     assert metadata["prompt"] == "A man waves."
+
+
+def test_the_whole_person_is_what_a_mask_or_the_photo_s_transparency_shows(
+    folder: Path, tiny_set: Path, pipeline: Pipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = np.asarray(Image.open(folder / "me.png").convert("RGB"))
+    mask = np.zeros(photo.shape[:2], np.uint8)
+    mask[40:, 40:-40] = 255
+    Image.fromarray(mask).save(folder / "mask.png")
+    Image.fromarray(np.dstack([photo, mask])).save(folder / "cutout.png")
+    whole = {"picture": "person"}
+    rows = [job(**whole, masks=["mask.png"], output="a.mp4"), job("cutout.png", **whole, output="b.mp4")]
+    rows.append(job(**whole, output="opaque.mp4"))
+    assert run(write(folder, rows), folder / "out", tiny_set) == 1
+    expected = pipeline.identify(folder / "me.png", masks=[mask])
+    kept = [Identity.load(path) for path in (folder / "out" / IDENTITIES).iterdir()]
+    assert len(kept) == 2
+    for identity in kept:
+        assert identity.whole_person
+        assert np.array_equal(identity.face_picture, expected.face_picture)
+    assert np.array_equal(*(read_mp4(folder / "out" / name)[0] for name in ("a.mp4", "b.mp4")))
+    assert "nothing in" in capsys.readouterr().err
 
 
 def test_a_lora_applies_to_every_job_and_makes_it_another_job(

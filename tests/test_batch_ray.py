@@ -39,6 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
          "height": 32, "width": 32, "frames": 1, "steps": 1, "output": f"{n}.mp4"}
         for n in range(JOBS)
     ]  # fmt: skip
+    rows[3] |= {"picture": "person", "masks": ["me.png"]}
     rows.append(rows[0] | {"photos": ["wall.png"], "output": "bad.mp4"})
     (folder / "jobs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return folder

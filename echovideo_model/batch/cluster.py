@@ -36,8 +36,8 @@ from .work import (
     JOBS_FAULT,
     Clip,
     Encoded,
-    File,
     OnJob,
+    PersonFiles,
     add_failure,
     encode_each,
     encode_mp4,
@@ -45,7 +45,7 @@ from .work import (
     keep_identity,
     load_identity,
     make_clip,
-    read_photos,
+    read_person,
 )
 
 JOBS_A_WORKER = 2  # handed out at a time: one is made, the next one's person and prompt are prepared
@@ -150,8 +150,8 @@ class _Worker:
     def check(self, faces: bool) -> None:
         self.pipeline.check(faces)
 
-    def identify(self, photos: list[File], choice: FaceChoice) -> Identity:
-        return identify(photos, choice, self.pipeline)
+    def identify(self, person: PersonFiles, choice: FaceChoice) -> Identity:
+        return identify(person, choice, self.pipeline)
 
     def encode(self, prompt: str) -> Encoded:
         return encode_each([prompt], self.pipeline)[prompt]
@@ -222,7 +222,7 @@ class _Stages:
     def _find_person(self, job: Job) -> Any:
         if (identity := load_identity(job, self.folder)) is not None:
             return self.ray.put(identity)
-        self.found[job.person] = next(self.faces).identify.remote(read_photos(job), job.choice)
+        self.found[job.person] = next(self.faces).identify.remote(read_person(job), job.choice)
         return self.found[job.person]
 
 

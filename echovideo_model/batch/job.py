@@ -1,7 +1,8 @@
 """A table of jobs, JSON lines or CSV: read, checked line by line before any work, each job named by its content.
 
-A job is one video: `photos` (one or several of one person) or `identity`, which face is meant, the prompt, any setting
-of a Request, frames per second, and the name of its file. Paths are relative to the table.
+A job is one video: `photos` (one or several of one person) or `identity`, which face is meant, whether the picture
+shows the whole person, the prompt, any setting of a Request, frames per second, and the name of its file. Paths are
+relative to the table.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
 
 EXAMPLE = {"photos": ["me.jpg"], "prompt": "A man waves.", "seed": 1, "output": "waving.mp4"}
 CHOICE = ("face_order", "face_index", "padding")
+PICTURE = ("picture", "masks")
+PICTURES = ("face", "person")
 SETTINGS = tuple(field.name for field in fields(Request))
-KEYS = ("photos", "identity", *CHOICE, *SETTINGS, "fps", "output")
-SEPARATOR = ";"  # between the photos of one CSV cell
+KEYS = ("photos", "identity", *CHOICE, *PICTURE, *SETTINGS, "fps", "output")
+SEPARATOR = ";"  # between the files of one CSV cell
 _WHOLE = ("height", "width", "frames", "steps", "seed", "face_index")
 _REAL = ("guidance_scale", "strength", "fps", "padding")
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -46,8 +49,10 @@ class Job:
     request: Request
     fps: float
     output: str  # relative to the output folder
-    person: str  # a hash of the photos and the choice of face, or of the identity
+    person: str  # a hash of the photos, the masks and the choice of face, or of the identity
     id: str
+    whole_person: bool = False
+    masks: tuple[Path, ...] = ()  # one for each photo; empty where the photos' own transparency serves
 
     @property
     def prompts(self) -> tuple[str, str]:
@@ -132,7 +137,7 @@ def _read_cell(key: str, text: str, line: int) -> Any:
             return _TRUTH[text.lower()]
     except (ValueError, KeyError):
         raise InvalidRequest(f"line {line}: {key} cannot be {text!r}") from None
-    return text.split(SEPARATOR) if key == "photos" else text
+    return text.split(SEPARATOR) if key in ("photos", "masks") else text
 
 
 def _read_job(
@@ -147,16 +152,20 @@ def _read_job(
         raise InvalidRequest(f"line {line}: the prompt is missing")
     try:
         photos, identity = _read_person(row, files)
+        whole_person, masks = _read_picture(row, files, photos)
         request = Request(**model.defaults | {key: row[key] for key in SETTINGS if key in row})
         choice = _read_choice(row) if any(key in row for key in CHOICE) else LARGEST
         fps = row.get("fps", model.fps)
         if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not MIN_FPS <= fps <= MAX_FPS:
             raise InvalidRequest(f"fps must be from {MIN_FPS} to {MAX_FPS}, not {fps!r}")
         hashes = [files.hashes[path] for path in ((identity,) if identity else photos)]
-        person = _digest([bool(identity), hashes, choice.order, choice.index, choice.padding])
+        cut_out = ["person", [files.hashes[path] for path in masks]] if whole_person else []
+        person = _digest([bool(identity), hashes, choice.order, choice.index, choice.padding, *cut_out])
         id = _digest([person, _list_settings(request), float(fps), *loras])
         output = _read_output(row.get("output"), id)
-        return Job(line, photos, identity, choice, request, float(fps), output, person, id)
+        return Job(
+            line, photos, identity, choice, request, float(fps), output, person, id, whole_person, masks
+        )
     except InvalidRequest as error:
         raise InvalidRequest(f"line {line}: {error}") from error
     except TypeError as error:
@@ -183,11 +192,33 @@ def _read_person(row: dict[str, Any], files: _Files) -> tuple[tuple[Path, ...], 
         raise InvalidRequest("give either photos or an identity")
     if identity and any(key in row for key in CHOICE):
         raise InvalidRequest(f"an identity holds only one face: leave out {', '.join(CHOICE)}")
-    names = [identity] if identity else [photos] if isinstance(photos, str) else photos
+    if identity:
+        return (), _find_files("identity", [identity], files)[0]
+    return _find_files("photos", photos, files), None
+
+
+def _read_picture(
+    row: dict[str, Any], files: _Files, photos: tuple[Path, ...]
+) -> tuple[bool, tuple[Path, ...]]:
+    """Whether the picture shows the whole person, and the masks."""
+    picture = row.get("picture", "face")
+    if picture not in PICTURES:
+        raise InvalidRequest(f"picture must be {' or '.join(PICTURES)}, not {picture!r}")
+    if not photos and any(key in row for key in PICTURE):
+        raise InvalidRequest(f"an identity's picture is already made: leave out {', '.join(PICTURE)}")
+    masks = _find_files("masks", row["masks"], files) if row.get("masks") else ()
+    if masks and picture != "person":
+        raise InvalidRequest('masks need the picture "person": add that, or leave them out')
+    if masks and len(masks) != len(photos):
+        raise InvalidRequest(f"there must be one mask for each photo: {len(photos)}, not {len(masks)}")
+    return picture == "person", masks
+
+
+def _find_files(key: str, names: Any, files: _Files) -> tuple[Path, ...]:
+    names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InvalidRequest(f"photos must be a list of file names, not {photos!r}")
-    paths = tuple(files.find(name) for name in names)
-    return (() if identity else paths), (paths[0] if identity else None)
+        raise InvalidRequest(f"{key} must name files, not {names!r}")
+    return tuple(files.find(name) for name in names)
 
 
 def _read_output(name: Any, id: str) -> str:

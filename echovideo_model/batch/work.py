@@ -28,6 +28,7 @@ from ..errors import (
     is_out_of_memory,
 )
 from ..face.choice import FaceChoice
+from ..face.person import File, decode_people
 from ..face.photo import decode_photo
 from ..identity import Identity
 from ..pipeline import Pipeline
@@ -48,9 +49,6 @@ OnJob = Callable[[Job, str], None]
 Encoded = Tensor | EchoVideoError
 """A prompt's text tokens [1, 226, 4096], or why there are none."""
 
-File = tuple[str, bytes]
-"""A photo's name, for messages, and what is in it."""
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -59,6 +57,14 @@ class Plan:
     pending: list[Job]
     done: int
     failed: int
+
+
+class PersonFiles(NamedTuple):
+    """What a job's identity is made from, read, so that no other machine needs the files."""
+
+    photos: list[File]
+    masks: list[File]
+    whole_person: bool
 
 
 class Clip(NamedTuple):
@@ -139,20 +145,26 @@ def keep_identity(job: Job, identity: Identity, folder: Folder) -> None:
         raise MachineFault(str(error)) from error
 
 
-def read_photos(job: Job) -> list[File]:
+def read_person(job: Job) -> PersonFiles:
     try:
-        return [(str(path), path.read_bytes()) for path in job.photos]
+        photos, masks = (
+            [(str(path), path.read_bytes()) for path in paths] for paths in (job.photos, job.masks)
+        )
     except OSError as error:
         raise InvalidRequest(f"cannot read {error.filename}: {error.strerror}") from error
+    return PersonFiles(photos, masks, job.whole_person)
 
 
-def identify(photos: Sequence[File], choice: FaceChoice, pipeline: Pipeline) -> Identity:
+def identify(person: PersonFiles, choice: FaceChoice, pipeline: Pipeline) -> Identity:
     """The person in the photos of a job. Raises JOBS_FAULT."""
     try:
-        pixels = [decode_photo(data, name) for name, data in photos]
+        if person.whole_person:
+            pixels, masks = decode_people(person.photos, person.masks)
+        else:
+            pixels, masks = [decode_photo(data, name) for name, data in person.photos], None
     except DependencyMissing as error:  # for one format of photos; the others go on
         raise InvalidRequest(str(error)) from error
-    return pipeline.identify(pixels, choice)
+    return pipeline.identify(pixels, choice, masks)
 
 
 def make_clip(job: Job, identity: Identity, negative: Encoded, positive: Encoded, pipeline: Pipeline) -> Clip:
@@ -224,7 +236,7 @@ class _People:
         identity = load_identity(job, self.folder)
         if identity is None:
             try:
-                identity = identify(read_photos(job), job.choice, self.pipeline)
+                identity = identify(read_person(job), job.choice, self.pipeline)
             except JOBS_FAULT as error:
                 self.failures[job.person] = type(error)(
                     str(error)

@@ -163,26 +163,15 @@ def add_whole_person(parser: argparse.ArgumentParser) -> None:
 def load_people(args: argparse.Namespace) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
     """The photos, uint8 RGB [H, W, 3], and with --picture person their masks, uint8 [H, W]: --mask, or the photo's own
     alpha. Raises InvalidRequest."""
-    from ..face.person import load_mask
-    from ..face.photo import load_cutout, load_photo
+    from ..face.person import decode_people
+    from ..face.photo import load_photo
 
     if args.mask and args.picture != "person":
         raise InvalidRequest(f"--mask {args.mask[0]} needs --picture person: add that, or leave out --mask")
     if args.picture != "person":
         return [load_photo(path) for path in args.photos], None
-    if args.mask:
-        return [load_photo(path) for path in args.photos], [load_mask(path) for path in args.mask]
-    photos, masks = [], []
-    for path in args.photos:
-        photo, alpha = load_cutout(path)
-        if alpha is None:
-            raise InvalidRequest(
-                f"--picture person cannot tell where the person is, because nothing in {path} is "
-                "transparent: give --mask FILE, or a photo with a transparent background"
-            )
-        photos.append(photo)
-        masks.append(alpha)
-    return photos, masks
+    photos, masks = ([(str(path), path) for path in paths] for paths in (args.photos, args.mask))
+    return decode_people(photos, masks)
 
 
 def parse_dtype(name: str | None, others: Iterable[str] = ()) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,10 @@ from PIL import Image
 from ..errors import InvalidRequest
 from .align import FACE_SIZE
 from .detect import Face
-from .photo import load_cutout
+from .photo import decode_cutout, decode_photo
+
+File = tuple[str, Path | bytes]
+"""A picture's name, for messages, and where or what it is."""
 
 _INSIDE = 128  # of a mask's 0..255: from here on a pixel belongs to the person
 
@@ -32,12 +36,30 @@ def person_picture(photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.asarray(square.resize((FACE_SIZE, FACE_SIZE), Image.Resampling.LANCZOS))
 
 
-def load_mask(path: Path) -> np.ndarray:
-    """uint8 [H, W] of a picture file: its alpha if a part of it is transparent, else its brightness.
+def decode_people(photos: Sequence[File], masks: Sequence[File]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The photos, uint8 RGB [H, W, 3], and their masks, uint8 [H, W]: `masks`, or the photos' own alpha without any.
 
-    Raises InvalidRequest for a file that is not a picture.
+    Raises InvalidRequest for a file that is not a picture, and without masks for a photo with nothing transparent.
     """
-    colours, alpha = load_cutout(path)
+    if masks:
+        people = [decode_photo(source, name) for name, source in photos]
+        return people, [_decode_mask(source, name) for name, source in masks]
+    people, alphas = [], []
+    for name, source in photos:
+        colours, alpha = decode_cutout(source, name)
+        if alpha is None:
+            raise InvalidRequest(
+                f"nothing in {name} is transparent, so it does not show where the person is: give a mask, or a photo "
+                "with a transparent background"
+            )
+        people.append(colours)
+        alphas.append(alpha)
+    return people, alphas
+
+
+def _decode_mask(source: Path | bytes, name: str) -> np.ndarray:
+    """uint8 [H, W]: the picture's alpha if a part of it is transparent, else its brightness."""
+    colours, alpha = decode_cutout(source, name)
     return np.array(Image.fromarray(colours).convert("L")) if alpha is None else alpha
 
 

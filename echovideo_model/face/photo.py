@@ -53,10 +53,10 @@ def decode_photo(
     return to_srgb(_turn_by_exif(read_picture(source, name, formats, max_pixels)), name)
 
 
-def load_cutout(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """The file's photo, uint8 sRGB [H, W, 3], as if all of it were opaque; and its alpha, uint8 [H, W], or None where
-    nothing is transparent. Raises what load_photo raises."""
-    colours, alpha = split_alpha(_turn_by_exif(read_picture(path, str(path))), str(path))
+def decode_cutout(source: Path | bytes, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """The photo of a file or its bytes, uint8 sRGB [H, W, 3], as if all of it were opaque; and its alpha, uint8 [H, W],
+    or None where nothing is transparent. Raises what load_photo raises."""
+    colours, alpha = split_alpha(_turn_by_exif(read_picture(source, name)), name)
     opaque = alpha is None or np.asarray(alpha).min() == 255
     return np.array(colours), None if opaque else np.array(alpha)
 
