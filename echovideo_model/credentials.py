@@ -81,6 +81,12 @@ class Credential:
         ):
             self._sign(source, signed, FORMATS[Path(path).suffix.lower()], source_type)
 
+    def sign_mp4(self, content: bytes) -> bytes:
+        """`sign` for a video that is not a file yet."""
+        signed = io.BytesIO()
+        self._sign(io.BytesIO(content), signed, FORMATS[".mp4"], TRAINED)
+        return signed.getvalue()
+
     def _sign(self, source: BinaryIO, signed: BinaryIO, kind: str, source_type: str) -> None:
         c2pa = _import_c2pa()
         info = c2pa.C2paSignerInfo(self.algorithm, self.certificates.encode(), self.key.encode(), None)

@@ -200,6 +200,32 @@ def test_a_lora_applies_to_every_job_and_makes_it_another_job(
     assert "gone.safetensors was not found" in capsys.readouterr().err
 
 
+def test_every_video_is_signed_or_not_written(
+    folder: Path, tiny_set: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("c2pa", reason='needs c2pa-python: pip install ".[credentials]"')
+    from echovideo_model.credentials import Credential
+    from tests.test_credentials import read_credential, write_signer
+
+    signer, out = str(write_signer(folder / "signer.pem")), folder / "out"
+    table = write(folder, [job(output="a.mp4")])
+    assert run(table, out, tiny_set, "--credential", signer) == 0
+    assert read_credential(out / "a.mp4")[0] == "Valid"
+    capsys.readouterr()
+    assert run(table, out, tiny_set, "--credential", signer) == 0
+    assert "0 made, 1 already there" in capsys.readouterr().out
+
+    def expire(credential: Credential, content: bytes) -> bytes:
+        raise InvalidRequest("the certificate has expired")
+
+    monkeypatch.setattr(Credential, "sign_mp4", expire)
+    table = write(folder, [job(output="a.mp4"), job(seed=2, output="b.mp4")])
+    assert run(table, out, tiny_set, "--credential", signer) == 2
+    assert "the certificate has expired" in capsys.readouterr().err
+    assert not (out / "b.mp4").exists()
+    assert not (out / FAILURES).exists()
+
+
 def test_the_same_command_makes_what_is_missing_and_nothing_else(
     folder: Path, tiny_set: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import yaml
@@ -21,6 +22,7 @@ from echovideo_model.batch.cluster import Cluster, _Recent, _share_out
 from echovideo_model.batch.folder import FAILURES
 from echovideo_model.errors import DependencyMissing, InvalidRequest
 from echovideo_model.tiny import PORTRAITS
+from echovideo_model.video import read_mp4
 from testbed.checkpoints import write_lora
 
 ROOT = Path(__file__).parents[1]
@@ -124,6 +126,23 @@ def test_killed_workers_are_replaced_and_a_killed_driver_leaves_nothing_running(
     assert videos(folder / "killed") == alone
     failures = (folder / "killed" / FAILURES).read_text("utf-8").splitlines()
     assert [json.loads(line)["output"] for line in failures] == ["bad.mp4"]
+
+
+def test_the_driver_signs(folder: Path, tiny_set: Path, alone: dict[str, bytes]) -> None:
+    pytest.importorskip("ray")
+    pytest.importorskip("c2pa", reason='needs c2pa-python: pip install ".[credentials]"')
+    from tests.test_credentials import read_credential, write_signer
+
+    (folder / "one.jsonl").write_text((folder / "jobs.jsonl").read_text("utf-8").partition("\n")[0], "utf-8")
+    arguments = command(folder, "signed", tiny_set, "--ray", "--workers", "1")
+    arguments[1] = str(folder / "one.jsonl")
+    assert cli.main([*arguments, "--credential", str(write_signer(folder / "signer.pem"))]) == 0
+    assert read_credential(folder / "signed" / "0.mp4")[0] == "Valid"
+    frames, _, metadata = read_mp4(folder / "signed" / "0.mp4")
+    (folder / "unsigned.mp4").write_bytes(alone["0.mp4"])
+    expected, _, same = read_mp4(folder / "unsigned.mp4")
+    assert np.array_equal(frames, expected)
+    assert metadata == same
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from functools import cached_property, partial
 from itertools import cycle
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -46,7 +46,11 @@ from .work import (
     load_identity,
     make_clip,
     read_person,
+    write_video,
 )
+
+if TYPE_CHECKING:
+    from ..credentials import Credential
 
 JOBS_A_WORKER = 2  # handed out at a time: one is made, the next one's person and prompt are prepared
 WORKERS_A_FACE_WORKER = 16  # a face takes a second or two, a video a minute or more
@@ -86,15 +90,17 @@ def make_jobs_on(
     models: Models,
     on_job: OnJob,
     ai_tag: bool = True,
+    credential: Credential | None = None,
 ) -> int:
     """`work.make_jobs` over a cluster: every job once, in any order; returns how many failed.
 
     At most JOBS_A_WORKER jobs a worker are under way, so neither the driver's memory nor the object store grows with
     the table. A job whose worker died REPEATS + 1 times is not kept as a failure: the same command tries it again.
+    Videos are signed here, so the private key of `credential` stays in this process.
     Raises what is the machine's fault, and DependencyMissing without Ray.
     """
     with _connected(cluster) as ray:
-        stages = _Stages(ray, cluster, models, folder, ai_tag)
+        stages = _Stages(ray, cluster, models, folder, ai_tag, credential)
         stages.check(faces=any(job.photos for job in jobs))
         failed = 0
         for job, error in _run(ray, jobs, stages):
@@ -164,9 +170,15 @@ class _Stages:
     """The workers, and a job's way through them."""
 
     def __init__(
-        self, ray: ModuleType, cluster: Cluster, models: Models, folder: Folder, ai_tag: bool
+        self,
+        ray: ModuleType,
+        cluster: Cluster,
+        models: Models,
+        folder: Folder,
+        ai_tag: bool,
+        credential: Credential | None,
     ) -> None:
-        self.ray, self.folder, self.ai_tag = ray, folder, ai_tag
+        self.ray, self.folder, self.ai_tag, self.credential = ray, folder, ai_tag, credential
         gpus, count = _share_out(cluster, models.device, ray.cluster_resources())
         worker = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=REPEATS)(_Worker)
         seeing = replace(models, device="cpu", loras=())
@@ -198,7 +210,7 @@ class _Stages:
         try:
             if found is not None:
                 keep_identity(job, self.get(found), self.folder)
-            self.folder.write(job.output, video())
+            write_video(job, video(), self.folder, self.credential)
         except MachineFault:
             raise
         except JOBS_FAULT as error:

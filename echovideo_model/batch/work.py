@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -35,6 +35,9 @@ from ..pipeline import Pipeline
 from ..video import to_uint8, write_mp4
 from .folder import FAILURES, Folder, MachineFault
 from .job import Job
+
+if TYPE_CHECKING:
+    from ..credentials import Credential
 
 PROMPTS_AT_ONCE = 16  # encoded together, so that the text encoder is moved to the device once for all of them
 JOBS_FAULT = (
@@ -85,11 +88,16 @@ def plan_jobs(jobs: Sequence[Job], folder: Folder, retry: bool = False) -> Plan:
 
 
 def make_jobs(
-    jobs: Sequence[Job], folder: Folder, pipeline: Pipeline, on_job: OnJob, ai_tag: bool = True
+    jobs: Sequence[Job],
+    folder: Folder,
+    pipeline: Pipeline,
+    on_job: OnJob,
+    ai_tag: bool = True,
+    credential: Credential | None = None,
 ) -> int:
     """Makes every job, in the order given; returns how many failed. Raises what is the machine's fault.
 
-    ai_tag: as of `write_mp4`.
+    ai_tag: as of `write_mp4`. credential: signs every video.
     """
     failed = 0
     people = _People(folder, pipeline)
@@ -102,7 +110,7 @@ def make_jobs(
             try:
                 negative, positive = job.prompts
                 clip = make_clip(job, people.find(job), text[negative], text[positive], pipeline)
-                folder.write(job.output, encode_mp4(clip, job.fps, ai_tag))
+                write_video(job, encode_mp4(clip, job.fps, ai_tag), folder, credential)
                 on_job(job, "made")
             except MachineFault:
                 raise
@@ -195,6 +203,16 @@ def encode_mp4(clip: Clip, fps: float, ai_tag: bool = True) -> bytes:
         except InvalidRequest as error:
             raise MachineFault(str(error)) from error  # frames and rate are right by now
         return path.read_bytes()
+
+
+def write_video(job: Job, video: bytes, folder: Folder, credential: Credential | None) -> None:
+    """Writes the video file, signed if there is a credential: never unsigned then. Raises MachineFault."""
+    if credential is not None:
+        try:
+            video = credential.sign_mp4(video)
+        except InvalidRequest as error:
+            raise MachineFault(str(error)) from error
+    folder.write(job.output, video)
 
 
 def read_failures(folder: Folder) -> dict[str, dict[str, Any]]:

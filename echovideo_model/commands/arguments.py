@@ -21,6 +21,7 @@ from ..weights.folders import default_folder, require
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..credentials import Credential
     from ..face.choice import FaceChoice
     from ..weights.merging import Lora
 
@@ -103,6 +104,15 @@ def add_credential(parser: argparse.ArgumentParser) -> None:
         help="sign a Content Credential (C2PA) into the files with your certificates and private key, all in FILE.pem; "
         'needs pip install "c2pa-python>=0.38"',
     )
+
+
+def read_credential(args: argparse.Namespace) -> Credential | None:
+    """What --credential names. Raises InvalidRequest, or DependencyMissing without c2pa-python."""
+    if args.credential is None:
+        return None
+    from ..credentials import Credential  # brings Pillow, which no other command needs at its start
+
+    return Credential.read(args.credential)
 
 
 def add_face_choice(parser: argparse.ArgumentParser) -> None:

@@ -16,6 +16,7 @@ from ..files import expand_user
 from . import say, say_json
 from .arguments import (
     add_ai_tag,
+    add_credential,
     add_json,
     add_loras,
     add_models,
@@ -23,12 +24,14 @@ from .arguments import (
     find_models_folder,
     parse_dtype,
     parse_loras,
+    read_credential,
 )
 
 if TYPE_CHECKING:
     from ..batch.folder import Folder
     from ..batch.job import Job
     from ..batch.work import OnJob
+    from ..credentials import Credential
 
 NOT_ALL = 1  # the exit status where jobs have failed
 
@@ -61,6 +64,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--weight-dtype", metavar="DTYPE", help="as for `echovideo generate`")
     _add_ray(parser)
     add_ai_tag(parser)
+    add_credential(parser)
     add_models(parser)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -104,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
     if args.table is None:
         raise InvalidRequest("batch needs a table of jobs: `echovideo batch --example` prints a sample line")
     _check_ray(args)
+    credential = read_credential(args)
     jobs = read_jobs(args.table, find_facts(args), parse_loras(args))
     folder = open_folder(args.output)
     folder.check()
@@ -119,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
                 bar.update()
 
             make = _make_on_ray if args.ray else _make_here
-            failed = make(args, plan.pending, folder, report)
+            failed = make(args, plan.pending, folder, credential, report)
     made = len(plan.pending) - failed
     summary = {"made": made, "already there": plan.done, "failed": failed, "failed before": plan.failed}
     if args.json:
@@ -143,7 +148,9 @@ def _check_ray(args: argparse.Namespace) -> None:
         raise InvalidRequest("--workers and --gpus-per-worker need --ray: add it")
 
 
-def _make_here(args: argparse.Namespace, jobs: list[Job], folder: Folder, report: OnJob) -> int:
+def _make_here(
+    args: argparse.Namespace, jobs: list[Job], folder: Folder, credential: Credential | None, report: OnJob
+) -> int:
     from ..batch.work import make_jobs
     from ..pipeline import Pipeline
 
@@ -156,10 +163,12 @@ def _make_here(args: argparse.Namespace, jobs: list[Job], folder: Folder, report
     )
     pipeline.check(faces=any(job.photos for job in jobs))
     pipeline.stay_on_device()
-    return make_jobs(jobs, folder, pipeline, report, args.ai_tag)
+    return make_jobs(jobs, folder, pipeline, report, args.ai_tag, credential)
 
 
-def _make_on_ray(args: argparse.Namespace, jobs: list[Job], folder: Folder, report: OnJob) -> int:
+def _make_on_ray(
+    args: argparse.Namespace, jobs: list[Job], folder: Folder, credential: Credential | None, report: OnJob
+) -> int:
     from ..batch.cluster import Cluster, Models, make_jobs_on
 
     cluster = Cluster(None if args.ray == "local" else args.ray, args.workers, args.gpus_per_worker)
@@ -167,4 +176,4 @@ def _make_on_ray(args: argparse.Namespace, jobs: list[Job], folder: Folder, repo
     dtype = parse_dtype(args.weight_dtype)
     loras = tuple(replace(lora, path=lora.path.resolve()) for lora in parse_loras(args))
     models = Models(find_models_folder(args).resolve(), args.device, dtype, transformer, loras)
-    return make_jobs_on(cluster, jobs, folder, models, report, args.ai_tag)
+    return make_jobs_on(cluster, jobs, folder, models, report, args.ai_tag, credential)

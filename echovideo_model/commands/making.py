@@ -24,6 +24,7 @@ from .arguments import (
     parse_dtype,
     parse_face_choice,
     parse_loras,
+    read_credential,
 )
 from .output import Target, list_facts, write
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from ..credentials import Credential
     from ..identity import Identity
     from ..pipeline import Pipeline
 
@@ -67,7 +67,7 @@ def pipeline_settings(args: argparse.Namespace, device: torch.device | str | Non
 
 def make_videos(args: argparse.Namespace, requests: list[Request], pipeline: Pipeline, bars: Bars) -> None:
     """Identifies the person, makes and writes every video, and prints its path."""
-    credential = _read_credential(args.credential)
+    credential = read_credential(args)
     with _choose_targets(args, len(requests)) as targets:
         check_outputs(_paths(targets), [*args.photos, *args.mask])
         identity, photo = _identify_person(args, pipeline)
@@ -82,14 +82,6 @@ def make_videos(args: argparse.Namespace, requests: list[Request], pipeline: Pip
                 say("\n".join(map(str, target.paths)))
     if args.json:
         say_json(made)
-
-
-def _read_credential(path: Path | None) -> Credential | None:
-    if path is None:
-        return None
-    from ..credentials import Credential  # brings Pillow, which no other command needs at its start
-
-    return Credential.read(path)
 
 
 def find_identities(args: argparse.Namespace) -> list[Path]:
