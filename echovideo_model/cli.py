@@ -28,6 +28,7 @@ from .commands import (
     prepare,
     say_json,
     score,
+    sign,
     train,
 )
 from .commands.process import log_on_stderr, stop_as_by_ctrl_c
@@ -43,6 +44,7 @@ COMMANDS = (
     inspect,
     score,
     evaluate,
+    sign,
     prepare,
     train,
     models,

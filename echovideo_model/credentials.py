@@ -81,6 +81,15 @@ class Credential:
         ):
             self._sign(source, signed, FORMATS[Path(path).suffix.lower()], source_type)
 
+    def is_signed(self, path: str | os.PathLike[str]) -> bool:
+        """Whether the file holds a credential, valid or not, of anybody."""
+        c2pa = _import_c2pa()
+        try:
+            with open(path, "rb") as file, c2pa.Reader(FORMATS[Path(path).suffix.lower()], file):
+                return True
+        except c2pa.C2paError.ManifestNotFound:
+            return False
+
     def sign_mp4(self, content: bytes) -> bytes:
         """`sign` for a video that is not a file yet."""
         signed = io.BytesIO()

@@ -44,6 +44,16 @@ def describe_origin(source_type: str) -> str:
     return f"Drawn by {SOFTWARE}, {source_type}"
 
 
+def find_origin(path: str | os.PathLike[str]) -> str | None:
+    """The source type that a file's label names; None without a label. Every format holds the label as plain text, and
+    so do the files that ComfyUI writes."""
+    with open(path, "rb") as file:
+        content = file.read()
+    if SOFTWARE.partition(" ")[0].encode() not in content:  # of any version
+        return None
+    return next((origin for origin in (TRAINED, DRAWN) if origin.encode() in content), None)
+
+
 def write_xmp(source_type: str) -> bytes:
     """The XMP packet, UTF-8."""
     facts = {"Iptc4xmpExt:DigitalSourceType": source_type, "xmp:CreatorTool": SOFTWARE}

@@ -96,9 +96,10 @@ def add_ai_tag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_credential(parser: argparse.ArgumentParser) -> None:
+def add_credential(parser: argparse.ArgumentParser, required: bool = False) -> None:
     parser.add_argument(
         "--credential",
+        required=required,
         type=expand_user,
         metavar="FILE.pem",
         help="sign a Content Credential (C2PA) into the files with your certificates and private key, all in FILE.pem; "

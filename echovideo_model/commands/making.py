@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from ..credentials import Credential
     from ..identity import Identity
     from ..pipeline import Pipeline
 
@@ -75,13 +76,25 @@ def make_videos(args: argparse.Namespace, requests: list[Request], pipeline: Pip
         for result, target in zip(pipeline.generate_all(identity, requests), targets, strict=True):
             write(result, identity, photo, args.photos[0], target, args.fps, bars, ai_tag=args.ai_tag)
             if credential:
-                for path in target.paths:
-                    credential.sign(path)
+                _sign(target.paths, credential)
             made.append(list_facts(result, target, args.fps))
             if not args.json:
                 say("\n".join(map(str, target.paths)))
     if args.json:
         say_json(made)
+
+
+def _sign(paths: Sequence[Path], credential: Credential) -> None:
+    """Raises InvalidRequest, naming those that are left unsigned."""
+    for number, path in enumerate(paths):
+        try:
+            credential.sign(path)
+        except InvalidRequest as error:
+            unsigned = [str(path) for path in paths[number:]]
+            raise InvalidRequest(
+                f"{' and '.join(unsigned)} {'are' if len(unsigned) > 1 else 'is'} complete but not signed (later, use "
+                f"`echovideo sign`): {error}"
+            ) from error
 
 
 def find_identities(args: argparse.Namespace) -> list[Path]:

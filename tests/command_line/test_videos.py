@@ -67,6 +67,32 @@ def test_video_and_sheet_are_signed_with_the_user_s_certificate(
     assert not (workplace / "output" / "video_2.mp4").exists()
 
 
+def test_a_video_whose_signature_fails_is_kept_and_said_to_be_unsigned(
+    echovideo: Run, models: Path, face: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("c2pa", reason='needs c2pa-python: pip install ".[credentials]"')
+    from echovideo_model.credentials import Credential
+    from tests.test_credentials import read_credential, write_signer
+
+    signer, sign = write_signer(workplace / "signer.pem"), Credential.sign
+
+    def expire(credential: Credential, path: Path, *more: str) -> None:
+        if path.suffix == ".png":
+            raise InvalidRequest("the certificate has expired")
+        sign(credential, path, *more)
+
+    monkeypatch.setattr(Credential, "sign", expire)
+    done = echovideo("generate", face, "--prompt", "Rain.", *SMALL, "--credential", signer)
+    assert (done.status, done.error) == (2, InvalidRequest)
+    sheet = Path("output", "video.png")
+    assert f"{sheet} is complete but not signed" in done.err
+    assert "`echovideo sign`): the certificate has expired" in done.err
+    monkeypatch.undo()
+    assert read_credential(workplace / "output" / "video.mp4")[0] == "Valid"
+    assert echovideo("sign", workplace / sheet, "--credential", workplace / signer).status == 0
+    assert read_credential(workplace / sheet)[0] == "Valid"
+
+
 def same(one: Path, other: Path) -> bool:
     """Whether two videos are equal but for where they found the person."""
     (frames, *facts, metadata), (frames_2, *facts_2, metadata_2) = read_mp4(one), read_mp4(other)
