@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,7 @@ FILLED_IN = {  # the commands of README's table, with something in place of what
     "identity": ("PHOTO... --output me.safetensors", "me.jpg --output me.safetensors"),
     "score": ("video.mp4 me.jpg --plot curve.png", "waving.mp4 me.jpg --plot curve.png"),
     "evaluate": ("RESULT...", "waving.mp4"),
+    "sign": ("FILE... --credential FILE.pem", "waving.mp4 --credential signer.pem"),
     "convert": ("SOURCE TARGET", "cache/echovideo/models/transformer one.safetensors"),
     "inspect": ("FILE", "one.safetensors"),
 }
@@ -145,6 +147,12 @@ def test_every_command_of_the_table_works(hub: Hub, folder: Path) -> None:
     assert len(told) > 5
     for line in told:
         name, _, rest = line.partition(" ")
+        if name == "sign":
+            if find_spec("c2pa") is None:
+                continue
+            from tests.test_credentials import write_signer
+
+            write_signer(folder / "signer.pem")
         if name in FILLED_IN:
             assert rest == FILLED_IN[name][0]
             run(["echovideo", name, *shlex.split(FILLED_IN[name][1])], hub)
