@@ -32,7 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from echovideo_model.iitf import IITFSizes
 from echovideo_model.rotary import rotary_table
-from echovideo_model.tiny.weights import seeded_state
+from echovideo_model.tiny.weights import draw_state
 from echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
 from echovideo_model.vae.autoencoder import CogVideoXVAE, VAESizes
 
@@ -137,7 +137,7 @@ def _their_vae() -> nn.Module:
 
 
 def _seed(network: nn.Module) -> nn.Module:
-    network.load_state_dict(seeded_state(network))
+    network.load_state_dict(draw_state(network))
     return network.eval()
 
 

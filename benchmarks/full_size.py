@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
-from echovideo_model.weights.family import shapes_of
+from echovideo_model.weights.family import list_shapes
 from echovideo_model.weights.writing import write_folder
 
 STEM = "diffusion_pytorch_model"
@@ -37,7 +37,7 @@ network = load_transformer(sys.argv[1])
 def write_released(folder: Path) -> Path:
     """The shards and their index, with small random weights; returns the index."""
     with torch.device("meta"):
-        shapes = shapes_of(EchoVideoTransformer(SIZES))
+        shapes = list_shapes(EchoVideoTransformer(SIZES))
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(1 << 24, generator=generator).mul_(0.02).to(torch.bfloat16)
 

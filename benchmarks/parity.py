@@ -33,7 +33,7 @@ from echovideo_model.request import Request
 from echovideo_model.rotary import crop_region, rotary_table
 from echovideo_model.samplers import SeededNoise, sample
 from echovideo_model.schedule import Step, alphas_cumprod, guidance_scale, plan_steps, timesteps
-from echovideo_model.tiny.weights import seeded, seeded_state
+from echovideo_model.tiny.weights import draw_parameter, draw_state
 from echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
 from echovideo_model.vae.autoencoder import CogVideoXVAE, VAESizes
 from echovideo_model.weights.loading import Network
@@ -148,8 +148,8 @@ def check_transformer_keys(golden: dict[str, list[int]], meta: Meta) -> Iterator
     yield absolute("parameters", ours, sum(math.prod(shape) for shape in golden.values()), 0)
 
 
-def seeded_network(network: Network, seed: int) -> Network:
-    network.load_state_dict(seeded_state(network, seed))
+def fill_network(network: Network, seed: int) -> Network:
+    network.load_state_dict(draw_state(network, seed))
     return network.eval()
 
 
@@ -164,7 +164,7 @@ def tiny_transformer(config: dict[str, Any], seed: int) -> EchoVideoTransformer:
         out_channels=config["out_channels"],
         iitf=IITFSizes(text_width=config["text_embed_dim"], text_tokens=config["max_text_seq_length"]),
     )
-    return seeded_network(EchoVideoTransformer(sizes), seed)
+    return fill_network(EchoVideoTransformer(sizes), seed)
 
 
 def check_dit(golden: Golden, meta: Meta) -> Iterator[Row]:
@@ -227,7 +227,7 @@ def _parse_ratio(text: str) -> float:
 
 
 def check_bisenet(golden: Golden, meta: Meta) -> Iterator[Row]:
-    network = seeded_network(BiSeNet(), int(meta["seed"]))
+    network = fill_network(BiSeNet(), int(meta["seed"]))
     photo = test_photo(*golden["labels"].shape)
     mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
     pixels = torch.from_numpy(photo).permute(2, 0, 1)[None] / 255  # [1, 3, H, W]
@@ -286,7 +286,7 @@ def tiny_siglip(config: dict[str, Any], seed: int) -> SiglipEncoder:
     network = SiglipVisionModel(SiglipVisionConfig(**config, vision_use_head=False))
     prefix = "vision_model."  # of the released names, which transformers 5 leaves off
     state = {
-        name: seeded(prefix + name.removeprefix(prefix), value.shape, seed)
+        name: draw_parameter(prefix + name.removeprefix(prefix), value.shape, seed)
         for name, value in network.state_dict().items()
     }
     network.load_state_dict(state)
@@ -301,7 +301,7 @@ def tiny_vae(config: dict[str, Any], seed: int) -> CogVideoXVAE:
         latent_channels=config["latent_channels"],
         groups=config["norm_num_groups"],
     )
-    return seeded_network(CogVideoXVAE(sizes), seed)
+    return fill_network(CogVideoXVAE(sizes), seed)
 
 
 CHECKS: dict[str, Callable[[Any, Meta], Iterator[Row]]] = {

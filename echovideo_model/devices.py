@@ -65,7 +65,7 @@ def _list_devices() -> list[str]:
     return [*gpus, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
 
 
-def total_memory(device: torch.device) -> int:
+def read_total_memory(device: torch.device) -> int:
     """Bytes of a GPU's own memory; 0 if the device has none or does not say."""
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
 

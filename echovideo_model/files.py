@@ -66,7 +66,7 @@ def write_folder_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def reserving(choices: Iterable[Choice], paths: Callable[[Choice], Iterable[Path]]) -> Iterator[Choice]:
+def reserve_first(choices: Iterable[Choice], paths: Callable[[Choice], Iterable[Path]]) -> Iterator[Choice]:
     """Yields the first of `choices` whose `paths` do not exist yet.
 
     Empty files keep them meanwhile, so that no other process chooses them, too; those that are empty in the end are

@@ -22,7 +22,7 @@ from .face.align import FACE_SIZE, align_face
 from .face.choice import LARGEST, FaceChoice, choose_face
 from .face.detect import EMBEDDING_WIDTH, Face, cosine_similarity, explain_no_face
 from .face.encoders import Detector, FaceEncoders
-from .face.person import check_mask, faces_inside, person_picture
+from .face.person import check_mask, cut_out_person, select_faces_inside
 from .face.photo import limit_long_edge, load_photo
 from .facts import ENCODERS_KEY, ModelFacts, check_encoders_fit
 from .files import write_atomically
@@ -160,7 +160,9 @@ def find_face(
         faces = detector.detect(pixels)
     except NoFaceFound as error:
         raise explain_no_face(given.shape[1], given.shape[0]) from error
-    return ChosenFace(pixels, choose_face(faces if mask is None else faces_inside(faces, mask), choice), mask)
+    return ChosenFace(
+        pixels, choose_face(faces if mask is None else select_faces_inside(faces, mask), choice), mask
+    )
 
 
 def _as_searched(pixels: np.ndarray, choice: FaceChoice) -> np.ndarray:
@@ -215,7 +217,7 @@ def make_identity(chosen: Sequence[ChosenFace], encoders: FaceEncoders) -> Ident
 
     Embeddings are averaged, and the mean is given their mean length, which averaging shortens and the model reads.
     Face picture and tokens come from the best photo: the greatest confidence x area of the face's box. Where it has a
-    mask, the face picture shows the whole person (person_picture) instead of the aligned face.
+    mask, the face picture shows the whole person (cut_out_person) instead of the aligned face.
     Nobody is what the negative branch always takes: a zero embedding, and SigLIP's tokens of a black picture.
     """
     if not chosen:
@@ -227,7 +229,7 @@ def make_identity(chosen: Sequence[ChosenFace], encoders: FaceEncoders) -> Ident
     if best.mask is None:
         picture = encoders.parser.face_picture(align_face(best.photo, best.face.landmarks))
     else:
-        picture = person_picture(best.photo, best.mask)
+        picture = cut_out_person(best.photo, best.mask)
     return Identity(
         id_embedding=torch.tensor(_mean_embedding([one.face.embedding for one in chosen])),
         face_tokens=encoders.siglip.tokens(picture),

@@ -44,7 +44,7 @@ class _Tile(NamedTuple):
     label: str
 
 
-def contact_sheet(
+def draw_contact_sheet(
     photo: np.ndarray | None,
     face_picture: np.ndarray | None,
     frames: Tensor | np.ndarray,

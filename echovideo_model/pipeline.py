@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from . import __version__
-from .devices import find_device, on_device, total_memory
+from .devices import find_device, on_device, read_total_memory
 from .errors import InvalidRequest, ModelFileMissing
 from .face.align import face_latent_pixels
 from .face.choice import LARGEST, FaceChoice
@@ -33,7 +33,7 @@ from .schedule import Step, guidance_scale, plan_steps
 from .text import TextEncoder
 from .transformer import EchoVideoTransformer
 from .vae.autoencoder import LATENT_SCALE, CogVideoXVAE
-from .weights.folders import default_folder, explain_download, require
+from .weights.folders import explain_download, find_default_folder, require
 from .weights.loading import (
     TRANSFORMER,
     VAE,
@@ -79,14 +79,14 @@ class Pipeline:
         on_progress: OnProgress | None = None,
         loras: Sequence[Lora] = (),
     ) -> None:
-        """models: the folder (see `echovideo models`), by default weights.default_folder().
+        """models: the folder (see `echovideo models`), by default weights.folders.find_default_folder().
 
         device: by default CUDA, else Apple's GPU, else the CPU. storage: what the transformer's weights are kept
         as; the file's own by default, float8_e4m3fn for GPUs of 12 GB. transformer: another file or folder for it.
         on_progress: sees the stages "loading ..." (in bytes), "face", "text", "face latent", "sampling", "decoding".
         loras: merged into the transformer when it is loaded.
         """
-        self.models = Path(models) if models is not None else default_folder()
+        self.models = Path(models) if models is not None else find_default_folder()
         self.device = find_device(device)
         self.storage = storage
         self.on_progress = on_progress
@@ -138,7 +138,7 @@ class Pipeline:
     def stay_on_device(self, share: float = 1.0) -> bool:
         """From now on networks stay on the device between calls, which saves moving them, if there is room: if `share`
         of its memory holds the text encoder, the transformer and the VAE together and WORKING_MEMORY. Says whether."""
-        if room := share * total_memory(self.device):
+        if room := share * read_total_memory(self.device):
             networks = self.text_encoder.network, self.transformer, self.vae
             weights = sum(parameter.nbytes for network in networks for parameter in network.parameters())
             self._stay = room >= weights + WORKING_MEMORY

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .errors import InvalidRequest, ModelFileMissing, WrongModelFile
 from .limits import TEXT_TOKENS
-from .weights.family import IF_A_SHARD, T5, Shapes, open_family, require_same, shapes_of
+from .weights.family import IF_A_SHARD, T5, Shapes, list_shapes, open_family, require_same
 from .weights.headers import recognise
 from .weights.loading import check_layers, read_config, read_state
 from .weights.reading import Entry, OnBytes, TensorFile
@@ -65,7 +65,7 @@ class TextEncoder:
             raise WrongModelFile(f"{opened.path}: {error}") from error
         with torch.device("meta"):
             network = T5EncoderModel(T5Config(**sizes))
-        expected = shapes_of(network)
+        expected = list_shapes(network)
         expected.pop(EMBEDDING[1])
         require_same(opened, expected)
         state = read_state(opened, dtype or _default_dtype(opened), on_bytes)

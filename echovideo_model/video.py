@@ -63,7 +63,7 @@ def write_mp4(
     """
     av = _import_av()
     total, height, width = _size(frames)
-    rate = frame_rate(fps)
+    rate = parse_frame_rate(fps)
     with write_atomically(path) as temporary:
         # faststart moves the index to the front, so that browsers play before the whole file is there
         options = {"movflags": "faststart"}
@@ -176,7 +176,7 @@ def _size(frames: Tensor | np.ndarray) -> tuple[int, int, int]:
     return total, height, width
 
 
-def frame_rate(fps: float) -> Fraction:
+def parse_frame_rate(fps: float) -> Fraction:
     """`fps` as a video file keeps it. Raises InvalidRequest outside 1..240."""
     if not (math.isfinite(fps) and MIN_FPS <= fps <= MAX_FPS):
         raise InvalidRequest(f"frames per second must be from {MIN_FPS} to {MAX_FPS}, not {fps}")

@@ -20,7 +20,7 @@ from ..echovideo_model.limits import (
 )
 from ..echovideo_model.request import latent_shape
 from .host.conditioning import Conditioning, Strengths, condition, encode_face_latent
-from .schema import Identity, schema
+from .schema import Identity, make_schema
 
 SIZES = {f"{width} x {height}": (width, height) for height, width in TRAINED_SIZES}
 FREE = "free"
@@ -30,7 +30,7 @@ LENGTH_TOOLTIP = (
 )
 
 
-def side_input(name: str, default: int, tooltip: str) -> io.Int.Input:
+def make_side_input(name: str, default: int, tooltip: str) -> io.Int.Input:
     return io.Int.Input(name, default=default, min=MIN_SIDE, max=MAX_SIDE, step=SIDE_STEP, tooltip=tooltip)
 
 
@@ -39,13 +39,13 @@ def round_length(frames: float) -> int:
     return FRAME_STEP * max(0, round((frames - 1) / FRAME_STEP)) + 1
 
 
-def length_input(name: str) -> io.Int.Input:
+def make_length_input(name: str) -> io.Int.Input:
     return io.Int.Input(
         name, default=TRAINED_FRAMES, min=1, max=MAX_FRAMES, step=FRAME_STEP, tooltip=LENGTH_TOOLTIP
     )
 
 
-def strength_input(name: str, tooltip: str) -> io.Float.Input:
+def make_strength_input(name: str, tooltip: str) -> io.Float.Input:
     return io.Float.Input(name, default=1.0, min=0.0, max=MAX_STRENGTH, step=0.05, tooltip=tooltip)
 
 
@@ -56,7 +56,7 @@ def round_down(pixels: int) -> int:
 class EchoVideoConditioning(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return make_schema(
             "EchoVideoConditioning",
             "EchoVideo Conditioning",
             description=(
@@ -69,9 +69,9 @@ class EchoVideoConditioning(io.ComfyNode):
             inputs=[
                 io.Conditioning.Input("positive", tooltip="The prompt."),
                 io.Conditioning.Input("negative", tooltip="The negative prompt; it may be empty."),
-                side_input("width", 640, "Width of the video in pixels."),
-                side_input("height", 480, "Height of the video in pixels."),
-                length_input("length"),
+                make_side_input("width", 640, "Width of the video in pixels."),
+                make_side_input("height", 480, "Height of the video in pixels."),
+                make_length_input("length"),
                 io.Int.Input(
                     "batch_size",
                     default=1,
@@ -80,12 +80,12 @@ class EchoVideoConditioning(io.ComfyNode):
                     tooltip="Number of videos to make at once. Put Rebatch Latents before VAE Decode, or they "
                     "all end up in one file.",
                 ),
-                strength_input(
+                make_strength_input(
                     "id_strength",
                     "Strength of who the person is (ArcFace). Lower it if the face looks stiff.",
                 ),
-                strength_input("face_strength", "Strength of what the face looks like (SigLIP)."),
-                strength_input(
+                make_strength_input("face_strength", "Strength of what the face looks like (SigLIP)."),
+                make_strength_input(
                     "face_latent_strength",
                     "Strength of the face picture in frame 0. Needs the VAE connected.",
                 ),
@@ -156,7 +156,7 @@ class EchoVideoConditioning(io.ComfyNode):
 class EchoVideoVideoSize(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return make_schema(
             "EchoVideoVideoSize",
             "EchoVideo Video Size",
             description=(
@@ -171,15 +171,15 @@ class EchoVideoVideoSize(io.ComfyNode):
                     default="640 x 480",
                     tooltip="Width x height in pixels; free uses the two numbers below.",
                 ),
-                side_input("free_width", 640, "Used when size is free."),
-                side_input("free_height", 480, "Used when size is free."),
+                make_side_input("free_width", 640, "Used when size is free."),
+                make_side_input("free_height", 480, "Used when size is free."),
                 io.Combo.Input(
                     "measure",
                     options=["frames", "seconds"],
                     default="frames",
                     tooltip="Which of the two numbers below sets the length.",
                 ),
-                length_input("frames"),
+                make_length_input("frames"),
                 io.Float.Input(
                     "seconds",
                     default=3.0,

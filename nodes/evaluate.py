@@ -14,10 +14,10 @@ from ..echovideo_model.limits import FPS
 from ..echovideo_model.metrics.definitions import choose_metrics
 from ..echovideo_model.metrics.evaluation import measure_one
 from ..echovideo_model.metrics.measure import Clip, Judges
-from ..echovideo_model.metrics.report import number
+from ..echovideo_model.metrics.report import format_number
 from ..echovideo_model.video import to_uint8
 from .host.encoders import HostFaceEncoders
-from .schema import FaceEncoders, Identity, schema
+from .schema import FaceEncoders, Identity, make_schema
 
 MEASURED = ["facesim_antelopev2", "identity_average", "identity_variation", "temporal_flicker"]
 
@@ -25,7 +25,7 @@ MEASURED = ["facesim_antelopev2", "identity_average", "identity_variation", "tem
 class EchoVideoEvaluate(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return make_schema(
             "EchoVideoEvaluate",
             "EchoVideo Evaluate",
             description=(
@@ -90,7 +90,7 @@ class EchoVideoEvaluate(io.ComfyNode):
             clip.encoders = identity.encoders
         found = {metric.title: measure_one(metric, clip) for metric in choose_metrics(MEASURED)}
         lines = [
-            f"{title}: {number(one.value)}" + (f" ({one.note})" if one.note else "")
+            f"{title}: {format_number(one.value)}" + (f" ({one.note})" if one.note else "")
             for title, one in found.items()
         ]
         values = [0.0 if one.value is None else one.value for one in found.values()]

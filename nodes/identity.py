@@ -15,22 +15,22 @@ from ..echovideo_model.face.align import align_face
 from ..echovideo_model.face.choice import FaceChoice, rank_faces
 from ..echovideo_model.face.detect import Face
 from ..echovideo_model.face.encoders import require_same_set
-from ..echovideo_model.face.person import faces_inside
+from ..echovideo_model.face.person import select_faces_inside
 from ..echovideo_model.identity import ChosenFace, find_faces, make_identity
 from ..echovideo_model.identity import Identity as IdentityData
 from ..echovideo_model.limits import FACE_ORDERS, MAX_PADDING, ON_NO_FACE
 from .host import folders
 from .host.encoders import HostFaceEncoders, load_face_encoders
 from .host.faces import RecordingDetector, describe
-from .preview import sheet, to_image, to_masks, to_photos, with_faces
+from .preview import draw_faces, make_sheet, to_image, to_masks, to_photos
 from .schema import FaceEncoders as FaceEncodersSocket
-from .schema import Identity, schema
+from .schema import Identity, make_schema
 
 
 class LoadEchoVideoFaceEncoders(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return make_schema(
             "EchoVideoLoadFaceEncoders",
             "Load EchoVideo Face Encoders",
             description=(
@@ -74,7 +74,7 @@ class LoadEchoVideoFaceEncoders(io.ComfyNode):
 class EchoVideoIdentity(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return make_schema(
             "EchoVideoIdentity",
             "EchoVideo Identity",
             description=(
@@ -186,17 +186,17 @@ def make_preview(
     sheets, photos = [], []
     for photo, faces in seen:
         mask = next((one.mask for one in chosen if one.photo is photo), None)
-        faces = faces if mask is None else faces_inside(faces, mask)  # as they are counted
+        faces = faces if mask is None else select_faces_inside(faces, mask)  # as they are counted
         places = rank_faces(faces, choice)
         mine = next((place for place in places if any(faces[place] is one.face for one in chosen)), None)
         sheets.append(
-            with_faces(photo, [faces[place] for place in places], None if mine is None else faces[mine])
+            draw_faces(photo, [faces[place] for place in places], None if mine is None else faces[mine])
         )
         photos.append(describe(photo, faces, choice.like) | {"chosen": mine, "photo": save(photo, cls)})
         if mine is not None:
             photos[-1]["aligned"] = save(align_face(photo, faces[mine].landmarks), cls)
     return {
-        "images": [save(sheet([*sheets, face_picture]), cls)],
+        "images": [save(make_sheet([*sheets, face_picture]), cls)],
         "echovideo_faces": photos,
         "echovideo_face_picture": [save(face_picture, cls)],
     }
@@ -210,7 +210,7 @@ def save(picture: np.ndarray, cls: type[io.ComfyNode]) -> dict[str, str]:
 class SaveEchoVideoIdentity(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return make_schema(
             "EchoVideoSaveIdentity",
             "Save EchoVideo Identity",
             description=(
@@ -244,7 +244,7 @@ class SaveEchoVideoIdentity(io.ComfyNode):
 class LoadEchoVideoIdentity(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return make_schema(
             "EchoVideoLoadIdentity",
             "Load EchoVideo Identity",
             description=(

@@ -8,13 +8,13 @@ from .host import folders
 from .host.clip import load_clip
 from .host.draft import load_vae
 from .host.loading import WEIGHT_DTYPES, load_model
-from .schema import schema
+from .schema import make_schema
 
 
 class LoadEchoVideoModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return make_schema(
             "EchoVideoLoadModel",
             "Load EchoVideo Model",
             description=(
@@ -57,7 +57,7 @@ class LoadEchoVideoModel(io.ComfyNode):
 class LoadEchoVideoTextEncoder(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return make_schema(
             "EchoVideoLoadTextEncoder",
             "Load EchoVideo Text Encoder",
             description=(
@@ -93,7 +93,7 @@ class LoadEchoVideoTextEncoder(io.ComfyNode):
 class LoadEchoVideoVAE(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return make_schema(
             "EchoVideoLoadVAE",
             "Load EchoVideo VAE",
             description=(

@@ -33,7 +33,7 @@ def to_image(picture: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(picture, np.float32) / 255)[None]
 
 
-def with_faces(photo: np.ndarray, faces: Sequence[Face], chosen: Face | None) -> np.ndarray:
+def draw_faces(photo: np.ndarray, faces: Sequence[Face], chosen: Face | None) -> np.ndarray:
     """The photo with every face's box, number and landmarks; the chosen one in green."""
     picture = Image.fromarray(photo)
     draw = ImageDraw.Draw(picture)
@@ -50,7 +50,7 @@ def with_faces(photo: np.ndarray, faces: Sequence[Face], chosen: Face | None) ->
     return np.asarray(picture)
 
 
-def sheet(pictures: Sequence[np.ndarray]) -> np.ndarray:
+def make_sheet(pictures: Sequence[np.ndarray]) -> np.ndarray:
     """All pictures side by side at one height."""
     scaled = []
     for picture in pictures:

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..echovideo_model.limits import GUIDANCES, MAX_SEED, TRAIN_STEPS, Guidance, Sampler
 from .host.sampling import ReferenceNoise, make_sampler, make_sigmas, with_guidance, with_riflex
-from .schema import schema
+from .schema import make_schema
 
 SAMPLERS: dict[str, Sampler] = {"reference DPM": "dpm", "DDIM": "ddim"}
 
@@ -16,7 +16,7 @@ SAMPLERS: dict[str, Sampler] = {"reference DPM": "dpm", "DDIM": "ddim"}
 class EchoVideoSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return make_schema(
             "EchoVideoSampler",
             "EchoVideo Sampler",
             description=(
@@ -48,7 +48,7 @@ class EchoVideoSampler(io.ComfyNode):
 class EchoVideoScheduler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return make_schema(
             "EchoVideoScheduler",
             "EchoVideo Scheduler",
             description=(
@@ -88,7 +88,7 @@ class EchoVideoScheduler(io.ComfyNode):
 class EchoVideoNoise(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return make_schema(
             "EchoVideoNoise",
             "EchoVideo Noise",
             description=(
@@ -118,7 +118,7 @@ class EchoVideoNoise(io.ComfyNode):
 class EchoVideoDynamicGuidance(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return make_schema(
             "EchoVideoDynamicGuidance",
             "EchoVideo Dynamic Guidance",
             description=(
@@ -155,7 +155,7 @@ class EchoVideoDynamicGuidance(io.ComfyNode):
 class EchoVideoRIFLEx(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return make_schema(
             "EchoVideoRIFLEx",
             "EchoVideo RIFLEx",
             description=(

@@ -13,7 +13,7 @@ FaceEncoders = io.Custom("ECHOVIDEO_FACE_ENCODERS")
 Identity = io.Custom("ECHOVIDEO_IDENTITY")
 
 
-def schema(node_id: str, display_name: str, **description: Any) -> io.Schema:
+def make_schema(node_id: str, display_name: str, **description: Any) -> io.Schema:
     """io.Schema without the fields that this host does not know yet (search_aliases and the like)."""
     description.setdefault("category", CATEGORY)
     return io.Schema(

@@ -18,13 +18,13 @@ from .host.conditioning import Conditioning
 from .host.encoders import HostFaceEncoders
 from .host.regions import find_in_frames
 from .preview import to_image
-from .schema import FaceEncoders, Identity, schema
+from .schema import FaceEncoders, Identity, make_schema
 
 
 class EchoVideoIdentityScore(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return make_schema(
             "EchoVideoIdentityScore",
             "EchoVideo Identity Score",
             description=(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from echovideo_model.tiny import PORTRAITS, build
 from echovideo_model.tiny.networks import TEXT_WIDTH
-from echovideo_model.tiny.weights import seeded_state
+from echovideo_model.tiny.weights import draw_state
 
 TRANSFORMER, TRANSFORMER_PART_2 = (f"echovideo-0000{part}-of-00002.safetensors" for part in (1, 2))
 TEXT_ENCODER = "t5xxl_fp16.safetensors"
@@ -66,7 +66,7 @@ def write_transformer(path: Path, text_tokens: int) -> None:
     sizes = replace(TRANSFORMER_SIZES, iitf=replace(IITF_SIZES, text_tokens=text_tokens))
     with torch.device("meta"):
         network = EchoVideoTransformer(sizes)
-    save_file(seeded_state(network), path)
+    save_file(draw_state(network), path)
 
 
 def write_text_encoder(path: Path, metadata: dict[str, str] | None = None) -> None:
@@ -78,7 +78,7 @@ def write_text_encoder(path: Path, metadata: dict[str, str] | None = None) -> No
     sizes = {"d_model": TEXT_WIDTH, "d_ff": 2 * TEXT_WIDTH, "d_kv": 16, "num_heads": 4, "num_layers": 2}
     with torch.device("meta"):
         network = T5EncoderModel(T5Config(vocab_size=32128, feed_forward_proj="gated-gelu", **sizes))
-    state = seeded_state(network)
+    state = draw_state(network)
     del state["encoder.embed_tokens.weight"]
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(state, path, metadata)

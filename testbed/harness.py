@@ -235,7 +235,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def failing(host: Host, graph: dict[str, Any]) -> str:
+def expect_failure(host: Host, graph: dict[str, Any]) -> str:
     """What the user reads of a run that must fail."""
     try:
         run = host.run(graph)

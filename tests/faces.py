@@ -15,10 +15,10 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from echovideo_model.face.detect import DETECTOR, RECOGNISER
 from echovideo_model.face.photo import load_photo
-from echovideo_model.tiny.detector import detector_file
-from echovideo_model.tiny.parser import parser_file
-from echovideo_model.tiny.recogniser import recogniser_file
-from echovideo_model.tiny.weights import seeded
+from echovideo_model.tiny.detector import make_detector_file
+from echovideo_model.tiny.parser import make_parser_file
+from echovideo_model.tiny.recogniser import make_recogniser_file
+from echovideo_model.tiny.weights import draw_parameter
 
 GOLDEN = Path(__file__).parent / "golden"
 PORTRAITS = Path(__file__).parents[1] / "echovideo_model" / "assets"
@@ -62,13 +62,13 @@ def siglip_state(layers: int = 2, inner: int = 96, seed: int = 0) -> dict[str, T
     with torch.device("meta"):
         shapes = {name: entry.shape for name, entry in SiglipVisionModel(config).state_dict().items()}
     names = {name: f"vision_model.{name.removeprefix('vision_model.')}" for name in shapes}
-    return {names[name]: seeded(names[name], shape, seed) for name, shape in shapes.items()}
+    return {names[name]: draw_parameter(names[name], shape, seed) for name, shape in shapes.items()}
 
 
 def write_detection_models(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / DETECTOR).write_bytes(detector_file())
-    (folder / RECOGNISER).write_bytes(recogniser_file())
+    (folder / DETECTOR).write_bytes(make_detector_file())
+    (folder / RECOGNISER).write_bytes(make_recogniser_file())
     return folder
 
 
@@ -77,5 +77,5 @@ def write_face_models(folder: Path) -> Path:
     write_detection_models(folder / "face_encoder" / "models" / "antelopev2")
     (folder / "clip_visual_encoder").mkdir()
     save_file(siglip_state(), folder / "clip_visual_encoder" / "model.safetensors")
-    (folder / "face_encoder" / "parsing_bisenet.pth").write_bytes(parser_file())
+    (folder / "face_encoder" / "parsing_bisenet.pth").write_bytes(make_parser_file())
     return folder

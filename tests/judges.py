@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from echovideo_model.metrics import identity, motion, realism, text
-from echovideo_model.tiny.recogniser import recogniser_file
+from echovideo_model.tiny.recogniser import make_recogniser_file
 from tests.test_metrics_realism import write_dino, write_fid_inception
 from tests.test_metrics_text import write_clip
 
@@ -18,7 +18,7 @@ def write_judges(models: Path) -> Path:
     """The group "evaluation" in a models folder."""
     folder = models / "evaluation"
     (folder / "buffalo_l").mkdir(parents=True, exist_ok=True)
-    (folder / "buffalo_l" / identity.RECOGNISER).write_bytes(recogniser_file())
+    (folder / "buffalo_l" / identity.RECOGNISER).write_bytes(make_recogniser_file())
     write_clip(folder / text.CLIP)
     write_clip(folder / realism.CLIP_LARGE)
     torch.save(nn.Linear(16, 1).state_dict(), folder / realism.AESTHETIC)

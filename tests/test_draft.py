@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from echovideo_model.errors import WrongModelFile
-from echovideo_model.tiny.weights import seeded_state
+from echovideo_model.tiny.weights import draw_state
 from echovideo_model.vae.draft import DraftDecoder, is_draft
 from echovideo_model.weights.loading import inspect, load_vae
 
@@ -21,7 +21,7 @@ from echovideo_model.weights.loading import inspect, load_vae
 def decoder() -> DraftDecoder:
     with torch.device("meta"):
         network = DraftDecoder()
-    network.load_state_dict(seeded_state(network), assign=True)
+    network.load_state_dict(draw_state(network), assign=True)
     return network.requires_grad_(False)
 
 

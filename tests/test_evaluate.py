@@ -21,7 +21,7 @@ from echovideo_model.metrics import definitions, evaluation, memory, page, repor
 from echovideo_model.metrics.definitions import METRICS, choose_metrics
 from echovideo_model.metrics.measure import Clip, Judges, Measured
 from echovideo_model.metrics.report import PUBLISHED, Row
-from echovideo_model.metrics.samples import Sample, photo_metadata
+from echovideo_model.metrics.samples import Sample, describe_photo
 from echovideo_model.video import describe, write_mp4
 from tests.faces import PORTRAITS, drawing
 from tests.judges import write_judges
@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write(path: Path, frames: np.ndarray) -> None:
     known = {"prompt": PROMPT, "seed": "7", "steps": "3"}
-    write_mp4(path, frames, 8.0, known | photo_metadata(path.parent / "photo.png", path))
+    write_mp4(path, frames, 8.0, known | describe_photo(path.parent / "photo.png", path))
 
 
 def run(*arguments: object) -> int:
@@ -135,7 +135,7 @@ def test_the_page_stands_alone_and_shows_curves_pictures_and_what_others_publish
     for one in PUBLISHED:
         assert one.model in html
         measured = (value for name, value in one.values.items() if name in QUICK)
-        assert all(report.number(value) in html for value in measured)
+        assert all(report.format_number(value) in html for value in measured)
     assert "Circular" in html
     assert "two evaluations" in html
     assert html.count("<polyline") >= 2

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from echovideo_model.errors import ModelFileMissing, WrongModelFile
 from echovideo_model.face.parse import CLASSES, NOT_FACE, BiSeNet, FaceParser
-from echovideo_model.tiny.weights import seeded, seeded_state
+from echovideo_model.tiny.weights import draw_parameter, draw_state
 from tests.faces import card, golden
 
 
 @lru_cache
 def state() -> dict[str, Tensor]:
-    return seeded_state(BiSeNet(), int(golden("bisenet")[1]["seed"]))
+    return draw_state(BiSeNet(), int(golden("bisenet")[1]["seed"]))
 
 
 @lru_cache
@@ -78,7 +78,7 @@ def test_the_released_file_loads_with_its_training_heads_left_out(
     suffix: str, dtype: torch.dtype, tmp_path: Path
 ) -> None:
     heads = ("conv_out16.conv_out.weight", "conv_out32.conv_out.weight")
-    whole = {**state(), **{name: seeded(name, (19, 64, 1, 1)) for name in heads}}
+    whole = {**state(), **{name: draw_parameter(name, (19, 64, 1, 1)) for name in heads}}
     whole = {name: entry.to(dtype) if entry.is_floating_point() else entry for name, entry in whole.items()}
     path = tmp_path / f"parsing_bisenet{suffix}"
     save_file(whole, path) if suffix == ".safetensors" else torch.save(whole, path)

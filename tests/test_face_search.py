@@ -16,7 +16,7 @@ import pytest
 
 from echovideo_model.face.detect import DETECTOR, MIN_FACE, Face, FaceDetector
 from echovideo_model.face.photo import load_photo
-from echovideo_model.face.views import overlap
+from echovideo_model.face.views import measure_overlap
 from tests.faces import PHOTOS, write_detection_models
 
 TRIAL = Path(os.environ.get("ECHOVIDEO_TRIAL_DETECTOR", "~/.cache/echovideo/scrfd_2.5g.onnx")).expanduser()
@@ -80,7 +80,7 @@ def test_a_close_up_with_a_small_second_face_shows_the_close_one(
     small, _ = close_up(photo, faces[(who + 1) % 6], 0.4, 180)
     found = real.detect(beside(near, small, (200 * who) % 800))
     assert len(found) == 2
-    assert overlap(found[0].box, box) > 0.5
+    assert measure_overlap(found[0].box, box) > 0.5
 
 
 def test_a_group_photo_takes_two_looks_and_every_face_is_the_references(real: FaceDetector) -> None:

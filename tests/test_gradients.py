@@ -13,7 +13,7 @@ from torch.func import functional_call
 from echovideo_model.rotary import rotary_table
 from echovideo_model.transformer import EchoVideoTransformer
 
-from .test_transformer import SIZES, diffusers_twin, noise, seeded_network
+from .test_transformer import SIZES, diffusers_twin, make_network, noise
 
 BATCH, FRAMES, ROWS, COLUMNS = 2, 3, 3, 4
 X, FACE = noise(BATCH, 16, FRAMES, 2 * ROWS, 2 * COLUMNS), noise(BATCH, 16, 1, 2 * ROWS, 2 * COLUMNS, seed=2)
@@ -36,7 +36,7 @@ def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: f
 
 
 def test_gradients_of_all_shared_parameters_equal_diffusers() -> None:
-    network = seeded_network()
+    network = make_network()
     twin = diffusers_twin(network)
     x, context = X.clone().requires_grad_(True), CONTEXT.clone().requires_grad_(True)
     ours = gradients(network, network(x, TIMESTEPS, context, FACE), x, context)
@@ -55,7 +55,7 @@ def test_gradients_of_all_shared_parameters_equal_diffusers() -> None:
     "trained", ["transformer_blocks.0.attn1.to_q.weight", "transformer_blocks.1.norm2.linear.bias"]
 )
 def test_one_trained_parameter_gets_the_gradient_that_it_gets_among_all(trained: str) -> None:
-    network = seeded_network()
+    network = make_network()
     everything = gradients(network, network(X, TIMESTEPS, CONTEXT, FACE))
     network.requires_grad_(False).get_parameter(trained).requires_grad_(True)
     loss = (network(X, TIMESTEPS, CONTEXT, FACE) - TARGET).square().mean()
@@ -64,14 +64,14 @@ def test_one_trained_parameter_gets_the_gradient_that_it_gets_among_all(trained:
 
 
 def test_v_is_the_same_with_and_without_gradients() -> None:
-    network = seeded_network()
+    network = make_network()
     with torch.inference_mode():
         expected = network(X, TIMESTEPS, CONTEXT, FACE)
     assert torch.equal(network(X, TIMESTEPS, CONTEXT, FACE).detach(), expected)
 
 
 def test_gradients_of_iitf_agree_with_finite_differences() -> None:
-    network: EchoVideoTransformer = copy.deepcopy(seeded_network()).double()
+    network: EchoVideoTransformer = copy.deepcopy(make_network()).double()
     sources = [noise(1, 7, 24).double(), noise(1, 5, 20, seed=1).double(), noise(1, 12, seed=2).double()]
     own = {
         name: parameter.detach().requires_grad_(True)
@@ -94,6 +94,6 @@ def test_gradients_of_iitf_agree_with_finite_differences() -> None:
             fuse, {f"network.{name}": value for name, value in zip(own, values, strict=True)}, ()
         )
 
-    assert len(own) == len(network.state_dict()) - len(diffusers_twin(seeded_network()).state_dict())
+    assert len(own) == len(network.state_dict()) - len(diffusers_twin(make_network()).state_dict())
     assert SIZES.iitf.layers == 2
     assert gradcheck(context, tuple(own.values()), fast_mode=True)

@@ -12,23 +12,23 @@ from echovideo_model.errors import WrongModelFile
 from echovideo_model.face.detect import Face, FaceDetector
 from echovideo_model.metrics.frames import spread
 from echovideo_model.metrics.identity import Recogniser, embed_as_conditioned, face_sim, look
-from echovideo_model.tiny.detector import detector_file
-from echovideo_model.tiny.recogniser import recogniser_file
+from echovideo_model.tiny.detector import make_detector_file
+from echovideo_model.tiny.recogniser import make_recogniser_file
 from tests.faces import PORTRAITS, drawing
 
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> FaceDetector:
     folder = tmp_path_factory.mktemp("antelopev2")
-    (folder / "scrfd_10g_bnkps.onnx").write_bytes(detector_file())
-    (folder / "glintr100.onnx").write_bytes(recogniser_file())
+    (folder / "scrfd_10g_bnkps.onnx").write_bytes(make_detector_file())
+    (folder / "glintr100.onnx").write_bytes(make_recogniser_file())
     return FaceDetector(folder)
 
 
 @pytest.fixture(scope="module")
 def recogniser(tmp_path_factory: pytest.TempPathFactory) -> Recogniser:
     path = tmp_path_factory.mktemp("buffalo_l") / "w600k_r50.onnx"
-    path.write_bytes(recogniser_file())
+    path.write_bytes(make_recogniser_file())
     return Recogniser(path)
 
 
@@ -120,6 +120,6 @@ def test_what_is_no_recogniser_is_said(tmp_path: Path) -> None:
     (tmp_path / "w600k_r50.onnx").write_bytes(b"no onnx")
     with pytest.raises(WrongModelFile, match=r"w600k_r50\.onnx|face models"):
         Recogniser(tmp_path / "w600k_r50.onnx")
-    (tmp_path / "w600k_r50.onnx").write_bytes(detector_file())
+    (tmp_path / "w600k_r50.onnx").write_bytes(make_detector_file())
     with pytest.raises(WrongModelFile, match="is not a face recogniser"):
         Recogniser(tmp_path / "w600k_r50.onnx")

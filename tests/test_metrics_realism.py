@@ -129,7 +129,7 @@ def test_dino_s_positions_are_read_a_little_off_where_transformers_reads_them(
     """Read by another operator of PyTorch where DINO's scale, (rows + 0.1) / 14, leads."""
     table = torch.randn(1, 196, 3, generator=torch.Generator().manual_seed(0))
     positions = torch.cat([torch.full((1, 1, 3), -7.0), table], 1)
-    found = realism.dino_positions(positions, rows, columns)
+    found = realism.resize_dino_positions(positions, rows, columns)
     assert torch.equal(found[:, :1], positions[:, :1])
     if rows == columns == 14:
         assert torch.equal(found, positions)

@@ -31,7 +31,7 @@ from echovideo_model.pipeline import Result
 from echovideo_model.pipeline_over_ranks import PipelineOverRanks, is_guided
 from echovideo_model.request import Request, latent_shape
 from echovideo_model.tiny.networks import IITF_SIZES
-from echovideo_model.tiny.weights import seeded_state
+from echovideo_model.tiny.weights import draw_state
 from echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
 
 SIZES = replace(TransformerSizes(), blocks=1, heads=6, head_width=16, time_width=32, iitf=IITF_SIZES)
@@ -77,7 +77,7 @@ ALONE = Spread(Ranks(), Ranks(), None)
 def make_network() -> EchoVideoTransformer:
     with torch.device("meta"):
         network = EchoVideoTransformer(SIZES)
-    network.load_state_dict(seeded_state(network), assign=True)
+    network.load_state_dict(draw_state(network), assign=True)
     return network.requires_grad_(False)
 
 

@@ -16,7 +16,7 @@ from echovideo_model import chart, picture
 from echovideo_model.chart import plot_scores
 from echovideo_model.errors import InvalidRequest
 from echovideo_model.metrics.identity import Scores
-from echovideo_model.picture import check_picture_path, contact_sheet, save_picture
+from echovideo_model.picture import check_picture_path, draw_contact_sheet, save_picture
 
 RED, GREEN = (220, 20, 20), (20, 200, 20)
 
@@ -43,7 +43,7 @@ def box_of(sheet: Image.Image, colour: tuple[int, int, int]) -> tuple[int, int, 
     ("count", "numbers"), [(49, (0, 7, 14, 21, 27, 34, 41, 48)), (9, (0, 1, 2, 3, 5, 6, 7, 8))]
 )
 def test_eight_evenly_spaced_frames_first_and_last_among_them(count: int, numbers: tuple[int, ...]) -> None:
-    sheet = contact_sheet(None, None, blues(count, 48, 64))
+    sheet = draw_contact_sheet(None, None, blues(count, 48, 64))
     shown = tuple(n for n in range(count) if box_of(sheet, (4 * n, 0, 255)))
     assert shown == pytest.approx(numbers, abs=1)
     assert len(shown) == 8
@@ -52,7 +52,7 @@ def test_eight_evenly_spaced_frames_first_and_last_among_them(count: int, number
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 8])
 def test_a_short_run_shows_every_frame_once(count: int) -> None:
-    sheet = contact_sheet(plain(RED, 60, 40), plain(GREEN, 64, 64), blues(count, 48, 64))
+    sheet = draw_contact_sheet(plain(RED, 60, 40), plain(GREEN, 64, 64), blues(count, 48, 64))
     boxes = [box_of(sheet, (4 * n, 0, 255)) for n in range(count)]
     assert all(boxes)
     assert len(set(boxes)) == count
@@ -68,7 +68,9 @@ def test_a_short_run_shows_every_frame_once(count: int) -> None:
 def test_pictures_keep_their_shape_share_edges_and_stay_inside_the_margins(
     count: int, height: int, width: int, photo: tuple[int, int]
 ) -> None:
-    sheet = contact_sheet(plain(RED, *photo), plain(GREEN, 512, 512), blues(count, height, width), "title")
+    sheet = draw_contact_sheet(
+        plain(RED, *photo), plain(GREEN, 512, 512), blues(count, height, width), "title"
+    )
     shapes = {RED: photo[1] / photo[0], GREEN: 1.0, (0, 0, 255): width / height}
     boxes = {colour: box_of(sheet, colour) for colour in shapes}
     for colour, shape in shapes.items():
@@ -91,15 +93,15 @@ def test_pictures_keep_their_shape_share_edges_and_stay_inside_the_margins(
 
 def test_floats_and_bytes_make_the_same_sheet() -> None:
     frames = blues(9, 48, 64)
-    one = contact_sheet(None, None, frames)
-    other = contact_sheet(None, None, torch.from_numpy(frames) / 255)
+    one = draw_contact_sheet(None, None, frames)
+    other = draw_contact_sheet(None, None, torch.from_numpy(frames) / 255)
     assert np.array_equal(np.asarray(one), np.asarray(other))
 
 
 def test_title_and_caption_are_written_and_a_long_prompt_is_cut() -> None:
-    bare = contact_sheet(None, None, blues(9, 48, 64))
-    titled = contact_sheet(None, None, blues(9, 48, 64), "A person smiles", "seed 3")
-    endless = contact_sheet(
+    bare = draw_contact_sheet(None, None, blues(9, 48, 64))
+    titled = draw_contact_sheet(None, None, blues(9, 48, 64), "A person smiles", "seed 3")
+    endless = draw_contact_sheet(
         None, None, blues(9, 48, 64), "a sentence that does not end " * 1000, "x" * 90_000
     )
     assert bare.width == titled.width == endless.width
@@ -110,20 +112,20 @@ def test_a_frame_with_nan_is_named_and_there_is_no_black_tile() -> None:
     frames = torch.zeros(5, 16, 16, 3)
     frames[2, 3, 3, 0] = float("nan")
     with pytest.raises(InvalidRequest, match="frame 2 holds NaN"):
-        contact_sheet(None, None, frames)
+        draw_contact_sheet(None, None, frames)
 
 
 @pytest.mark.parametrize(
     "text", ["Eine Frau lächelt", "一个女人微笑着", "🙂 " * 40, "a\0b\x07", "\udc80 lone"]
 )
 def test_a_prompt_in_any_script_is_drawn_by_any_pillow(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    contact_sheet(None, None, blues(1, 16, 16), text, text)
+    draw_contact_sheet(None, None, blues(1, 16, 16), text, text)
     bitmap = ImageFont.load_default_imagefont() if hasattr(ImageFont, "load_default_imagefont") else None
     if bitmap is None:
         pytest.skip("this Pillow has no other font to fall back to")
     monkeypatch.setattr(ImageFont, "load_default", lambda: bitmap)  # as in Pillow 10.0, which takes no size
     monkeypatch.setattr(picture, "_SYSTEM_FONTS", ())
-    contact_sheet(None, None, blues(1, 16, 16), text, text)
+    draw_contact_sheet(None, None, blues(1, 16, 16), text, text)
     plot_scores(Scores((0.5, None, 0.25)), text)
 
 

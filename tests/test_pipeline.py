@@ -533,7 +533,7 @@ def test_networks_stay_on_a_device_that_has_room_for_all(
     share: float,
     stay: bool,
 ) -> None:
-    monkeypatch.setattr(pipeline_module, "total_memory", lambda device: memory)
+    monkeypatch.setattr(pipeline_module, "read_total_memory", lambda device: memory)
     moved: list[object] = []
     pipeline = Pipeline(tiny_set, device="cpu")
     assert pipeline.stay_on_device(share) is stay

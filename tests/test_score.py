@@ -19,8 +19,8 @@ from echovideo_model.errors import EchoVideoError, InvalidRequest, ModelFileMiss
 from echovideo_model.face.detect import DETECTOR, RECOGNISER, Face
 from echovideo_model.identity import Identity
 from echovideo_model.metrics.identity import Scores, score
-from echovideo_model.tiny.detector import detector_file
-from echovideo_model.tiny.recogniser import recogniser_file
+from echovideo_model.tiny.detector import make_detector_file
+from echovideo_model.tiny.recogniser import make_recogniser_file
 from echovideo_model.video import write_mp4
 
 PORTRAITS = Path(command.__file__).parents[1] / "assets"
@@ -129,8 +129,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     inner = folder / "face_encoder" / "models" / "antelopev2"
     inner.mkdir(parents=True)
-    (inner / DETECTOR).write_bytes(detector_file())
-    (inner / RECOGNISER).write_bytes(recogniser_file())
+    (inner / DETECTOR).write_bytes(make_detector_file())
+    (inner / RECOGNISER).write_bytes(make_recogniser_file())
     return folder
 
 

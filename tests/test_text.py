@@ -22,8 +22,8 @@ from echovideo_model.errors import EchoVideoError, InvalidRequest, ModelFileMiss
 from echovideo_model.limits import TEXT_TOKENS
 from echovideo_model.text import TextEncoder, check_known, read_t5_sizes
 from echovideo_model.tiny import networks
-from echovideo_model.tiny.tokenizer import NORMAL, SPACE, WORDS, tokenizer_files
-from echovideo_model.weights.family import shapes_of
+from echovideo_model.tiny.tokenizer import NORMAL, SPACE, WORDS, make_tokenizer_files
+from echovideo_model.weights.family import list_shapes
 
 State = dict[str, Tensor]
 PROMPTS = {
@@ -46,7 +46,10 @@ PROMPTS = {
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny text encoder and tokenizer in the released layout."""
     base = tmp_path_factory.mktemp("models")
-    for folder, files in {"text_encoder": networks.text_encoder_files, "tokenizer": tokenizer_files}.items():
+    for folder, files in {
+        "text_encoder": networks.make_text_encoder_files,
+        "tokenizer": make_tokenizer_files,
+    }.items():
         (base / folder).mkdir()
         for name, content in files():
             (base / folder / name).write_bytes(content)
@@ -144,7 +147,7 @@ def test_characters_that_are_not_known_are_named(
 def test_a_vocabulary_without_letters_is_asked_for_whole_words(caplog: pytest.LogCaptureFixture) -> None:
     pieces = [(text, -5.0, NORMAL) for text in (SPACE, ",", SPACE + "a", SPACE + "man", SPACE + "waves")]
     tokenizer = sentencepiece.SentencePieceProcessor(
-        model_proto=dict(tokenizer_files(pieces))["spiece.model"], add_eos=True
+        model_proto=dict(make_tokenizer_files(pieces))["spiece.model"], add_eos=True
     )
 
     def check(prompt: str) -> None:
@@ -174,7 +177,7 @@ class Recorder:
 def test_the_network_sees_226_ids_of_sentencepiece_and_no_mask(prompt: str) -> None:
     """225 pieces and the end sign at most, then padding, which is attended to: no mask says where it begins."""
     encoder = loaded()
-    pieces = sentencepiece.SentencePieceProcessor(model_proto=dict(tokenizer_files())["spiece.model"])
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=dict(make_tokenizer_files())["spiece.model"])
     expected = [*pieces.encode(prompt)[: TEXT_TOKENS - 1], pieces.eos_id()]
     recorder = Recorder()
     TextEncoder(recorder, encoder.tokenizer).encode([prompt])
@@ -274,17 +277,17 @@ RELEASED_SIZES: dict[str, Any] = {
 def test_sizes_of_the_released_encoder_are_read_off_its_shapes() -> None:
     released = T5Config(**RELEASED_SIZES)
     with torch.device("meta"):
-        shapes = shapes_of(T5EncoderModel(released))
+        shapes = list_shapes(T5EncoderModel(released))
         network = T5EncoderModel(T5Config(**read_t5_sizes(Path("released"), shapes)))
     assert network.config.to_dict() == released.to_dict()
-    assert shapes_of(network) == shapes
+    assert list_shapes(network) == shapes
 
 
 def test_an_encoder_that_lacks_its_last_layers_is_incomplete(
     models: Path, state: State, tmp_path: Path
 ) -> None:
     with torch.device("meta"):
-        shapes = shapes_of(T5EncoderModel(T5Config(**RELEASED_SIZES | {"num_layers": 23})))
+        shapes = list_shapes(T5EncoderModel(T5Config(**RELEASED_SIZES | {"num_layers": 23})))
     with pytest.raises(WrongModelFile, match="has 23 layers, but T5-XXL has 24"):
         read_t5_sizes(Path("released"), shapes)
     config = json.loads((models / "text_encoder" / "config.json").read_text())
@@ -393,7 +396,7 @@ def test_a_renamed_shard_is_called_one(models: Path, tmp_path: Path) -> None:
 
 
 def test_another_model_is_called_by_its_name(models: Path, tmp_path: Path) -> None:
-    for name, content in networks.vae_files():
+    for name, content in networks.make_vae_files():
         (tmp_path / name).write_bytes(content)
     assert "is not the T5 text encoder but a CogVideoX VAE" in refusal(
         WrongModelFile, tmp_path, models / "tokenizer"

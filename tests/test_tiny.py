@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from echovideo_model import tiny
 from echovideo_model.errors import InvalidRequest
 from echovideo_model.tiny import checkpoints
-from echovideo_model.tiny.weights import seeded, seeded_state
+from echovideo_model.tiny.weights import draw_parameter, draw_state
 from echovideo_model.weights.folders import require
 from echovideo_model.weights.released import GROUPS, NEEDED, OPTIONAL
 
@@ -45,7 +45,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_every_file_of_the_release_is_there_under_its_released_name(models: Path) -> None:
-    assert {file.path for file in NEEDED} <= {path for path, _ in tiny.files()}
+    assert {file.path for file in NEEDED} <= {path for path, _ in tiny.make_files()}
     for group in set(GROUPS) - set(OPTIONAL):
         assert require(models, group)
 
@@ -57,7 +57,7 @@ def test_the_set_takes_less_than_60_megabytes(models: Path) -> None:
 def test_another_build_would_be_equal_to_the_byte(models: Path) -> None:
     written = contents(models)
     del written[checkpoints.STAMP]
-    assert dict(tiny.files()) == written
+    assert dict(tiny.make_files()) == written
 
 
 def test_what_is_there_and_whole_is_not_written_again(models: Path) -> None:
@@ -69,7 +69,7 @@ def test_what_is_there_and_whole_is_not_written_again(models: Path) -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A set of two small files in the place of the real one."""
-    monkeypatch.setattr(checkpoints, "files", lambda: iter([("vae/one", b"1"), ("two", b"22")]))
+    monkeypatch.setattr(checkpoints, "make_files", lambda: iter([("vae/one", b"1"), ("two", b"22")]))
 
 
 @pytest.mark.usefixtures("quick")
@@ -101,7 +101,7 @@ def test_an_interrupted_build_leaves_nothing_behind(tmp_path: Path, monkeypatch:
         yield "vae/one", b"1"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoints, "files", interrupted)
+    monkeypatch.setattr(checkpoints, "make_files", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tiny.build(tmp_path / "deep" / "set")
     assert list(tmp_path.iterdir()) == []
@@ -171,18 +171,18 @@ def test_importing_the_room_loads_none_of_the_heavy_libraries() -> None:
 
 def test_a_parameter_depends_on_its_name_shape_and_seed_alone() -> None:
     torch.manual_seed(1)
-    first = seeded("some.weight", (64, 32, 3))
+    first = draw_parameter("some.weight", (64, 32, 3))
     torch.manual_seed(2)
-    assert torch.equal(seeded("some.weight", torch.Size([64, 32, 3])), first)
-    assert not torch.equal(seeded("some.weight", (64, 32, 3), seed=1), first)
-    assert not torch.equal(seeded("other.weight", (64, 32, 3)), first)
+    assert torch.equal(draw_parameter("some.weight", torch.Size([64, 32, 3])), first)
+    assert not torch.equal(draw_parameter("some.weight", (64, 32, 3), seed=1), first)
+    assert not torch.equal(draw_parameter("other.weight", (64, 32, 3)), first)
     assert first.var().item() == pytest.approx(1 / 96, rel=0.1)
-    assert seeded("norm.weight", (4096,)).mean().item() == pytest.approx(1, abs=0.01)
-    assert seeded("norm.bias", (4096,)).std().item() == pytest.approx(0.1, rel=0.1)
+    assert draw_parameter("norm.weight", (4096,)).mean().item() == pytest.approx(1, abs=0.01)
+    assert draw_parameter("norm.bias", (4096,)).std().item() == pytest.approx(0.1, rel=0.1)
 
 
 def test_counters_start_at_zero_and_running_variances_are_positive() -> None:
-    state = seeded_state(torch.nn.BatchNorm2d(512, device="meta"))
+    state = draw_state(torch.nn.BatchNorm2d(512, device="meta"))
     assert state["num_batches_tracked"] == 0
     assert state["running_var"].min() >= 0.5
     assert state["running_mean"].min() < 0
@@ -235,7 +235,7 @@ def test_transformers_loads_the_text_encoder_whole(models: Path) -> None:
         models / "text_encoder", output_loading_info=True
     )
     assert not any(info.values())
-    weights = seeded("shared.weight", network.shared.weight.shape)
+    weights = draw_parameter("shared.weight", network.shared.weight.shape)
     assert torch.equal(network.encoder.embed_tokens.weight, weights)
 
 

@@ -17,7 +17,7 @@ from train_vae import SIZES, decibel, fold_spread, resume, save_vae, train
 from vae_examples import draw_batches, draw_held_out, draw_whole
 from wavelets import LATENT_DEVIATION, initialise
 
-from echovideo_model.tiny.weights import seeded_state
+from echovideo_model.tiny.weights import draw_state
 from echovideo_model.vae.autoencoder import CogVideoXVAE
 from echovideo_model.weights.loading import load_vae
 
@@ -69,7 +69,7 @@ def test_latents_begin_and_after_folding_are_as_the_noise_schedule_wants_them(
 
 
 def test_what_is_written_is_read_by_this_library_and_by_diffusers(tmp_path: Path) -> None:
-    save_vae(tmp_path / "vae.safetensors", network(seeded_state(CogVideoXVAE(SIZES, device="meta"))))
+    save_vae(tmp_path / "vae.safetensors", network(draw_state(CogVideoXVAE(SIZES, device="meta"))))
     ours = load_vae(tmp_path / "vae.safetensors")
     with safe_open(tmp_path / "vae.safetensors", "pt") as file:
         theirs = AutoencoderKLCogVideoX.from_config(json.loads(file.metadata()["config"])).eval()

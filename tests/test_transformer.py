@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from echovideo_model.iitf import IITFSizes
 from echovideo_model.operations import scaled_dot_product_attention
 from echovideo_model.rotary import rotary_table
-from echovideo_model.tiny.weights import seeded_state
+from echovideo_model.tiny.weights import draw_state
 from echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
 
 IITF = IITFSizes(
@@ -33,9 +33,9 @@ SIZES = TransformerSizes(
 )
 
 
-def seeded_network(sizes: TransformerSizes = SIZES) -> EchoVideoTransformer:
+def make_network(sizes: TransformerSizes = SIZES) -> EchoVideoTransformer:
     network = EchoVideoTransformer(sizes)
-    network.load_state_dict(seeded_state(network))
+    network.load_state_dict(draw_state(network))
     return network.eval()
 
 
@@ -58,7 +58,7 @@ def diffusers_twin(network: EchoVideoTransformer) -> CogVideoXTransformer3DModel
     return twin.eval()
 
 
-NETWORK = seeded_network()
+NETWORK = make_network()
 TWIN = diffusers_twin(NETWORK)
 
 
@@ -140,7 +140,7 @@ def test_every_parametric_layer_comes_from_operations() -> None:
 
 
 def test_compiling_gives_one_graph_and_the_same_v() -> None:
-    network = seeded_network(replace(SIZES, blocks=1))
+    network = make_network(replace(SIZES, blocks=1))
     inputs = noise(1, 16, 2, 4, 6), torch.tensor([10]), noise(1, 7, 24), noise(1, 16, 1, 4, 6, seed=1)
     compiled = torch.compile(
         network, fullgraph=True, backend="eager"

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from echovideo_model.errors import InvalidRequest, WrongModelFile
-from echovideo_model.tiny.weights import seeded_state
+from echovideo_model.tiny.weights import draw_state
 from echovideo_model.vae.autoencoder import LATENT_SCALE, CogVideoXVAE, VAESizes
 
 GOLDEN = Path(__file__).parent / "golden" / "pipeline.safetensors"
@@ -45,7 +45,7 @@ def published(sizes: VAESizes) -> AutoencoderKLCogVideoX:
 def pair(sizes: VAESizes, seed: int = 0) -> tuple[CogVideoXVAE, AutoencoderKLCogVideoX]:
     """Ours and diffusers' autoencoder with the same weights."""
     ours, theirs = CogVideoXVAE(sizes), published(sizes)
-    weights = seeded_state(theirs, seed)
+    weights = draw_state(theirs, seed)
     theirs.load_state_dict(weights)
     ours.load_state_dict(weights)
     return ours, theirs
@@ -124,7 +124,7 @@ def recorded_vae() -> CogVideoXVAE:
     config = json.loads(metadata["vae"])
     assert TINY.channels == tuple(config["block_out_channels"])
     vae = CogVideoXVAE(TINY)
-    vae.load_state_dict(seeded_state(vae, int(metadata["seed"])))
+    vae.load_state_dict(draw_state(vae, int(metadata["seed"])))
     return vae
 
 
@@ -195,7 +195,7 @@ def test_half_precision_is_as_near_to_float32_as_the_references(dtype: torch.dty
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float8_e4m3fn])
 def test_weights_narrower_than_the_computation_are_widened_on_use(dtype: torch.dtype) -> None:
     vae = CogVideoXVAE(TINY, dtype=dtype)
-    vae.load_state_dict(seeded_state(vae))
+    vae.load_state_dict(draw_state(vae))
     wide = CogVideoXVAE(TINY)
     wide.load_state_dict(vae.state_dict())
     latents = noise(1, 16, 2, 2, 2)
@@ -211,18 +211,18 @@ def test_sizes_and_names_are_read_off_the_published_state_dict(sizes: VAESizes) 
     assert {name: tuple(value.shape) for name, value in ours.state_dict().items()} == shapes
 
 
-def shapes_of(sizes: VAESizes) -> dict[str, torch.Size]:
+def list_shapes(sizes: VAESizes) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in CogVideoXVAE(sizes, device="meta").state_dict().items()}
 
 
 def test_without_a_configuration_norms_have_the_released_number_of_groups() -> None:
-    assert VAESizes.read(shapes_of(RELEASED)) == RELEASED
+    assert VAESizes.read(list_shapes(RELEASED)) == RELEASED
 
 
 @pytest.mark.parametrize(("sizes", "groups"), [(TINY, None), (TINY, 16), (TINY, 0), (RELEASED, "many")])
 def test_groups_that_cannot_divide_the_channels_are_refused(sizes: VAESizes, groups: int | None) -> None:
     with pytest.raises(WrongModelFile, match="norm_num_groups"):
-        VAESizes.read(shapes_of(sizes), groups)
+        VAESizes.read(list_shapes(sizes), groups)
 
 
 @pytest.mark.parametrize(("frames", "height", "width"), [(2, 16, 16), (4, 16, 16), (5, 20, 16), (5, 16, 4)])
@@ -308,7 +308,7 @@ def test_with_and_without_gradients_the_results_are_the_same(
 
 def test_the_latents_learn_through_a_frozen_decoder() -> None:
     vae = CogVideoXVAE(TINY).requires_grad_(False)
-    vae.load_state_dict(seeded_state(vae))
+    vae.load_state_dict(draw_state(vae))
     latents = noise(1, 16, 2, 2, 2).requires_grad_()
     vae.decode(latents).square().mean().backward()
     assert latents.grad is not None

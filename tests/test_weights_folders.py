@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from echovideo_model.errors import InvalidRequest, ModelFileMissing
-from echovideo_model.weights.folders import cache_folder, default_folder, require
+from echovideo_model.weights.folders import find_cache_folder, find_default_folder, require
 from echovideo_model.weights.released import GROUPS, NEEDED, OPTIONAL, TABLE, select
 
 # --- the table -----------------------------------------------------------------------------------------------------
@@ -129,15 +129,15 @@ def test_the_models_folder_is_the_one_of_the_environment_else_in_the_user_s_cach
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("ECHOVIDEO_MODELS", str(tmp_path))
-    assert default_folder() == tmp_path
+    assert find_default_folder() == tmp_path
     monkeypatch.setenv("ECHOVIDEO_MODELS", "~/models")
-    assert default_folder() == Path.home() / "models"
+    assert find_default_folder() == Path.home() / "models"
     for unset in (
         lambda: monkeypatch.delenv("ECHOVIDEO_MODELS"),
         lambda: monkeypatch.setenv("ECHOVIDEO_MODELS", ""),
     ):
         unset()
-        assert default_folder() == cache_folder() / "models"
+        assert find_default_folder() == find_cache_folder() / "models"
 
 
 @pytest.mark.parametrize(
@@ -149,10 +149,10 @@ def test_the_cache_is_where_the_system_keeps_such_things(
     monkeypatch.setattr("sys.platform", platform)
     for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
-    assert Path.home() in cache_folder().parents
+    assert Path.home() in find_cache_folder().parents
     if variable is not None:
         monkeypatch.setenv(variable, str(tmp_path))
-        assert cache_folder() == tmp_path / "echovideo"
+        assert find_cache_folder() == tmp_path / "echovideo"
 
 
 # --- require -------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from echovideo_model.cli import main
 from echovideo_model.errors import DependencyMissing, InvalidRequest, ModelFileMissing, WrongModelFile
 from echovideo_model.text import TextEncoder
 from echovideo_model.weights.folders import require
-from echovideo_model.weights.gguf_files import llama_name, released_name
+from echovideo_model.weights.gguf_files import to_llama_name, to_released_name
 from echovideo_model.weights.loading import convert, inspect, is_bulk, load_transformer
 from tests.tiny_models import State, stored, write_networks
 
@@ -119,12 +119,12 @@ def test_names_are_llama_cpp_s() -> None:
     names = [f"encoder.block.{number}.{part}.weight" for number in (0, 7, 23) for part in block]
     names += ["shared.weight", "encoder.final_layer_norm.weight"]
     theirs = {name: table.get_name(name, (".weight",)) for name in names}
-    assert {name: llama_name(name) for name in names} == theirs
-    assert [released_name(name, theirs.values()) for name in theirs.values()] == names
+    assert {name: to_llama_name(name) for name in names} == theirs
+    assert [to_released_name(name, theirs.values()) for name in theirs.values()] == names
     first_version = [name.replace("wi_1", "wi") for name in names if "wi_0" not in name]
     theirs = {name: table.get_name(name, (".weight",)) for name in first_version}
-    assert {name: llama_name(name) for name in first_version} == theirs
-    assert [released_name(name, theirs.values()) for name in theirs.values()] == first_version
+    assert {name: to_llama_name(name) for name in first_version} == theirs
+    assert [to_released_name(name, theirs.values()) for name in theirs.values()] == first_version
 
 
 @pytest.mark.parametrize("kind", [Kind.F16, Kind.Q8_0, Kind.Q5_1, Kind.Q4_0], ids=lambda kind: kind.name)
@@ -146,7 +146,7 @@ def test_a_t5_of_llama_cpp_s_is_read(models: Path, tmp_path: Path, kind: Any) ->
 
 
 def test_a_whole_t5_of_llama_cpp_s_gives_its_encoder(models: Path, tmp_path: Path) -> None:
-    state = {llama_name(name): tensor for name, tensor in stored(models / "text_encoder").items()}
+    state = {to_llama_name(name): tensor for name, tensor in stored(models / "text_encoder").items()}
     decoder = {"dec.blk.0.attn_q.weight": torch.ones(2, 2), "output.weight": torch.ones(2, 2)}
     write(tmp_path / "t5.gguf", "t5", state | decoder, Kind.Q8_0)
     TextEncoder.load(tmp_path / "t5.gguf", models / "tokenizer")

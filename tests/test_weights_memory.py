@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from echovideo_model.tiny.networks import TRANSFORMER_SIZES
-from echovideo_model.tiny.weights import seeded
+from echovideo_model.tiny.weights import draw_parameter
 from echovideo_model.transformer import EchoVideoTransformer
-from echovideo_model.weights.family import shapes_of
+from echovideo_model.weights.family import list_shapes
 from echovideo_model.weights.writing import write_file
 
 if sys.platform != "linux":
@@ -55,10 +55,10 @@ def test_memory_follows_what_is_made_and_not_the_file(tmp_path: Path) -> None:
     """Peak resident memory, pages of mapped files counted in, above the level before, in a process of its own."""
     with torch.device("meta"):
         network = EchoVideoTransformer(replace(TRANSFORMER_SIZES, blocks=12, heads=16))
-    shapes = shapes_of(network)
+    shapes = list_shapes(network)
 
     def read(names: Iterable[str]) -> Iterator[Tensor]:
-        return (seeded(name, shapes[name]).bfloat16() for name in names)
+        return (draw_parameter(name, shapes[name]).bfloat16() for name in names)
 
     file = tmp_path / "large.safetensors"
     write_file(file, {name: (shape, torch.bfloat16) for name, shape in shapes.items()}, read, {})

@@ -558,9 +558,11 @@ def test_no_number_is_further_from_what_is_stored_than_half_a_step(
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(rows * 32, columns * 32, generator=generator) * 2.0**exponent
     weight[0] = 0
-    wide = blocks.widen(blocks.narrow(weight, form), blocks.to_tiles(blocks.block_scales(weight, form)), form)
+    wide = blocks.widen(
+        blocks.narrow(weight, form), blocks.to_tiles(blocks.find_block_scales(weight, form)), form
+    )
     size = 16 if form == "nvfp4" else 32
-    wide = wide * blocks.global_scale(weight) if form == "nvfp4" else wide
+    wide = wide * blocks.find_global_scale(weight) if form == "nvfp4" else wide
     largest = weight.unflatten(1, (-1, size)).abs().amax(2, keepdim=True).expand(-1, -1, size).flatten(1)
     step = (1 / 6 + 2**-4) if form == "nvfp4" else 2**-4
     assert ((wide - weight).abs() <= step * largest).all()
@@ -606,7 +608,7 @@ def test_a_form_says_by_the_safetensors_library_what_the_weights_were(
 
 def test_a_vae_has_nothing_to_quantise(tmp_path: Path) -> None:
     (tmp_path / "vae").mkdir()
-    for name, content in networks.vae_files():
+    for name, content in networks.make_vae_files():
         (tmp_path / "vae" / name).write_bytes(content)
     with pytest.raises(InvalidRequest, match="the VAE has no matrices to store in int8"):
         convert(tmp_path / "vae", tmp_path / "a.safetensors", "file", form="int8")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from echovideo_model.errors import FaceIndexOutOfRange, InvalidRequest
 from echovideo_model.face.choice import FaceChoice
-from echovideo_model.face.person import person_picture
+from echovideo_model.face.person import cut_out_person
 from echovideo_model.identity import find_face, identify
 from echovideo_model.nano import Person, draw_portrait
 from tests.test_identity import encoders_that_see, face, level
@@ -23,7 +23,7 @@ def test_what_the_mask_shows_fills_the_square_and_keeps_its_shape(
 ) -> None:
     photo, mask = np.full((300, 300, 3), 200, np.uint8), np.zeros((300, 300), np.uint8)
     mask[top : top + height, left : left + width] = 255
-    picture = person_picture(photo, mask)
+    picture = cut_out_person(photo, mask)
     assert picture.shape == (512, 512, 3)
     shown = picture[..., 0] > 100
     rows, columns = shown.any(1).sum(), shown.any(0).sum()
@@ -36,7 +36,7 @@ def test_what_the_mask_shows_fills_the_square_and_keeps_its_shape(
 def test_soft_edges_fade_to_black() -> None:
     mask = np.zeros((64, 64), np.uint8)
     mask[:, 16:48], mask[:, 24:40] = 255, 153
-    picture = person_picture(np.full((64, 64, 3), 100, np.uint8), mask)
+    picture = cut_out_person(np.full((64, 64, 3), 100, np.uint8), mask)
     assert picture[256, 160].tolist() == [100] * 3
     assert picture[256, 256].tolist() == [60] * 3  # 100 x 153 / 255
     assert not picture[256, 20].any()
@@ -105,4 +105,4 @@ def test_each_photo_needs_its_mask() -> None:
             masks=[np.zeros((200, 200), np.uint8)],
         )
     with pytest.raises(InvalidRequest, match="the mask is empty"):
-        person_picture(level(1), np.zeros((200, 200), np.uint8))
+        cut_out_person(level(1), np.zeros((200, 200), np.uint8))

@@ -8,14 +8,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from echovideo_model.tiny import networks
-from echovideo_model.tiny.tokenizer import tokenizer_files
+from echovideo_model.tiny.tokenizer import make_tokenizer_files
 
 State = dict[str, Tensor]
 FILES = {
-    "transformer": networks.transformer_files,
-    "vae": networks.vae_files,
-    "text_encoder": networks.text_encoder_files,
-    "tokenizer": tokenizer_files,
+    "transformer": networks.make_transformer_files,
+    "vae": networks.make_vae_files,
+    "text_encoder": networks.make_text_encoder_files,
+    "tokenizer": make_tokenizer_files,
 }
 
 

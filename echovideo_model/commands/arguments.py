@@ -16,7 +16,7 @@ from ..errors import InvalidRequest, ModelFileMissing, WrongModelFile
 from ..facts import RELEASED, ModelFacts, read_facts
 from ..files import expand_user
 from ..limits import FACE_ORDERS
-from ..weights.folders import default_folder, require
+from ..weights.folders import find_default_folder, require
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +55,7 @@ def add_models(parser: argparse.ArgumentParser) -> None:
 def find_models_folder(args: argparse.Namespace) -> Path:
     """The folder that --models names, or the default one."""
     folder: Path | None = args.models
-    return folder or default_folder()
+    return folder or find_default_folder()
 
 
 def add_loras(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:

@@ -20,7 +20,7 @@ from .arguments import (
     add_models,
     add_whole_person,
 )
-from .making import make_videos, pipeline_settings, read_requests
+from .making import make_videos, parse_pipeline_settings, read_requests
 
 
 def register(subparsers: Any) -> None:
@@ -165,5 +165,7 @@ def run(args: argparse.Namespace) -> int:
 
     requests = read_requests(args)
     with Bars() as bars:
-        make_videos(args, requests, Pipeline(**pipeline_settings(args, args.device), on_progress=bars), bars)
+        make_videos(
+            args, requests, Pipeline(**parse_pipeline_settings(args, args.device), on_progress=bars), bars
+        )
     return 0

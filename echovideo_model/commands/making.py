@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequest
 from ..facts import ModelFacts
-from ..files import reserving
+from ..files import reserve_first
 from ..request import Request
 from . import say, say_json
 from .arguments import (
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 def read_requests(args: argparse.Namespace) -> list[Request]:
     """One request a prompt. Photos and masks become those that patterns match, and fps the model's where none is given.
     Raises InvalidRequest for all that can be known before the work."""
-    from ..video import frame_rate
+    from ..video import parse_frame_rate
 
     args.photos, args.mask = match_files(args.photos), match_files(args.mask)
     model = find_facts(args)
     args.fps = model.fps if args.fps is None else args.fps
     requests = [_make_request(args, prompt, model) for prompt in args.prompt]
-    frame_rate(args.fps)
+    parse_frame_rate(args.fps)
     if args.output:
         check_outputs(
             _paths(_name_targets(args.output, len(requests), not args.no_contact_sheet)),
@@ -55,7 +55,7 @@ def read_requests(args: argparse.Namespace) -> list[Request]:
     return requests
 
 
-def pipeline_settings(args: argparse.Namespace, device: torch.device | str | None) -> dict[str, Any]:
+def parse_pipeline_settings(args: argparse.Namespace, device: torch.device | str | None) -> dict[str, Any]:
     """What Pipeline takes, but for on_progress. Raises InvalidRequest."""
     return {
         "models": find_models_folder(args),
@@ -143,7 +143,7 @@ def _choose_targets(args: argparse.Namespace, count: int) -> Iterator[list[Targe
         return
     names = ("video.mp4" if number == 1 else f"video_{number}.mp4" for number in itertools.count(1))
     choices = (_name_targets(Path("output", name), count, sheets) for name in names)
-    with reserving(choices, _paths) as targets:
+    with reserve_first(choices, _paths) as targets:
         yield targets
 
 

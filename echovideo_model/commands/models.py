@@ -14,7 +14,7 @@ from ..errors import Cancelled, InvalidRequest, ModelFileMissing
 from ..files import expand_user
 from ..weights import checking, comfyui, download, released
 from ..weights.comfyui import NAME as EXTRA_PATHS
-from ..weights.comfyui import extra_folders, find_elsewhere
+from ..weights.comfyui import find_elsewhere, read_extra_folders
 from ..weights.released import Licence, ModelFile
 from . import say, say_json
 from .arguments import add_json, add_models, find_models_folder
@@ -120,7 +120,7 @@ def _download(folder: Path, args: argparse.Namespace) -> int:
 def _install(models: Path, args: argparse.Namespace) -> int:
     """Gets what is missing and replaces nothing: a models folder of ComfyUI is the user's, other packs read it too."""
     files = comfyui.select_for_host(models, args.only)
-    elsewhere = find_elsewhere(files, extra_folders(models.parent))
+    elsewhere = find_elsewhere(files, read_extra_folders(models.parent))
     checks = checking.verify(models, [file for file in files if file not in elsewhere])
     absent = [check.file for check in checks if check.status == "missing"]
     _get(models, absent, absent, args)

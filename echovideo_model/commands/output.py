@@ -42,13 +42,13 @@ def write(
     `source` is the file that the person came from, a photo (its pixels are `photo`) or an identity.
     ai_tag: both say that AI made them.
     """
-    from ..metrics.samples import photo_metadata
-    from ..picture import contact_sheet, save_picture
+    from ..metrics.samples import describe_photo
+    from ..picture import draw_contact_sheet, save_picture
     from ..provenance import TRAINED
     from ..video import write_mp4
 
     request = result.request
-    metadata = result.metadata() | photo_metadata(source, target.video) | {"fps": f"{fps:g}"}
+    metadata = result.metadata() | describe_photo(source, target.video) | {"fps": f"{fps:g}"}
     metadata |= {"note": note} if note else {}
     write_mp4(
         target.video,
@@ -63,7 +63,7 @@ def write(
             f"seed {request.seed}, {request.steps} steps, {request.sampler}, "
             f"{request.guidance} guidance {request.guidance_scale:g}" + (f". {note}" if note else "")
         )
-        sheet = contact_sheet(photo, identity.face_picture, result.frames, request.prompt, caption, fps)
+        sheet = draw_contact_sheet(photo, identity.face_picture, result.frames, request.prompt, caption, fps)
         save_picture(sheet, target.sheet, TRAINED if ai_tag else None)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import Cancelled, InvalidRequest, RankLost
 from .arguments import Bars
-from .making import find_identities, make_videos, pipeline_settings, read_requests
+from .making import find_identities, make_videos, parse_pipeline_settings, read_requests
 from .process import log_on_stderr, stop_as_by_ctrl_c
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def start_ranks(args: argparse.Namespace) -> int:
         raise InvalidRequest(f"--ranks must be at least 1, not {args.ranks}")
     requests = read_requests(args)
     devices = find_devices(args.device, args.ranks)
-    settings = pipeline_settings(args, "cpu")  # this process has no part in the work
+    settings = parse_pipeline_settings(args, "cpu")  # this process has no part in the work
     pipeline = PipelineOverRanks(Ranks(size=args.ranks), is_guided(requests), **settings)
     pipeline.check(faces=not find_identities(args))
     start(partial(_run_started_rank, args), devices)
@@ -84,9 +84,9 @@ def _run_rank(args: argparse.Namespace, ranks: Ranks, device: torch.device) -> N
 
     if not ranks.first:
         guided = ranks.receive()
-        PipelineOverRanks(ranks, guided, **pipeline_settings(args, device)).assist()
+        PipelineOverRanks(ranks, guided, **parse_pipeline_settings(args, device)).assist()
         return
-    requests, settings = read_requests(args), pipeline_settings(args, device)
+    requests, settings = read_requests(args), parse_pipeline_settings(args, device)
     guided = is_guided(requests)
     ranks.share(guided)
     with Bars() as bars:

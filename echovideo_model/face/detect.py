@@ -18,7 +18,7 @@ from ..errors import ModelFileMissing, NoFaceFound, WrongModelFile
 from ..facts import ENCODERS_KEY
 from ..weights.headers import recognise
 from . import DOWNLOAD, import_optional
-from .views import View, crop_around, overlap, pad, take_whole, turn
+from .views import View, crop_around, measure_overlap, pad, take_whole, turn
 
 # antelopev2's, which EchoVideo was trained with
 DETECTOR, RECOGNISER = "scrfd_10g_bnkps.onnx", "glintr100.onnx"
@@ -94,7 +94,7 @@ class _Seen:
     turned: int = 0
 
     def is_same(self, other: _Seen) -> bool:
-        return overlap(self.box, other.box) > SAME_FACE
+        return measure_overlap(self.box, other.box) > SAME_FACE
 
     @property
     def area(self) -> float:
@@ -114,7 +114,7 @@ class FaceDetector:
             if what := recognise(self.folder / name):
                 raise WrongModelFile(f"{self.folder / name} is not a face model but {what}; {DOWNLOAD}")
         analysis = import_optional("insightface.app").FaceAnalysis
-        with insightface_running(self.folder, AssertionError, OSError, RuntimeError, ValueError):
+        with guard_insightface(self.folder, AssertionError, OSError, RuntimeError, ValueError):
             app = analysis(
                 name=str(self.folder),  # a path: a mere name would be downloaded
                 allowed_modules=["detection", "recognition"],
@@ -193,7 +193,7 @@ class FaceDetector:
     def _look(self, view: View, size: int, degrees: int = 0) -> list[_Seen]:
         """What the detector sees in a view brought to `size` x `size`, in photo coordinates."""
         bgr = np.ascontiguousarray(view.pixels[..., ::-1])
-        with insightface_running(self.folder):
+        with guard_insightface(self.folder):
             # the size is explicit because insightface by itself adds a second one
             boxes, landmarks = self._finder.detect(
                 bgr, input_size=(size, size)
@@ -208,7 +208,7 @@ class FaceDetector:
     def _embed(self, photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         """ArcFace's, float32 [512]: of the face aligned by its landmarks, black beyond the photo."""
         found = import_optional("insightface.app.common").Face(kps=landmarks)
-        with insightface_running(self.folder):
+        with guard_insightface(self.folder):
             embedding = self._recogniser.get(np.ascontiguousarray(photo[..., ::-1]), found)
         embedding = np.asarray(embedding, np.float32).reshape(-1)
         if embedding.size != EMBEDDING_WIDTH or not np.isfinite(embedding).all():
@@ -271,7 +271,7 @@ _RUNNING = threading.Lock()
 
 
 @contextlib.contextmanager
-def insightface_running(folder: Path, *broken: type[Exception]) -> Iterator[None]:
+def guard_insightface(folder: Path, *broken: type[Exception]) -> Iterator[None]:
     """What insightface 1 prints goes to stderr, and its use of scikit-image's older names is not told to the user;
     onnxruntime's refusals, and `broken`, become WrongModelFile. One thread at a time: what is redirected is the
     whole process's."""

@@ -19,7 +19,7 @@ File = tuple[str, Path | bytes]
 _INSIDE = 128  # of a mask's 0..255: from here on a pixel belongs to the person
 
 
-def person_picture(photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def cut_out_person(photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The person on black, cut out around the mask and padded to a square: uint8 [512, 512, 3].
 
     photo: uint8 RGB [H, W, 3]; mask: uint8 [H, W], 255 where the person is and 0 elsewhere, soft edges in between.
@@ -74,7 +74,7 @@ def check_mask(mask: np.ndarray, photo: np.ndarray) -> None:
         )
 
 
-def faces_inside(faces: list[Face], mask: np.ndarray) -> list[Face]:
+def select_faces_inside(faces: list[Face], mask: np.ndarray) -> list[Face]:
     """Those whose centre the mask shows. Raises InvalidRequest if there are faces, and all are outside."""
     height, width = mask.shape
 

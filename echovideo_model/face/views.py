@@ -60,7 +60,7 @@ def turn(view: View, degrees: int) -> View:
     return View(np.ascontiguousarray(np.rot90(view.pixels, degrees // 90)), back)
 
 
-def overlap(one: np.ndarray, other: np.ndarray) -> float:
+def measure_overlap(one: np.ndarray, other: np.ndarray) -> float:
     """Of two boxes [4]: intersection over union, 0..1."""
     sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
     shared = float(np.prod(np.maximum(sides, 0)))

@@ -21,7 +21,7 @@ from .measure import Clip, Judges, Measured
 from .memory import Memory, make_key
 from .realism import frechet_distance
 from .report import Row
-from .samples import Sample, read_frames, sha256
+from .samples import Sample, hash_file, read_frames
 
 MIN_FID_FRAMES = 2048  # below as many as the features are, FID is biased
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -53,7 +53,7 @@ def measure(
     if row.fault:
         return row
     try:
-        video, person = sha256(sample.video), sha256(sample.photo) if sample.photo else ""
+        video, person = hash_file(sample.video), hash_file(sample.photo) if sample.photo else ""
     except OSError as error:
         row.fault = f"{error.filename} cannot be read: {error.strerror}"
         return row
@@ -117,7 +117,7 @@ def measure_fid(
     ours = [row.sample.video for row in rows if not row.fault]
     judged = [(path.name, path.stat().st_size) for path in judges.files("fid_inception")]
     told = json.dumps(
-        [VERSION, "fid", [sha256(path) for path in ours], [sha256(path) for path in others], judged]
+        [VERSION, "fid", [hash_file(path) for path in ours], [hash_file(path) for path in others], judged]
     )
     key = hashlib.sha256(told.encode()).hexdigest()[:32]
     if (known := memory.recall(key)) is not None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import InvalidRequest, NoFaceFound, WrongModelFile
 from ..face import import_optional
-from ..face.detect import Face, cosine_similarity, insightface_running
+from ..face.detect import Face, cosine_similarity, guard_insightface
 from ..face.photo import limit_long_edge
 from ..video import to_uint8
 from .judges import DOWNLOAD
@@ -134,7 +134,7 @@ class Seen(NamedTuple):
         left, top = self.margin
         frame = self.picture[top : self.picture.shape[0] - top, left : self.picture.shape[1] - left]
         face_align = import_optional("insightface.utils.face_align")
-        with insightface_running(Path()):
+        with guard_insightface(Path()):
             return np.asarray(face_align.norm_crop(frame, self.face.landmarks - self.margin, CROP_SIDE))
 
 
@@ -164,7 +164,7 @@ class Recogniser:
         """Raises WrongModelFile, or DependencyMissing without insightface or onnxruntime."""
         get_model = import_optional("insightface.model_zoo").get_model
         self._folder = path.parent
-        with insightface_running(self._folder, AssertionError, OSError, RuntimeError, ValueError):
+        with guard_insightface(self._folder, AssertionError, OSError, RuntimeError, ValueError):
             self._network = get_model(str(path), providers=["CPUExecutionProvider"])
         if getattr(self._network, "taskname", None) != "recognition":
             raise WrongModelFile(f"{path} is not a face recogniser; {DOWNLOAD}")
@@ -172,7 +172,7 @@ class Recogniser:
     def embed(self, seen: Seen) -> np.ndarray:
         """ArcFace, float32 [512], not normalised."""
         face = import_optional("insightface.app.common").Face(kps=seen.face.landmarks)
-        with insightface_running(self._folder):
+        with guard_insightface(self._folder):
             embedding = self._network.get(np.ascontiguousarray(seen.picture[..., ::-1]), face)
         return np.asarray(embedding, np.float32)
 

@@ -31,7 +31,7 @@ class Motion:
 
     interval: int  # frames from one that was looked at to the next
     pairs: tuple[float, ...]
-    threshold: float  # pixels
+    choose_threshold: float  # pixels
     needed: int  # pairs above the threshold
 
     @property
@@ -66,10 +66,12 @@ def measure_motion(
         pairs.append(_measure_fastest(flow(one, other)))
         if on_pair is not None:
             on_pair(number + 1, len(chosen) - 1)
-    return Motion(interval, tuple(pairs), threshold(height, width), max(1, round(4 * len(chosen) / 16)))
+    return Motion(
+        interval, tuple(pairs), choose_threshold(height, width), max(1, round(4 * len(chosen) / 16))
+    )
 
 
-def threshold(height: int, width: int) -> float:
+def choose_threshold(height: int, width: int) -> float:
     """Above how many pixels a pair of frames counts as moving: 11.25 at 480 pixels."""
     return 6 * min(height, width) / 256
 

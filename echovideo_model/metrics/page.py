@@ -18,8 +18,8 @@ from ..face.photo import load_photo
 from ..video import iter_frames
 from .definitions import VERSION, Metric
 from .measure import Measured
-from .motion import threshold
-from .report import COMPARABLE, PUBLISHED, Row, number, summarise
+from .motion import choose_threshold
+from .report import COMPARABLE, PUBLISHED, Row, format_number, summarise
 
 STYLE = Path(__file__).with_name("page.css")
 MAX_CARDS, MAX_LINES = 24, 500  # videos with curves and pictures, and in the table; report.csv has all
@@ -78,17 +78,17 @@ def _summary(rows: Sequence[Row], metrics: Sequence[Metric], fid: Measured | Non
     for metric in metrics:
         mean, count, lacking = summarise(rows, metric)
         of = f"<span class=quiet>{count} of {len(rows)}</span>" if count < len(rows) else ""
-        published = "".join(f"<td>{number(one.values.get(metric.name))}</td>" for one in PUBLISHED)
+        published = "".join(f"<td>{format_number(one.values.get(metric.name))}</td>" for one in PUBLISHED)
         lines.append(
             f"<tr><th>{escape(metric.title)} <span class=quiet>{_ARROWS[metric.better]}</span></th>"
-            f"<td class=ours>{number(mean)} {of}</td>{published}</tr>"
+            f"<td class=ours>{format_number(mean)} {of}</td>{published}</tr>"
         )
         if lacking:
             lines.append(f"<tr class=why><td colspan={2 + len(PUBLISHED)}>{escape(lacking)}</td></tr>")
     if fid is not None:
         blanks = "<td>-</td>" * len(PUBLISHED)
         lines.append(
-            f"<tr><th>FID <span class=quiet>↓</span></th><td class=ours>{number(fid.value)}</td>{blanks}</tr>"
+            f"<tr><th>FID <span class=quiet>↓</span></th><td class=ours>{format_number(fid.value)}</td>{blanks}</tr>"
         )
         lines.append(f"<tr class=why><td colspan={2 + len(PUBLISHED)}>{escape(fid.note)}</td></tr>")
     return (
@@ -129,7 +129,7 @@ def _each(rows: Sequence[Row], metrics: Sequence[Metric]) -> str:
 
 def _cell(measured: Measured) -> str:
     note = f' title="{escape(measured.note)}"' if measured.note else ""
-    return f"<td{note}>{number(measured.value)}</td>"
+    return f"<td{note}>{format_number(measured.value)}</td>"
 
 
 def _card(row: Row) -> str:
@@ -211,7 +211,7 @@ def _motion_curve(row: Row) -> str:
     measured = row.measured.get("dynamic_degree")
     if measured is None or not measured.curve:
         return ""
-    limit = threshold(row.height, row.width)
+    limit = choose_threshold(row.height, row.width)
     top = max(limit * 1.2, *(value for value in measured.curve if value is not None))
     scale = _Scale(row.frames, 0.0, top)
     drawn = [

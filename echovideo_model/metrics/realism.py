@@ -66,7 +66,7 @@ class SubjectConsistency:
     def __init__(self, network: Any, device: torch.device | str = "cpu") -> None:
         self.network, self.device = network.to(device), device
         embeddings = self.network.embeddings
-        embeddings.interpolate_pos_encoding = lambda tokens, height, width: dino_positions(
+        embeddings.interpolate_pos_encoding = lambda tokens, height, width: resize_dino_positions(
             embeddings.position_embeddings, height // 16, width // 16
         )
 
@@ -105,7 +105,7 @@ class SubjectConsistency:
         return F.normalize(hidden[0, 0], dim=0)
 
 
-def dino_positions(embeddings: Tensor, rows: int, columns: int) -> Tensor:
+def resize_dino_positions(embeddings: Tensor, rows: int, columns: int) -> Tensor:
     """DINO's learned positions [1, 1 + n n, C] for a grid of rows x columns patches: [1, 1 + rows columns, C].
 
     DINO scales by (rows + 0.1) / n, so as not to lose a row to rounding, and reads its table at places that differ a

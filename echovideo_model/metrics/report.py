@@ -104,7 +104,7 @@ def summarise(rows: Sequence[Row], metric: Metric) -> Summary:
     return Summary(fmean(values) if values else None, len(values), said)
 
 
-def number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """Three digits after the point, as the papers write them; fewer for large numbers."""
     if value is None:
         return "-"
@@ -117,9 +117,9 @@ def as_text(rows: Sequence[Row], metrics: Sequence[Metric], fid: Measured | None
     for metric in metrics:
         mean, count, lacking = summarise(rows, metric)
         note = f"  {lacking}" if lacking else ""
-        lines.append(f"{metric.title:<26}{number(mean):>9}  {count} of {len(rows)}{note}")
+        lines.append(f"{metric.title:<26}{format_number(mean):>9}  {count} of {len(rows)}{note}")
     if fid is not None:
-        lines.append(f"{'FID':<26}{number(fid.value):>9}  {fid.note}")
+        lines.append(f"{'FID':<26}{format_number(fid.value):>9}  {fid.note}")
     faults = [f"{row.sample.video}: {row.fault}" for row in rows if row.fault]
     lines += faults[:10]
     if len(faults) > 10:

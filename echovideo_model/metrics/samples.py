@@ -41,16 +41,16 @@ class Sample:
     fault: str = ""
 
 
-def photo_metadata(photo: Path, video: Path) -> dict[str, str]:
+def describe_photo(photo: Path, video: Path) -> dict[str, str]:
     """What a video remembers of its photo: the way to it from the video's folder, and its sha256."""
     try:
         way = os.path.relpath(photo, video.parent)
     except ValueError:  # on another disk of Windows
         way = photo.name
-    return {"photo": Path(way).as_posix(), "photo_sha256": sha256(photo)}
+    return {"photo": Path(way).as_posix(), "photo_sha256": hash_file(photo)}
 
 
-def sha256(path: Path) -> str:
+def hash_file(path: Path) -> str:
     with path.open("rb") as file:
         return (
             hashlib.file_digest(file, "sha256").hexdigest()
@@ -96,7 +96,7 @@ def _describe(video: Path, photo: Path | None) -> Sample:
         if not photo.is_file():
             settings["note"] = f"its photo was not found at {photo}"
             photo = None
-        elif metadata.get("photo_sha256") not in (None, sha256(photo)):
+        elif metadata.get("photo_sha256") not in (None, hash_file(photo)):
             settings["note"] = f"{photo} has changed since the video was made"
             photo = None
     return Sample(video, photo, metadata.get("prompt", ""), settings)

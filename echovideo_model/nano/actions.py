@@ -109,7 +109,7 @@ _PAN = 0.13  # of the width to either side: 0.13 in 8 of 17 frames
 _ZOOM = 0.22
 
 
-def camera_at(move: str, t: float) -> Camera:
+def place_camera(move: str, t: float) -> Camera:
     share = 2 * t - 1  # -1 .. 1: moves pass through the middle
     if move == "zoom in":
         return Camera(0.0, 1 + _ZOOM * (t - 0.35))

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import InvalidRequest
 from ..face import import_optional
-from .actions import ACTIONS, CAMERAS, Camera, camera_at
+from .actions import ACTIONS, CAMERAS, Camera, place_camera
 from .body import GARMENTS
 from .canvas import OVERSIZE, Canvas
 from .figure import Figure, Truth, truth
@@ -100,7 +100,7 @@ class Clip:
             yield canvas.picture(), truth(canvas, landmarks, box)
 
     def _drawn(self, moment: float, with_classes: bool) -> tuple[Canvas, np.ndarray, np.ndarray]:
-        camera = camera_at(str(self.labels["camera"]), moment)
+        camera = place_camera(str(self.labels["camera"]), moment)
         canvas = Canvas(self._seen(camera), with_classes)
         pose = ACTIONS[str(self.labels["action"])](moment, int(self.labels["side"]))
         pose = pose.moved(

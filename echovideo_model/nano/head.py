@@ -67,7 +67,7 @@ class Form:
 
     def landmarks(self, view: View, pose: Pose, person: Person) -> np.ndarray:
         """Pixels [5, 2]: left eye, right eye, nose tip, left and right mouth corner, left as the viewer sees it."""
-        corner, lift = mouth_corner(person, pose)
+        corner, lift = _find_mouth_corner(person, pose)
         points = [
             (-self.eye_x, 0, 0),
             (self.eye_x, 0, 0),
@@ -84,7 +84,7 @@ class Form:
         return np.concatenate([outline.min(0), outline.max(0)])
 
 
-def mouth_corner(person: Person, pose: Pose) -> tuple[float, float]:
+def _find_mouth_corner(person: Person, pose: Pose) -> tuple[float, float]:
     """x of the mouth's right corner, and how far it is above the middle."""
     width = 0.37 + 0.05 * person.mouth_width + 0.12 * pose.smile - 0.08 * pose.open
     return width, -0.02 + 0.17 * pose.smile
@@ -202,7 +202,7 @@ def _nose(person: Person, skin: Colour) -> list[Shape]:
 
 def _mouth(person: Person, pose: Pose, skin: Colour) -> list[Shape]:
     """Both lips around the line where they meet, or around an open mouth with its teeth."""
-    corner, lift = mouth_corner(person, pose)
+    corner, lift = _find_mouth_corner(person, pose)
     red = LIPS[person.lips]
     red = mix(skin, red, 0.55) if person.lips == "natural" else mix(skin, red, 0.88)
     opened = max(pose.open, 0.0)

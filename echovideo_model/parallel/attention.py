@@ -20,7 +20,7 @@ from .ranks import Ranks
 
 
 @contextmanager
-def shared_tokens(network: EchoVideoTransformer, team: Ranks) -> Iterator[None]:
+def share_tokens(network: EchoVideoTransformer, team: Ranks) -> Iterator[None]:
     """In here the ranks of `team` share the tokens of `network`, which each of them calls with the same input.
 
     The team's size divides the number of heads.

@@ -10,7 +10,7 @@ from torch import Tensor, distributed
 
 from ..errors import InvalidRequest
 from ..transformer import EchoVideoTransformer
-from .attention import shared_tokens
+from .attention import share_tokens
 from .ranks import Ranks
 
 
@@ -67,7 +67,7 @@ class Spread:
 
         B is 2 (negative and positive branch), or 1, which both teams then do.
         """
-        with shared_tokens(network, self.team):
+        with share_tokens(network, self.team):
             if self.branch is None or len(x) == 1:
                 return network(x, timesteps, context, face_latent, **more)
             own = slice(self.branch, self.branch + 1)

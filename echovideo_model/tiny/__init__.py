@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .checkpoints import build, files
+from .checkpoints import build, make_files
 
 PORTRAITS = tuple(
     Path(__file__).parent.parent / "assets" / name for name in ("portrait.png", "second_portrait.png")
 )
 """Drawings of two people who do not exist (scripts/draw_portrait.py), 512 x 640 pixels."""
 
-__all__ = ["PORTRAITS", "build", "files"]
+__all__ = ["PORTRAITS", "build", "make_files"]

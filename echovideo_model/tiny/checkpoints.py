@@ -14,32 +14,37 @@ from pathlib import Path
 from ..errors import InvalidRequest
 from ..face.detect import DETECTOR, RECOGNISER
 from ..files import write_atomically
-from .detector import detector_file
-from .networks import image_encoder_files, text_encoder_files, transformer_files, vae_files
-from .parser import parser_file
-from .recogniser import recogniser_file
-from .tokenizer import tokenizer_files
+from .detector import make_detector_file
+from .networks import (
+    make_image_encoder_files,
+    make_text_encoder_files,
+    make_transformer_files,
+    make_vae_files,
+)
+from .parser import make_parser_file
+from .recogniser import make_recogniser_file
+from .tokenizer import make_tokenizer_files
 
 STAMP = "tiny.json"  # written last: the version of this code and the size of every file
 
 
-def files() -> Iterator[tuple[str, bytes]]:
+def make_files() -> Iterator[tuple[str, bytes]]:
     """Path inside the models folder and content of every file of the set; the same on every machine.
 
     Raises DependencyMissing without onnx, which comes with the face pipeline.
     """
     for folder, folder_files in (
-        ("transformer", transformer_files()),
-        ("vae", vae_files()),
-        ("text_encoder", text_encoder_files()),
-        ("tokenizer", tokenizer_files()),
-        ("clip_visual_encoder", image_encoder_files()),
+        ("transformer", make_transformer_files()),
+        ("vae", make_vae_files()),
+        ("text_encoder", make_text_encoder_files()),
+        ("tokenizer", make_tokenizer_files()),
+        ("clip_visual_encoder", make_image_encoder_files()),
     ):
         for name, content in folder_files:
             yield f"{folder}/{name}", content
-    yield f"face_encoder/models/antelopev2/{DETECTOR}", detector_file()
-    yield f"face_encoder/models/antelopev2/{RECOGNISER}", recogniser_file()
-    yield "face_encoder/parsing_bisenet.pth", parser_file()
+    yield f"face_encoder/models/antelopev2/{DETECTOR}", make_detector_file()
+    yield f"face_encoder/models/antelopev2/{RECOGNISER}", make_recogniser_file()
+    yield "face_encoder/parsing_bisenet.pth", make_parser_file()
 
 
 def build(folder: str | Path) -> Path:
@@ -57,7 +62,7 @@ def build(folder: str | Path) -> Path:
     made_on_the_way = [parent for parent in folder.parents if not parent.exists()]  # innermost first
     try:
         sizes = {}
-        for name, content in files():
+        for name, content in make_files():
             _write(beside / name, content)
             sizes[name] = len(content)
         _write(beside / STAMP, json.dumps({"version": _version(), "files": sizes}, indent=2).encode())
@@ -126,4 +131,4 @@ def _version() -> str:
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
 
 
-__all__ = ["build", "files"]
+__all__ = ["build", "make_files"]

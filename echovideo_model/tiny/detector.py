@@ -71,7 +71,7 @@ def _bank() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return kernels[:, 0], kernels[:, 1], boxes.astype(np.float32), landmarks.astype(np.float32)
 
 
-def detector_file() -> bytes:
+def make_detector_file() -> bytes:
     """scrfd_10g_bnkps.onnx: picture [1, 3, H, W] in RGB, (x - 127.5) / 128, to SCRFD's nine outputs.
 
     For each stride s and its (H // s) (W // s) 2 anchors: score_s [n, 1], bbox_s [n, 4], kps_s [n, 10].
@@ -111,4 +111,4 @@ def detector_file() -> bytes:
     return graph.model({"input": (1, 3, "height", "width")}, outputs)
 
 
-__all__ = ["detector_file"]
+__all__ = ["make_detector_file"]

@@ -16,7 +16,7 @@ from ..transformer import EchoVideoTransformer, TransformerSizes
 from ..vae.autoencoder import CogVideoXVAE, VAESizes
 from ..weights.configuration import transformer_config
 from .tokenizer import SENTINELS, SPECIAL, WORD_PIECES
-from .weights import seeded_state
+from .weights import draw_state
 
 Files = Iterator[tuple[str, bytes]]
 
@@ -26,15 +26,15 @@ TRANSFORMER_SIZES = replace(TransformerSizes(), blocks=2, heads=2, time_width=32
 VAE_SIZES = VAESizes(channels=(8, 8, 16, 16), layers=1, groups=4)
 
 
-def transformer_files() -> Files:
+def make_transformer_files() -> Files:
     """The `transformer` folder: EchoVideo's denoiser in two shards."""
     with torch.device("meta"):
         network = EchoVideoTransformer(TRANSFORMER_SIZES)
     yield "config.json", _json(transformer_config(TRANSFORMER_SIZES))
-    yield from _shards("diffusion_pytorch_model", seeded_state(network))
+    yield from _shards("diffusion_pytorch_model", draw_state(network))
 
 
-def vae_files() -> Files:
+def make_vae_files() -> Files:
     """The `vae` folder: CogVideoX's autoencoder in one file."""
     config = VAE_SIZES.config()
     with torch.device("meta"):
@@ -42,11 +42,11 @@ def vae_files() -> Files:
     yield "config.json", _json(config)
     yield (
         "diffusion_pytorch_model.safetensors",
-        _safetensors(seeded_state(network), config=json.dumps(config)),
+        _safetensors(draw_state(network), config=json.dumps(config)),
     )
 
 
-def text_encoder_files() -> Files:
+def make_text_encoder_files() -> Files:
     """The `text_encoder` folder: a T5 encoder of version 1.1 in two shards."""
     from transformers import T5Config, T5EncoderModel
 
@@ -80,13 +80,13 @@ def text_encoder_files() -> Files:
     }
     with torch.device("meta"):
         network = T5EncoderModel(T5Config(**config))
-    state = seeded_state(network)
+    state = draw_state(network)
     del state["encoder.embed_tokens.weight"]  # `shared.weight` under another name: not in the released file
     yield "config.json", _json(config)
     yield from _shards("model", state)
 
 
-def image_encoder_files() -> Files:
+def make_image_encoder_files() -> Files:
     """The `clip_visual_encoder` folder: SigLIP whole, with the text half that the released file has too."""
     from transformers import SiglipConfig, SiglipModel
 
@@ -133,7 +133,7 @@ def image_encoder_files() -> Files:
         network = SiglipModel(SiglipConfig(text_config=text, vision_config=vision))
     yield "config.json", _json(config)
     yield "preprocessor_config.json", _json(preprocessor)
-    yield "model.safetensors", _safetensors(seeded_state(network))
+    yield "model.safetensors", _safetensors(draw_state(network))
 
 
 def _shards(stem: str, state: Mapping[str, Tensor]) -> Files:
@@ -161,4 +161,4 @@ def _json(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=2) + "\n").encode()
 
 
-__all__ = ["image_encoder_files", "text_encoder_files", "transformer_files", "vae_files"]
+__all__ = ["make_image_encoder_files", "make_text_encoder_files", "make_transformer_files", "make_vae_files"]

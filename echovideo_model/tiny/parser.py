@@ -24,7 +24,7 @@ NOTHING = 1e-12
 COLD = 5.0  # weighs more than warmth: skies are less blue than skin is red
 
 
-def parser_weights() -> dict[str, Tensor]:
+def make_parser_weights() -> dict[str, Tensor]:
     """The state dict of parsing_bisenet.pth, float32."""
     with torch.device("meta"):
         shapes = {name: entry.shape for name, entry in BiSeNet().state_dict().items()}
@@ -57,11 +57,11 @@ def _constant(name: str, shape: torch.Size) -> Tensor:
     return torch.full((), 1.0 if unchanged else matrix).expand(shape)
 
 
-def parser_file() -> bytes:
+def make_parser_file() -> bytes:
     """parsing_bisenet.pth."""
     file = io.BytesIO()
-    torch.save(parser_weights(), file)
+    torch.save(make_parser_weights(), file)
     return file.getvalue()
 
 
-__all__ = ["parser_file", "parser_weights"]
+__all__ = ["make_parser_file", "make_parser_weights"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from .graph import Graph
-from .weights import seeded
+from .weights import draw_parameter
 
 FACE, POOL, WIDTH = 112, 8, 512
 SIDE = FACE // POOL
@@ -30,7 +30,7 @@ def _window() -> np.ndarray:
     return (window / window.sum()).astype(np.float32)
 
 
-def recogniser_file() -> bytes:
+def make_recogniser_file() -> bytes:
     """glintr100.onnx: RGB, (x - 127.5) / 127.5, to the embedding."""
     graph, window = Graph(), _window()
     small = graph.add("AveragePool", "input", kernel_shape=[POOL, POOL], strides=[POOL, POOL])
@@ -48,10 +48,10 @@ def recogniser_file() -> bytes:
     colour = graph.add("Mul", warmth, graph.add("Sub", warmth, USUAL_WARMTH))
 
     features = graph.add("Concat", pattern, graph.add("Mul", colour, COLOUR_WEIGHT), axis=1)  # [N, 589]
-    weights = seeded("recogniser.weight", (WIDTH, 3 * SIDE**2 + 1)).numpy()
+    weights = draw_parameter("recogniser.weight", (WIDTH, 3 * SIDE**2 + 1)).numpy()
     weights *= np.sqrt(weights.shape[1])  # a pattern of length 1 then gives an embedding of about sqrt(512)
     graph.add("MatMul", features, weights.T, output="embedding")
     return graph.model({"input": ("faces", 3, FACE, FACE)}, {"embedding": ("faces", WIDTH)})
 
 
-__all__ = ["recogniser_file"]
+__all__ = ["make_recogniser_file"]

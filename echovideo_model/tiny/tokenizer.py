@@ -73,7 +73,7 @@ def _sentencepiece_model(pieces: list[Piece]) -> bytes:
     return vocabulary + _bytes(2, trainer) + _bytes(3, normaliser)
 
 
-def tokenizer_files(words: list[Piece] | None = None) -> Iterator[tuple[str, bytes]]:
+def make_tokenizer_files(words: list[Piece] | None = None) -> Iterator[tuple[str, bytes]]:
     """Name and content of each file of the released `tokenizer` folder; `words` instead of this vocabulary's own."""
     pieces = [*SPECIAL, *(WORD_PIECES if words is None else words)]
     sentinels = [f"<extra_id_{number}>" for number in range(SENTINELS)]
@@ -104,4 +104,4 @@ def tokenizer_files(words: list[Piece] | None = None) -> Iterator[tuple[str, byt
     yield "tokenizer_config.json", json.dumps(settings, indent=2).encode()
 
 
-__all__ = ["NORMAL", "SENTINELS", "SPACE", "SPECIAL", "WORD_PIECES", "Piece", "tokenizer_files"]
+__all__ = ["NORMAL", "SENTINELS", "SPACE", "SPECIAL", "WORD_PIECES", "Piece", "make_tokenizer_files"]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 
-def seeded(name: str, shape: Iterable[int], seed: int = 0) -> Tensor:
+def draw_parameter(name: str, shape: Iterable[int], seed: int = 0) -> Tensor:
     """The float32 values, on the CPU, of the parameter `name` (released spelling) with `shape` under `seed`.
 
     Matrices and kernels keep their input's variance; scales lie around 1, biases around 0 (deviation 0.1).
@@ -28,7 +28,7 @@ def seeded(name: str, shape: Iterable[int], seed: int = 0) -> Tensor:
     return 0.1 * values
 
 
-def seeded_state(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:
+def draw_state(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:
     """A whole state dict for `network`, which may stand on the meta device: only names and shapes are read.
 
     Integer buffers are counters and start at zero; a running variance has to be positive: |0.1 r| + 0.5.
@@ -38,10 +38,10 @@ def seeded_state(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:
         if not entry.is_floating_point():
             state[name] = torch.zeros(entry.shape, dtype=entry.dtype)
         elif name.endswith("running_var"):
-            state[name] = seeded(name, entry.shape, seed).abs() + 0.5
+            state[name] = draw_parameter(name, entry.shape, seed).abs() + 0.5
         else:
-            state[name] = seeded(name, entry.shape, seed)
+            state[name] = draw_parameter(name, entry.shape, seed)
     return state
 
 
-__all__ = ["seeded", "seeded_state"]
+__all__ = ["draw_parameter", "draw_state"]

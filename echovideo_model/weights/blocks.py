@@ -29,37 +29,37 @@ def fits(shape: tuple[int, ...], form: str) -> bool:
     return len(shape) == 2 and not shape[0] % SIZES[form] and not shape[1] % SIZES[form]
 
 
-def held_shape(shape: tuple[int, ...], form: str) -> tuple[int, int]:
+def find_held_shape(shape: tuple[int, ...], form: str) -> tuple[int, int]:
     """[rows, columns] -> the shape of what is stored."""
     return (shape[0], shape[1] // 2) if form == "nvfp4" else (shape[0], shape[1])
 
 
-def scales_shape(shape: tuple[int, ...], form: str) -> tuple[int, int]:
+def find_scales_shape(shape: tuple[int, ...], form: str) -> tuple[int, int]:
     """[rows, columns] -> the shape of the scales of its blocks, whole tiles of them."""
     rows, columns = shape[0], shape[1] // SIZES[form]
     return -(-rows // _TILE[0]) * _TILE[0], -(-columns // _TILE[1]) * _TILE[1]
 
 
-def global_scale(weight: Tensor) -> Tensor:
+def find_global_scale(weight: Tensor) -> Tensor:
     """nvfp4's one scale [] float32: the largest block's own scale is then the largest of fp8."""
     return weight.abs().amax().float() / (_FP8_MAX * _FP4_MAX)
 
 
-def block_scales(weight: Tensor, form: str) -> Tensor:
+def find_block_scales(weight: Tensor, form: str) -> Tensor:
     """weight [rows, columns] float32 -> the scales [rows, blocks] as they are stored, before they are put in tiles."""
     largest = weight.unflatten(1, (-1, SIZES[form])).abs().amax(2)  # [rows, blocks]
     if form == "mxfp8":
         exponents = torch.ceil(torch.log2(largest / _FP8_MAX)) + _BIAS  # of zeros -inf
         return exponents.clamp(0, 254).to(torch.uint8)
-    scales = largest / _FP4_MAX / global_scale(weight)
+    scales = largest / _FP4_MAX / find_global_scale(weight)
     return scales.nan_to_num().clamp(max=_FP8_MAX).to(torch.float8_e4m3fn)
 
 
 def narrow(weight: Tensor, form: str) -> Tensor:
     """weight [rows, columns] float32 -> what is stored of it, to the nearest."""
-    wide = _wide_scales(block_scales(weight, form), form)[..., None]
+    wide = _wide_scales(find_block_scales(weight, form), form)[..., None]
     if form == "nvfp4":
-        wide = wide * global_scale(weight)
+        wide = wide * find_global_scale(weight)
     scaled = (weight.unflatten(1, (-1, SIZES[form])) / wide).nan_to_num(0, 0, 0).flatten(1)
     return scaled.to(torch.float8_e4m3fn) if form == "mxfp8" else _to_fp4(scaled)
 

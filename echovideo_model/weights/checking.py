@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ..errors import EchoVideoError, WrongModelFile
 from .headers import check_tensors, read_header, recognise
 from .released import NEEDED, ModelFile
-from .shards import read_index, shards_in
+from .shards import list_shards, read_index
 
 Status = Literal["ok", "missing", "wrong size", "wrong hash", "damaged", "unchecked"]
 
@@ -45,7 +45,7 @@ def _verify(path: Path, file: ModelFile, hashing: bool) -> tuple[Status, str]:
         try:
             check_content(path, path.name)
             if path.name.endswith(".index.json"):
-                shards_in(path, read_index(path))
+                list_shards(path, read_index(path))
         except EchoVideoError as error:
             return "damaged", str(error)
     return status, detail

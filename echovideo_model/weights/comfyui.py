@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from ..errors import InvalidRequest
-from .released import APACHE, TABLE, ModelFile, files_of, select_from
+from .released import APACHE, TABLE, ModelFile, list_files, select_from
 
 NAME = "extra_model_paths.yaml"
 _OLDER_NAMES = {"unet": "diffusion_models", "clip": "text_encoders"}
@@ -40,7 +40,7 @@ _HOST_SHARES = {"diffusion_models": "unet", "text_encoders": "clip"}  # both are
 
 HOST: tuple[ModelFile, ...] = (
     *(replace(file, path=_AT_HOST[file.path]) for file in TABLE if file.path in _AT_HOST),
-    *files_of(
+    *list_files(
         "text_encoder",
         APACHE,
         "comfyanonymous/flux_text_encoders@main",
@@ -84,7 +84,7 @@ def _host_places(models: Path, folder: str, names: Iterable[str]) -> Iterator[st
                 yield found.parent.relative_to(models).as_posix()
 
 
-def extra_folders(comfyui: Path) -> dict[str, list[Path]]:
+def read_extra_folders(comfyui: Path) -> dict[str, list[Path]]:
     """{kind: folders} out of the file in ComfyUI's folder, which is read as ComfyUI reads it; empty without one.
 
     Raises InvalidRequest for a file that cannot be read.

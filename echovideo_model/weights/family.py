@@ -130,14 +130,14 @@ def _strip_prefixes(entries: Mapping[str, Entry]) -> dict[str, Entry]:
     )
 
 
-def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
+def list_shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
     """{name: shape} of what a network expects."""
     return {name: tuple(value.shape) for name, value in network.state_dict().items()}
 
 
 def require_same(opened: TensorFile, expected: Shapes) -> None:
     """Raises WrongModelFile, with the first of each kind, if names or shapes differ."""
-    missing, unexpected = differences(expected, opened.shapes)
+    missing, unexpected = list_differences(expected, opened.shapes)
     parts = [
         f"{len(names)} {what} (first: {names[0]})"
         for names, what in ((missing, "missing"), (unexpected, "unexpected"))
@@ -150,7 +150,7 @@ def require_same(opened: TensorFile, expected: Shapes) -> None:
         )
 
 
-def differences(expected: Shapes, given: Shapes) -> tuple[list[str], list[str]]:
+def list_differences(expected: Shapes, given: Shapes) -> tuple[list[str], list[str]]:
     """Missing and unexpected names; where only the shape differs, the name with both shapes."""
     missing = [name for name in expected if name not in given]
     unexpected = [name for name in given if name not in expected]

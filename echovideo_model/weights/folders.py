@@ -28,7 +28,7 @@ _READ = {
 }
 
 
-def cache_folder() -> Path:
+def find_cache_folder() -> Path:
     """The folder for what this package may lose and make again: per user, where the system keeps such things."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
@@ -39,10 +39,10 @@ def cache_folder() -> Path:
     return Path(base).expanduser() / "echovideo"
 
 
-def default_folder() -> Path:
+def find_default_folder() -> Path:
     """The models folder when none is named: $ECHOVIDEO_MODELS, else `models` in the user's cache."""
     chosen = os.environ.get("ECHOVIDEO_MODELS")
-    return Path(chosen).expanduser() if chosen else cache_folder() / "models"
+    return Path(chosen).expanduser() if chosen else find_cache_folder() / "models"
 
 
 def require(models: str | Path, group: str) -> Path:

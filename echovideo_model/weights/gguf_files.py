@@ -83,11 +83,11 @@ def read_gguf(file: Path) -> tuple[dict[str, Stored], dict[str, str]]:
         for one in reader.tensors
     }
     if _T5_SIGN in tensors:
-        tensors = {released_name(name, tensors): one for name, one in tensors.items()}
+        tensors = {to_released_name(name, tensors): one for name, one in tensors.items()}
     return tensors, texts
 
 
-def released_name(name: str, names: Iterable[str]) -> str:
+def to_released_name(name: str, names: Iterable[str]) -> str:
     """The released name of what llama.cpp calls `name` in a T5 that holds these `names`; others stay as they are."""
     found = re.fullmatch(r"enc\.blk\.(\d+)\.(\w+)\.weight", name)
     if found is not None and found[2] in _BLOCK:
@@ -100,7 +100,7 @@ def released_name(name: str, names: Iterable[str]) -> str:
     return f"decoder.{name.removeprefix('dec.')}" if name.startswith("dec.") else name
 
 
-def llama_name(name: str) -> str:
+def to_llama_name(name: str) -> str:
     """What llama.cpp calls the parameter `name` of a T5 encoder."""
     around = {ours: theirs for theirs, ours in _AROUND.items()} | {"encoder.embed_tokens": "token_embd"}
     parts = {ours: theirs for theirs, ours in _BLOCK.items()} | {"layer.1.DenseReluDense.wi": "ffn_up"}
@@ -130,7 +130,7 @@ def pack(weight: Tensor, kind: str) -> Tensor:
     return torch.from_numpy(gguf.quants.quantize(weight.float().numpy(), gguf.GGMLQuantizationType[kind]))
 
 
-def packed_shape(shape: tuple[int, ...], kind: str) -> tuple[int, ...] | None:
+def find_packed_shape(shape: tuple[int, ...], kind: str) -> tuple[int, ...] | None:
     """The shape in bytes of a matrix of this shape; None if its rows are not a whole number of blocks."""
     gguf = _package(None)
     block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]

@@ -23,14 +23,14 @@ from .family import (
     TRANSFORMER,
     VAE,
     describe_family,
-    differences,
     find_family,
+    list_differences,
+    list_shapes,
     open_family,
     open_released,
     require_same,
-    shapes_of,
 )
-from .gguf_files import llama_name, write_gguf
+from .gguf_files import to_llama_name, write_gguf
 from .headers import may_be_zero
 from .quantised import widen
 from .quantising import GGUF_FORMS, plan_gguf, plan_quantised, read_packed, read_quantised
@@ -94,7 +94,7 @@ def inspect(path: str | Path) -> Inspection:
     if family in (TRANSFORMER, VAE):
         network = _empty_network(opened, family)
         sizes = asdict(network.sizes)
-        missing, unexpected = differences(shapes_of(network), opened.shapes)
+        missing, unexpected = list_differences(list_shapes(network), opened.shapes)
     return Inspection(
         path=str(path),
         family=family,
@@ -155,7 +155,7 @@ def load(
     or shapes differ (with the first of each), when a weight is NaN or infinite or a matrix holds zeros alone,
     InvalidRequest when one is too large for `dtype`.
     """
-    require_same(opened, shapes_of(network))
+    require_same(opened, list_shapes(network))
     network.load_state_dict(read_state(opened, dtype, on_bytes), assign=True)
     return network.eval().requires_grad_(False)
 
@@ -241,7 +241,7 @@ def convert(
     if family == VAE and (form is not None or dtype in NARROW):
         raise InvalidRequest(f"the VAE has no matrices to store in {form or _name_dtype(dtype)}: choose bf16")
     if family != T5:
-        require_same(opened, shapes_of(_empty_network(opened, family)))
+        require_same(opened, list_shapes(_empty_network(opened, family)))
     _check_target(source, opened, target, layout, GGUF if form in GGUF_FORMS else ".safetensors")
     config = read_config(opened.path, opened.metadata)
     metadata = opened.metadata | ({"config": json.dumps(config)} if config else {})
@@ -275,7 +275,7 @@ def _write_gguf(
     """T5 under llama.cpp's names, as what reads its encoders expects; EchoVideo under the released ones."""
     if family == T5 and "shared.weight" in plan:  # else it stands under its other name alone
         plan = {name: about for name, about in plan.items() if name != "encoder.embed_tokens.weight"}
-    renamed = {llama_name(name) if family == T5 else name: about for name, about in plan.items()}
+    renamed = {to_llama_name(name) if family == T5 else name: about for name, about in plan.items()}
     texts = {
         key: text for key, text in metadata.items() if key != "format" and not key.startswith("general.")
     }

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import InvalidRequest
 from ..transformer import EchoVideoTransformer
-from .family import Shapes, shapes_of
+from .family import Shapes, list_shapes
 from .loading import NARROW, load_transformer, read_empty_transformer, storage_dtype
 from .lora import LoraSettings, describe_scale, is_text_encoder, translate_lora
 from .reading import OnBytes, open_tensors
@@ -91,7 +91,7 @@ def merge_loras(network: EchoVideoTransformer, loras: Sequence[Lora]) -> None:
     stay as they are. A strength of 0 leaves every weight equal to the bit. Raises what read_lora raises; the network
     is then as it was.
     """
-    shapes = shapes_of(network)
+    shapes = list_shapes(network)
     read = [(lora, read_lora(lora.path, shapes)) for lora in loras]
     for lora, layers in read:
         logger.info("%s: LoRA matched %d of %d layers%s", lora, *[len(layers)] * 2, describe_scale(layers))
@@ -123,7 +123,7 @@ def load_with_loras(
 
 def check_loras(path: str | Path, loras: Sequence[Lora]) -> None:
     """Raises what merging into the transformer at `path` would, of which only the header is read."""
-    shapes = shapes_of(read_empty_transformer(path)) if loras else {}
+    shapes = list_shapes(read_empty_transformer(path)) if loras else {}
     for lora in loras:
         read_lora(lora.path, shapes, warn=False)  # merging says it
 

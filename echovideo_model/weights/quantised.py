@@ -168,7 +168,7 @@ def _fold_blocks(opened: TensorFile, name: str, entries: dict[str, Entry], mark:
         stored.dtype != blocks.HELD[form]
         or not blocks.fits(shape, form)
         or scales.dtype not in (blocks.SCALES[form], torch.uint8)
-        or scales.shape != blocks.scales_shape(shape, form)
+        or scales.shape != blocks.find_scales_shape(shape, form)
     ):
         raise WrongModelFile(
             f"{opened.path} says that {name} is {form} but holds {_short(stored.dtype)} "

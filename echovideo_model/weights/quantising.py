@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from . import blocks
-from .gguf_files import pack, packed_shape
+from .gguf_files import find_packed_shape, pack
 from .quantised import FORMATS
 from .writing import Planned, Read
 
@@ -37,7 +37,7 @@ def scale(weight: Tensor, form: str) -> Tensor:
     tiles (blocks.py), the latter besides one of all.
     """
     if form in blocks.SIZES:
-        return blocks.to_tiles(blocks.block_scales(weight, form))
+        return blocks.to_tiles(blocks.find_block_scales(weight, form))
     if form == "int8":
         return (weight.abs().amax(1, keepdim=True) / 127).clamp_min(torch.finfo(torch.float32).tiny)
     return weight.abs().amax() / torch.finfo(FORMATS[FORMS[form]]).max
@@ -62,8 +62,8 @@ def plan_quantised(planned: Planned, form: str, is_bulk: Callable[[str], bool]) 
         layer = name.removesuffix("weight")
         result[layer + MARK] = tuple(mark.shape), torch.uint8
         if form in blocks.SIZES:
-            result[name] = blocks.held_shape(shape, form), blocks.HELD[form]
-            result[layer + SCALE] = blocks.scales_shape(shape, form), blocks.SCALES[form]
+            result[name] = blocks.find_held_shape(shape, form), blocks.HELD[form]
+            result[layer + SCALE] = blocks.find_scales_shape(shape, form), blocks.SCALES[form]
             if form == "nvfp4":
                 result[layer + SECOND_SCALE] = (), torch.float32
         else:
@@ -83,7 +83,7 @@ def read_quantised(weights: Read, again: Read, form: str, plan: Planned) -> Read
                 yield _mark(form)
             elif part in (SCALE, SECOND_SCALE):
                 (weight,) = again([f"{layer}.weight"])
-                yield scale(weight, form) if part == SCALE else blocks.global_scale(weight)
+                yield scale(weight, form) if part == SCALE else blocks.find_global_scale(weight)
             else:
                 (weight,) = weights([name])
                 quantised = part == "weight" and f"{layer}.{MARK}" in plan
@@ -99,7 +99,7 @@ def plan_gguf(
     kind = GGUF_FORMS[form]
     result: dict[str, tuple[tuple[int, ...], str]] = {}
     for name, (shape, _) in planned.items():
-        held = packed_shape(shape, kind) if is_bulk(name) else None
+        held = find_packed_shape(shape, kind) if is_bulk(name) else None
         if held is not None:
             result[name] = held, kind
         else:

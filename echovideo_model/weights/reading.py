@@ -21,7 +21,16 @@ from .gguf_files import PLAIN, read_gguf
 from .headers import read_header
 from .pickles import read_pickle
 from .released import DOWNLOAD
-from .shards import GGUF, PICKLES, check_name, find_shards, group_shards, read_index, require_files, shards_in
+from .shards import (
+    GGUF,
+    PICKLES,
+    check_name,
+    find_shards,
+    group_shards,
+    list_shards,
+    read_index,
+    require_files,
+)
 
 DTYPES = {
     "F64": torch.float64,
@@ -151,7 +160,7 @@ def open_tensors(path: str | Path) -> TensorFile:
     shards = find_shards(path)
     if path.suffix == ".json":
         weight_map = read_index(path)
-        return _open_together(path, shards_in(path, weight_map), weight_map)
+        return _open_together(path, list_shards(path, weight_map), weight_map)
     check_name(path)
     return _open_one(path) if shards == [path] else _open_together(path, shards, {})
 

@@ -70,7 +70,7 @@ _BSD = Licence("BSD-3-Clause", "https://opensource.org/license/bsd-3-clause")
 _CC_BY_NC_SA = Licence("CC BY-NC-SA 4.0", "https://creativecommons.org/licenses/by-nc-sa/4.0/", True)
 
 
-def files_of(
+def list_files(
     group: str, licence: Licence, origin: str, rows: str, *, folder: str | None = None, flat: bool = False
 ) -> tuple[ModelFile, ...]:
     """One row a file: name inside `folder` (by default the group's), size, sha256; "-" stands for unknown.
@@ -91,7 +91,7 @@ def files_of(
 def judge(licence: Licence, origin: str, rows: str, folder: str = "", at: str = "") -> tuple[ModelFile, ...]:
     """Files of the group "evaluation", in a `folder` of its own or in none; `at` is the repository's folder."""
     inside = f"evaluation/{folder}".rstrip("/")
-    files = files_of("evaluation", licence, origin, rows, folder=inside, flat=True)
+    files = list_files("evaluation", licence, origin, rows, folder=inside, flat=True)
     return tuple(replace(file, source=f"{at}/{file.source}".lstrip("/")) for file in files)
 
 
@@ -174,12 +174,12 @@ _TAEHV = "https://raw.githubusercontent.com/madebyollin/taehv/main@"
 _LAION = "https://raw.githubusercontent.com/LAION-AI/aesthetic-predictor/main@"
 
 TABLE: tuple[ModelFile, ...] = (
-    *files_of("transformer", _CC_BY_NC, _ECHOVIDEO, _TRANSFORMER),
-    *files_of("text_encoder", APACHE, _COGVIDEOX_5B, _TEXT_ENCODER),
-    *files_of("tokenizer", APACHE, _COGVIDEOX_5B, _TOKENIZER),
-    *files_of("vae", _COGVIDEOX, _COGVIDEOX_5B, _VAE),
-    *files_of("clip_visual_encoder", APACHE, _SIGLIP, _CLIP_VISUAL_ENCODER, flat=True),
-    *files_of(
+    *list_files("transformer", _CC_BY_NC, _ECHOVIDEO, _TRANSFORMER),
+    *list_files("text_encoder", APACHE, _COGVIDEOX_5B, _TEXT_ENCODER),
+    *list_files("tokenizer", APACHE, _COGVIDEOX_5B, _TOKENIZER),
+    *list_files("vae", _COGVIDEOX, _COGVIDEOX_5B, _VAE),
+    *list_files("clip_visual_encoder", APACHE, _SIGLIP, _CLIP_VISUAL_ENCODER, flat=True),
+    *list_files(
         "face_encoder",
         _INSIGHTFACE,
         _ANTELOPE,
@@ -187,7 +187,7 @@ TABLE: tuple[ModelFile, ...] = (
         folder="face_encoder/models/antelopev2",
         flat=True,
     ),
-    *files_of("face_encoder", _MIT, _CONSISID, _BISENET),
+    *list_files("face_encoder", _MIT, _CONSISID, _BISENET),
     *judge(_INSIGHTFACE, "public-data/insightface@main", _BUFFALO_L, "buffalo_l", at="models/buffalo_l"),
     *judge(_MIT, "openai/clip-vit-base-patch32@main", _CLIP_B32, "clip-vit-base-patch32"),
     *judge(_MIT, "openai/clip-vit-large-patch14@main", _CLIP_L14, "clip-vit-large-patch14"),
@@ -196,9 +196,9 @@ TABLE: tuple[ModelFile, ...] = (
     *judge(_CC_BY_NC_SA, "chaofengc/IQA-PyTorch-Weights@main", _MUSIQ),
     *judge(_BSD, _PYTORCH, _TORCHVISION),
     *judge(APACHE, _NVIDIA, _FID_INCEPTION),
-    *files_of("preview", _MIT, _TAEHV, "taecvx.pth  -  -", flat=True),
-    *files_of("reference", _CC_BY_NC, _ECHOVIDEO, _REFERENCE_PIPELINE, folder=""),
-    *files_of("reference", _MIT, _CONSISID, _REFERENCE_FACES, folder="face_encoder"),
+    *list_files("preview", _MIT, _TAEHV, "taecvx.pth  -  -", flat=True),
+    *list_files("reference", _CC_BY_NC, _ECHOVIDEO, _REFERENCE_PIPELINE, folder=""),
+    *list_files("reference", _MIT, _CONSISID, _REFERENCE_FACES, folder="face_encoder"),
 )
 
 NEEDED: tuple[ModelFile, ...] = tuple(file for file in TABLE if file.group not in OPTIONAL)

@@ -62,7 +62,7 @@ def read_index(index: Path) -> dict[str, str]:
     return weight_map
 
 
-def shards_in(index: Path, weight_map: Mapping[str, str]) -> list[Path]:
+def list_shards(index: Path, weight_map: Mapping[str, str]) -> list[Path]:
     """The shards that an index names, in order. Raises ModelFileMissing for those that are not there."""
     files = [index.parent / name for name in sorted(set(weight_map.values()))]
     require_files(index.parent, files)

@@ -17,7 +17,7 @@ from torch import Tensor
 from ...echovideo_model.errors import InvalidRequest, WrongModelFile
 from ...echovideo_model.vae.autoencoder import LATENT_SCALE
 from ...echovideo_model.vae.draft import DraftDecoder, is_draft
-from ...echovideo_model.weights.family import differences, shapes_of
+from ...echovideo_model.weights.family import list_differences, list_shapes
 from .folders import DRAFT, PREVIEW_DECODERS, load_state
 from .model import EchoVideoLatent
 from .vae import EchoVideoVAE, Progress, take_vae
@@ -85,8 +85,8 @@ def fill(kind: type[DraftDecoder], state: dict[str, Tensor], **place: Any) -> Dr
     """The decoder with these weights, leaving an encoder's aside. Raises WrongModelFile if they do not fit."""
     network = kind(comfy.ops.disable_weight_init, **place)
     own = {name: tensor for name, tensor in state.items() if not name.startswith("encoder.")}
-    missing, unexpected = differences(
-        shapes_of(network), {name: tuple(tensor.shape) for name, tensor in own.items()}
+    missing, unexpected = list_differences(
+        list_shapes(network), {name: tuple(tensor.shape) for name, tensor in own.items()}
     )
     if missing or unexpected:
         raise WrongModelFile(

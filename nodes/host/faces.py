@@ -101,7 +101,7 @@ def describe(photo: np.ndarray, faces: Sequence[Face], like: np.ndarray | None =
     }
 
 
-def input_file(name: str, subfolder: str = "", kind: str = "input") -> Path:
+def find_input_file(name: str, subfolder: str = "", kind: str = "input") -> Path:
     """The file in the host's input folder that a page means; "portrait.png [input]" is understood.
 
     Raises NotServed for any other folder, for a way out of this one (by name or by link), and for no such file.
@@ -166,7 +166,7 @@ class FaceSearch:
         Raises EchoVideoError; no face is not one, the result says why.
         """
         nano = encoders == FILES["face_encoder"]
-        path = input_file(name, subfolder, kind)
+        path = find_input_file(name, subfolder, kind)
         data = read(path)
         digest = hashlib.sha256(data).hexdigest()
         return recall(

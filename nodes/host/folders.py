@@ -161,7 +161,7 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, str] | None]:
     """
     state: dict[str, Any] = {}
     metadata: dict[str, str] | None = None
-    for part in shards(path):
+    for part in require_shards(path):
         if part.suffix == GGUF:
             opened = open_released(path)  # all parts
             return read_state(opened), opened.metadata
@@ -184,7 +184,7 @@ def is_gguf(path: Path) -> bool:
         return file.read(4) == b"GGUF"
 
 
-def shards(path: Path) -> list[Path]:
+def require_shards(path: Path) -> list[Path]:
     """Every part of the file of which `path` is one; raises ModelFileMissing for the first that is not there."""
     parts = find_shards(path)
     for one in parts:

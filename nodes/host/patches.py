@@ -69,7 +69,7 @@ def patch_input(tokens: Tensor, n_text: int, grid: Grid, options: dict[str, Any]
     if not patches:
         return tokens, n_text
     img, txt = tokens[:, n_text:], tokens[:, :n_text]
-    img_ids = positions(grid, tokens.device).expand(len(tokens), -1, -1)
+    img_ids = list_positions(grid, tokens.device).expand(len(tokens), -1, -1)
     txt_ids = img_ids.new_zeros(len(tokens), n_text, 3)
     given = {"img": img, "txt": txt, "img_ids": img_ids, "txt_ids": txt_ids, "transformer_options": options}
     for patch in patches:
@@ -83,7 +83,7 @@ def patch_input(tokens: Tensor, n_text: int, grid: Grid, options: dict[str, Any]
     return join(tokens, img, txt, given), given["txt"].shape[1]
 
 
-def positions(grid: Grid, device: torch.device) -> Tensor:
+def list_positions(grid: Grid, device: torch.device) -> Tensor:
     """[1, t * h * w, 3]: frame, row and column of every video token."""
     axes = [torch.arange(count, dtype=torch.float32, device=device) for count in grid]
     return torch.cartesian_prod(*axes)[None]
@@ -118,24 +118,24 @@ def run_block(
     if any(name in options.get("patches", {}) for name in ATTENTION):
 
         def patched(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            return patched_attention(q, k, v, n_text, rotary, mask, options)
+            return attend_with_patches(q, k, v, n_text, rotary, mask, options)
 
         return block(tokens, n_text, time, None, patched)
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return host_attention(q, k, v, mask, options)
+        return attend_in_host(q, k, v, mask, options)
 
     return block(tokens, n_text, time, rotary, attend)
 
 
-def host_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: dict[str, Any]) -> Tensor:
+def attend_in_host(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: dict[str, Any]) -> Tensor:
     """q, k, v [B, heads, N, D] -> [B, N, heads * D] by whichever attention the user chose for the host."""
     return attention.optimized_attention(
         q, k, v, heads=q.shape[1], mask=mask, skip_reshape=True, transformer_options=options
     )
 
 
-def patched_attention(
+def attend_with_patches(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -156,7 +156,7 @@ def patched_attention(
         q, k = turn(q, n_text, rotary), turn(k, n_text, rotary)
     elif pe is not None:
         q, k = apply_rope(q, k, pe)
-    out = host_attention(q, k, v, mask, options)
+    out = attend_in_host(q, k, v, mask, options)
     for patch in patches.get("attn1_output_patch", []):
         out = patch(out, extra)
     return out

@@ -16,7 +16,7 @@ MARK = ".comfy_quant"
 SCALE = "weight_scale"
 
 
-def readable_formats() -> dict[str, Any]:
+def list_readable_formats() -> dict[str, Any]:
     """{name: what the host knows of it} of the formats that this host's layers read; older hosts know none."""
     if not hasattr(comfy.utils, "convert_old_quants"):
         return {}
@@ -30,7 +30,7 @@ def check_marks(state: Mapping[str, Tensor], metadata: Mapping[str, str] | None 
 
     `state` is a model's own tensors, {name without a prefix: tensor}.
     """
-    formats = readable_formats()
+    formats = list_readable_formats()
     if not formats and "_quantization_metadata" in (metadata or {}):
         raise WrongModelFile(f"this file is quantised in a format that {ASK}")
     for name in state:

@@ -78,24 +78,24 @@ def register() -> None:
     @server.routes.get("/echovideo/faces")
     async def faces(request: web.Request) -> web.Response:
         try:
-            found = await apart(request, search.faces, *photo(request))
+            found = await apart(request, search.faces, *read_query(request))
         except EchoVideoError as error:
-            return refusal(error)
+            return make_refusal(error)
         return web.json_response(found.describe(), headers={"Cache-Control": "no-store"})
 
     @server.routes.get("/echovideo/face")
     async def face(request: web.Request) -> web.Response:
         try:
             number, parser = parse_number(request, "number", int), request.query.get("parser")
-            picture = await apart(request, search.picture, *photo(request), number, parser)
+            picture = await apart(request, search.picture, *read_query(request), number, parser)
         except EchoVideoError as error:
-            return refusal(error)
+            return make_refusal(error)
         return web.Response(
             body=picture, content_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"}
         )
 
 
-def photo(request: web.Request) -> tuple[str, str, str, float, str]:
+def read_query(request: web.Request) -> tuple[str, str, str, float, str]:
     """What both routes are asked for: name, subfolder, folder, padding, encoders."""
     query = request.query
     padding = parse_number(request, "padding", float)
@@ -111,7 +111,7 @@ def parse_number(request: web.Request, name: str, kind: Callable[[str], Value]) 
         raise InvalidRequest(f'{name} is a number, not "{text}"') from error
 
 
-def refusal(error: EchoVideoError) -> web.Response:
+def make_refusal(error: EchoVideoError) -> web.Response:
     status = error.status if isinstance(error, NotServed) else STATUS.get(type(error), 400)
     kind = InvalidRequest if isinstance(error, NotServed) else type(error)
     message = shorten_paths(str(error))

@@ -63,7 +63,7 @@ def sample_in_host(
     """The host's form of a sampler: x [B, 16, T, H, W] in sigma space at sigmas[0] -> at sigmas[-1]."""
     extra_args = extra_args or {}
     steps = plan_along(sigmas, model.inner_model.inner_model.model_sampling)
-    noise = seeded_noise(model, x, extra_args.get("seed") or 0)
+    noise = make_noise(model, x, extra_args.get("seed") or 0)
 
     def predict(x: Tensor, step: Step) -> Tensor:
         sigma = sigmas[step.index]
@@ -106,7 +106,7 @@ def plan_along(sigmas: Tensor, table: Any) -> list[Step]:
     return [Step(index, *row) for index, row in rows if values[index] != values[index + 1]]
 
 
-def seeded_noise(model: Any, x: Tensor, seed: int) -> SeededNoise:
+def make_noise(model: Any, x: Tensor, seed: int) -> SeededNoise:
     """The run's random numbers as the sampler finds them: the host has drawn the initial noise, and the model its
     sample of the face latent where there is one."""
     noise = SeededNoise(seed, x.shape)
@@ -145,7 +145,7 @@ def with_guidance(model: Any, kind: Guidance, steps: int = 0) -> Any:
         if args.get("uncond") is None:
             return args["denoised"]
         schedule = args["model_options"]["transformer_options"]["sample_sigmas"]
-        step = step_at(args["sigma"].flatten()[0], schedule, args["model"].model_sampling, steps)
+        step = find_step(args["sigma"].flatten()[0], schedule, args["model"].model_sampling, steps)
         scale = guidance_scale(kind, args["cond_scale"], step, steps or len(schedule) - 1)
         guided, plain = mix(args, scale), mix(args, args["cond_scale"])
         return guided if torch.equal(plain, args["denoised"]) else args["denoised"] + (guided - plain)
@@ -192,7 +192,7 @@ def mix(args: dict[str, Any], scale: float) -> Tensor:
     return x - other({**args, **conds, **parts})
 
 
-def step_at(sigma: Tensor, schedule: Tensor, table: Any, steps: int = 0) -> Step:
+def find_step(sigma: Tensor, schedule: Tensor, table: Any, steps: int = 0) -> Step:
     """Which step a noise level belongs to, also for samplers that look in between two of them.
 
     `steps` is the whole run's count where `schedule` may be a part of it: the last part ends without noise, the first

@@ -114,13 +114,13 @@ class HostTransformer(EchoVideoTransformer):
             else:
                 given = {"img": tokens[:, n_text:], "txt": tokens[:, :n_text], **rest}
                 given |= {"attn_mask": None, "attention_mask": None}
-                out = patch(given, {"original_block": partial(original_block, block=block)})
+                out = patch(given, {"original_block": partial(run_original_block, block=block)})
                 tokens = torch.cat([out["txt"], out["img"]], dim=1)
             tokens = patch_output(tokens, n_text, latents, rest)
         return tokens[:, n_text - own :]  # without the text that a patch may have put in front
 
 
-def original_block(given: dict[str, Any], *, block: Block) -> dict[str, Tensor]:
+def run_original_block(given: dict[str, Any], *, block: Block) -> dict[str, Tensor]:
     """One block in the form in which patches call it: img [B, N, width] and txt [B, n, width] in and out."""
     n_text = given["txt"].shape[1]
     tokens = torch.cat([given["txt"], given["img"]], dim=1)  # a copy, since the block works in place

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ...echovideo_model.errors import InvalidRequest, WrongModelFile
 from ...echovideo_model.vae.autoencoder import CogVideoXVAE, VAESizes
-from ...echovideo_model.weights.family import differences, shapes_of
+from ...echovideo_model.weights.family import list_differences, list_shapes
 from ...echovideo_model.weights.loading import read_config
 from .rgb import learn_colours
 
@@ -83,7 +83,9 @@ class EchoVideoVAE(comfy.sd.VAE):
         sizes = VAESizes.read({name: tensor.shape for name, tensor in state.items()}, groups)
         offload = memory.vae_offload_device()
         network = HostAutoencoder(sizes, comfy.ops.disable_weight_init, dtype=self.vae_dtype, device=offload)
-        missing, unexpected = differences(shapes_of(network), {k: tuple(v.shape) for k, v in state.items()})
+        missing, unexpected = list_differences(
+            list_shapes(network), {k: tuple(v.shape) for k, v in state.items()}
+        )
         if missing or unexpected:
             raise WrongModelFile(
                 "download this CogVideoX VAE again, it is incomplete or not the published one: "

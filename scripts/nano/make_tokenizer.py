@@ -13,7 +13,7 @@ from pathlib import Path
 
 from echovideo_model.files import write_atomically
 from echovideo_model.nano.words import vocabulary
-from echovideo_model.tiny.tokenizer import NORMAL, SPACE, Piece, tokenizer_files
+from echovideo_model.tiny.tokenizer import NORMAL, SPACE, Piece, make_tokenizer_files
 
 
 def pieces() -> list[Piece]:
@@ -24,7 +24,7 @@ def pieces() -> list[Piece]:
 
 
 def main(models: Path) -> None:
-    for name, content in tokenizer_files(pieces()):
+    for name, content in make_tokenizer_files(pieces()):
         path = models / "tokenizer" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(path) as temporary:

@@ -18,7 +18,7 @@ from echovideo_model.face.detect import FaceDetector
 from echovideo_model.facts import ModelFacts
 from echovideo_model.identity import Identity, find_face
 from echovideo_model.metrics.identity import score
-from echovideo_model.metrics.samples import sha256
+from echovideo_model.metrics.samples import hash_file
 from echovideo_model.nano import PORTRAITS as NANO_PORTRAITS
 from echovideo_model.nano import models as nano_models
 from echovideo_model.video import read_mp4
@@ -107,7 +107,7 @@ def test_an_identity_file_gives_the_same_video_as_the_photo_it_came_from(
     for given, video in ((PHOTO, "photo.mp4"), ("person.safetensors", "file.mp4")):
         assert echovideo("generate", given, "--prompt", "Rain.", *SMALL, "--output", video).status == 0
     assert same(workplace / "photo.mp4", workplace / "file.mp4")
-    assert read_mp4(workplace / "photo.mp4")[2]["photo_sha256"] == sha256(Path(PHOTO))
+    assert read_mp4(workplace / "photo.mp4")[2]["photo_sha256"] == hash_file(Path(PHOTO))
     assert read_mp4(workplace / "file.mp4")[2]["photo"] == "person.safetensors"
 
 
@@ -249,8 +249,8 @@ def test_the_demonstration_does_the_whole_job_and_says_who_is_seen(
 
     from echovideo_model import picture
 
-    sheet = picture.contact_sheet
-    monkeypatch.setattr(picture, "contact_sheet", noted)
+    sheet = picture.draw_contact_sheet
+    monkeypatch.setattr(picture, "draw_contact_sheet", noted)
     prompt = "A woman waves in the snow."
     done = echovideo("demo", "--photo", PHOTO, "--output", "here", "--prompt", prompt, "--seed", 4)
     assert (done.status, done.err) == (0, "")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from testbed.graphs import conditioning, loaders, node, out, prompts, sampled, video
-from testbed.harness import Host, failing
+from testbed.harness import Host, expect_failure
 from testbed.people import put_person
 
 FACE_LATENT_ALONE = {"id_strength": 0.0, "face_strength": 0.0}
@@ -69,7 +69,7 @@ def test_a_chained_conditioning_keeps_nothing_of_the_first(host: Host) -> None:
 
 def test_nan_is_no_moment_of_the_sampling(host: Host) -> None:
     graph = with_identity(put_person(host.base, "somebody"), start_percent=float("nan")) | sampled(steps=1)
-    assert "start" in failing(host, graph)
+    assert "start" in expect_failure(host, graph)
 
 
 @pytest.mark.parametrize(("length", "frames"), [(50, 13), (52, 14), (2, 1), (49, 13)])

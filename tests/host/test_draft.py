@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from echovideo_model.tiny.weights import seeded_state
+from echovideo_model.tiny.weights import draw_state
 from echovideo_model.vae.draft import DraftDecoder
 from testbed.graphs import node, out, plain, with_person
 from testbed.harness import Host
@@ -42,7 +42,7 @@ save_file(decoded, frames)
 def decoder() -> DraftDecoder:
     with torch.device("meta"):
         network = DraftDecoder()
-    state = seeded_state(network)
+    state = draw_state(network)
     state["decoder.22.bias"] += 0.5  # the middle of what a picture shows
     network.load_state_dict(state, assign=True)
     return network.requires_grad_(False)

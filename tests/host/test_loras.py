@@ -16,7 +16,7 @@ from echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
 from testbed import checkpoints
 from testbed.checkpoints import LAYERS
 from testbed.graphs import node, out, plain
-from testbed.harness import Host, failing
+from testbed.harness import Host, expect_failure
 
 WIDTH, RANK = 128, 4
 
@@ -147,7 +147,7 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_what_would_act_in_part_or_not_at_all_is_refused(host: Host, case: str) -> None:
     state, words = WRONG[case]
-    assert words in failing(host, put(host, f"{case}.safetensors", state))
+    assert words in expect_failure(host, put(host, f"{case}.safetensors", state))
 
 
 def test_a_lora_hook_reads_the_same_files(host: Host) -> None:

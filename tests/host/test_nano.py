@@ -11,7 +11,7 @@ from echovideo_model.nano.models import FILES, FOLDER
 from testbed import checkpoints
 from testbed.checkpoints import write_lora
 from testbed.graphs import Graph, conditioning, identity, loaders, node, out, prompts, sampled, video
-from testbed.harness import Host, failing
+from testbed.harness import Host, expect_failure
 from testbed.nano import CHOICES, with_nano
 from testbed.shipped import SHIPPED, check_video, shape_of, small
 
@@ -54,18 +54,18 @@ def test_every_shipped_workflow_runs_on_it_with_nothing_downloaded(host: Host, n
 def test_encoders_of_two_models_are_refused_in_one_sentence(host: Host) -> None:
     graph = loaders() | prompts() | identity() | conditioning(identity=out("identity"))
     graph["faces"]["inputs"]["siglip_name"] = SIGLIP
-    said = failing(host, graph | sampled(steps=1))
+    said = expect_failure(host, graph | sampled(steps=1))
     assert f"{SIGLIP} belongs to the nano model and {checkpoints.PARSER} does not" in said
 
 
 def test_an_identity_of_other_encoders_is_refused_in_one_sentence(host: Host) -> None:
     """Either way round: nano's with the tests' transformer, which counts as released, and the released with nano."""
     prompt, cond = prompts("A woman waves."), conditioning(128, 128, 9, identity=out("identity"))
-    nano = failing(host, with_nano(loaders()) | prompt | identity() | cond | sampled(steps=1))
+    nano = expect_failure(host, with_nano(loaders()) | prompt | identity() | cond | sampled(steps=1))
     assert nano.startswith(
         "this identity was made by the released face encoders, but the model was trained with"
     )
-    released = failing(host, loaders() | prompt | with_nano(identity()) | cond | sampled(steps=1))
+    released = expect_failure(host, loaders() | prompt | with_nano(identity()) | cond | sampled(steps=1))
     assert (
         "trained with the released face encoders: make the identity again with the released face encoders"
         in released

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from echovideo_model.weights.comfyui import extra_folders
+from echovideo_model.weights.comfyui import read_extra_folders
 from testbed.graphs import identity
 from testbed.harness import PACK, Host
 
@@ -69,7 +69,7 @@ def test_extra_model_paths_mean_to_the_command_what_they_mean_to_the_host(
         said = re.findall(r"Adding extra search path (\w+) (.+)", host.log())
     newer = {"unet": "diffusion_models", "clip": "text_encoders"}
     told = {(newer.get(kind, kind), place.strip()) for kind, place in said}
-    read = extra_folders(tmp_path)
+    read = read_extra_folders(tmp_path)
     assert {(kind, str(place)) for kind, places in read.items() for place in places} == told
     assert len(told) == 6
 

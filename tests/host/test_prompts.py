@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from testbed.graphs import conditioning, loaders, node, out, prompts, sampled
-from testbed.harness import Host, failing
+from testbed.harness import Host, expect_failure
 
 
 def plain(prompt: str, clip: str = "clip") -> dict[str, Any]:
@@ -19,7 +19,7 @@ def plain(prompt: str, clip: str = "clip") -> dict[str, Any]:
 
 @pytest.mark.parametrize("prompt", ["一个女人在读书", "男の人が笑う", "여자가 웃는다", "{~}", "👋"])
 def test_a_prompt_of_which_t5_knows_nothing_is_refused(host: Host, prompt: str) -> None:
-    assert "write it in English" in failing(host, plain(prompt))
+    assert "write it in English" in expect_failure(host, plain(prompt))
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from testbed.graphs import (
     video,
     with_person,
 )
-from testbed.harness import Host, Run, failing
+from testbed.harness import Host, Run, expect_failure
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def put(host: Host, folder: str, name: str, write: Callable[[Path], Any]) -> str
 def test_a_model_of_another_kind_is_named(host: Host) -> None:
     name = put(host, "diffusion_models", "vae.safetensors", lambda path: shutil.copy(vae_file(host), path))
     graph = plain() | {"model": node("EchoVideoLoadModel", model_name=name, weight_dtype="default")}
-    assert "is not an EchoVideo transformer" in failing(host, graph)
+    assert "is not an EchoVideo transformer" in expect_failure(host, graph)
 
 
 def vae_file(host: Host) -> Path:
@@ -62,7 +62,7 @@ def test_a_model_with_a_missing_part_names_the_part(host: Host) -> None:
         lambda path: shutil.copy(folder / checkpoints.TRANSFORMER, path),
     )
     graph = plain() | {"model": node("EchoVideoLoadModel", model_name=name, weight_dtype="default")}
-    message = failing(host, graph)
+    message = expect_failure(host, graph)
     assert "lonely-00002-of-00002.safetensors is missing: get the published parts" in message
     assert f"put it into {folder}" in message
     assert f"`echovideo models install --comfyui {host.base}`" in message
@@ -77,14 +77,14 @@ def test_a_model_that_lacks_weights_names_the_first(host: Host) -> None:
         node("EchoVideoLoadModel", model_name=name, weight_dtype="default"),
         node("UNETLoader", unet_name=name, weight_dtype="default"),
     ):
-        assert "transformer_blocks.1.attn1.to_k.weight" in failing(host, plain() | {"model": loader})
+        assert "transformer_blocks.1.attn1.to_k.weight" in expect_failure(host, plain() | {"model": loader})
 
 
 def test_a_truncated_file_is_an_error_of_its_node(host: Host) -> None:
     content = vae_file(host).read_bytes()
     name = put(host, "vae", "half.safetensors", lambda path: path.write_bytes(content[: len(content) // 2]))
     graph = plain() | video() | {"vae": node("EchoVideoLoadVAE", vae_name=name)}
-    assert "half.safetensors" in failing(host, graph)
+    assert "half.safetensors" in expect_failure(host, graph)
 
 
 def test_other_kinds_of_vae_and_text_encoder_are_named(host: Host) -> None:
@@ -92,9 +92,9 @@ def test_other_kinds_of_vae_and_text_encoder_are_named(host: Host) -> None:
     vae = put(host, "vae", "dit.safetensors", lambda path: shutil.copy(transformer, path))
     text = put(host, "text_encoders", "dit.safetensors", lambda path: shutil.copy(transformer, path))
     graph = plain() | video() | {"vae": node("EchoVideoLoadVAE", vae_name=vae)}
-    assert "is not the CogVideoX VAE" in failing(host, graph)
+    assert "is not the CogVideoX VAE" in expect_failure(host, graph)
     loader = node("EchoVideoLoadTextEncoder", text_encoder_name=text, raw_prompt=False)
-    assert "is not a T5-XXL encoder" in failing(host, plain() | {"clip": loader})
+    assert "is not a T5-XXL encoder" in expect_failure(host, plain() | {"clip": loader})
 
 
 MISSING = {
@@ -122,7 +122,7 @@ def test_a_file_that_is_not_there_is_named_with_its_folder_and_the_command_that_
     else:
         graph = plain(steps=1) | video() | {what: loader}
         del graph["latents_saved"]  # hosts do run what needs nothing that is missing
-    message = failing(host, graph)
+    message = expect_failure(host, graph)
     assert "no.pth is missing: " in message
     assert str(host.base / "models" / folder) in message
     assert f"`echovideo models install --comfyui {host.base}`" in message
@@ -130,7 +130,7 @@ def test_a_file_that_is_not_there_is_named_with_its_folder_and_the_command_that_
 
 def test_every_file_of_a_node_that_is_not_there_is_named_at_once(host: Host) -> None:
     loader = node("EchoVideoLoadFaceEncoders", parser_name="no.pth", siglip_name="no.safetensors")
-    message = failing(host, identity() | {"faces": loader})
+    message = expect_failure(host, identity() | {"faces": loader})
     parsers, siglip = (re.escape(str(host.base / "models" / name)) for name in ("facemodels", "clip_vision"))
     install = f"`echovideo models install --comfyui {re.escape(str(host.base))}`"
     assert re.search(
@@ -149,7 +149,7 @@ def test_antelopev2_that_is_not_there_is_named_with_its_folder_and_the_command_t
     graph["faces"]["inputs"]["siglip_name"] = "again.safetensors"  # not in the host's cache
     (models / "insightface").rename(models / "elsewhere")
     try:
-        message = failing(host, graph)
+        message = expect_failure(host, graph)
     finally:
         (models / "elsewhere").rename(models / "insightface")
     assert str(models / "insightface") in message
@@ -158,7 +158,7 @@ def test_antelopev2_that_is_not_there_is_named_with_its_folder_and_the_command_t
 
 def test_an_identity_that_is_not_there_is_named_with_its_folders(host: Host) -> None:
     read = {"identity": node("EchoVideoLoadIdentity", identity_name="nobody.safetensors")}
-    message = failing(host, with_person(steps=1) | read)
+    message = expect_failure(host, with_person(steps=1) | read)
     for root in ("models", "output"):
         assert str(host.base / root / "echovideo_identities") in message
     assert "models install" not in message  # identities are the user's own
@@ -181,7 +181,7 @@ def test_files_that_are_quantised_in_other_ways_say_what_to_choose(host: Host) -
         ),
     ):
         graph = plain() | {"model": node("EchoVideoLoadModel", model_name=name, weight_dtype="default")}
-        assert said in failing(host, graph)
+        assert said in expect_failure(host, graph)
 
 
 def pack(weight: torch.Tensor) -> torch.Tensor:
@@ -215,13 +215,13 @@ def test_a_photo_without_a_face_can_be_skipped_or_mean_nobody(host: Host) -> Non
         assert run.status == "success", run.message
         graph["identity"]["inputs"]["photos"] = out("empty")
         if choice == "skip photo":
-            assert "no face in the photo" in failing(host, graph)
+            assert "no face in the photo" in expect_failure(host, graph)
         else:
             assert host.run(graph).status == "success"
 
 
 def test_a_face_that_is_not_there_lists_those_that_are(host: Host) -> None:
-    message = failing(host, loaders() | identity(face_index=3))
+    message = expect_failure(host, loaders() | identity(face_index=3))
     assert "choose index 0, not 3" in message
     assert "face 1 (index 0) at" in message
 
@@ -231,7 +231,7 @@ def test_more_steps_than_there_are_name_the_denoise_that_asked_for_them(host: Ho
         "sigmas": node("EchoVideoScheduler", model=out("model"), steps=50, denoise=0.04),
         "shown": node("PreviewAny", source=out("sigmas")),
     }
-    message = failing(host, graph)
+    message = expect_failure(host, graph)
     for said in ("50 steps", "denoise 0.04", "1250", "only 1000", "at least 0.05"):
         assert said in message
     graph["sigmas"]["inputs"]["denoise"] = 0.05
@@ -239,14 +239,16 @@ def test_more_steps_than_there_are_name_the_denoise_that_asked_for_them(host: Ho
 
 
 def test_the_order_closest_asks_for_somebody_to_be_close_to(host: Host) -> None:
-    assert "closest" in failing(host, loaders() | identity(face_order="closest"))
+    assert "closest" in expect_failure(host, loaders() | identity(face_order="closest"))
 
 
 def test_a_prompt_from_another_text_encoder_is_named(host: Host) -> None:
     state = {name: torch.zeros(shape) for name, shape in NARROW_T5.items()}
     name = put(host, "text_encoders", "narrow.safetensors", lambda path: save_file(state, path))
     loader = node("EchoVideoLoadTextEncoder", text_encoder_name=name, raw_prompt=False)
-    assert "encode the prompt with Load EchoVideo Text Encoder" in failing(host, plain() | {"clip": loader})
+    assert "encode the prompt with Load EchoVideo Text Encoder" in expect_failure(
+        host, plain() | {"clip": loader}
+    )
 
 
 BLOCK = "encoder.block.0.layer."
@@ -266,7 +268,7 @@ NARROW_T5 = {
 def test_an_identity_that_ends_before_it_starts_is_refused(host: Host) -> None:
     graph = with_person()
     graph["cond"]["inputs"].update(start_percent=0.8, end_percent=0.2)
-    assert "choose an end after the start" in failing(host, graph)
+    assert "choose an end after the start" in expect_failure(host, graph)
 
 
 def test_saved_identities_load_without_any_face_encoder(host: Host) -> None:

@@ -26,7 +26,7 @@ from testbed.graphs import (
     video,
     with_person,
 )
-from testbed.harness import Host, failing
+from testbed.harness import Host, expect_failure
 
 PROMPT = "a person smiling in a garden"
 SEED, STEPS, SCALE = 7, 5, 6.0
@@ -207,7 +207,7 @@ def test_riflex_changes_no_bit_in_context_windows(host: Host) -> None:
 def test_riflex_on_another_model_is_refused(host: Host) -> None:
     graph = {"other": node("ProbeOtherModel"), "riflex": node("EchoVideoRIFLEx", model=out("other"))}
     graph["keep"] = node("ModelSave", model=out("riflex"), filename_prefix="never")
-    assert "EchoVideo RIFLEx only works on EchoVideo" in failing(host, graph)
+    assert "EchoVideo RIFLEx only works on EchoVideo" in expect_failure(host, graph)
 
 
 def test_a_seed_gives_one_video_and_another_seed_another(host: Host) -> None:

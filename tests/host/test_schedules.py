@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from testbed.graphs import conditioning, loaders, node, out, prompts, saved
-from testbed.harness import Host, failing
+from testbed.harness import Host, expect_failure
 
 SIGMAS = ("sigmas", 0)
 
@@ -75,7 +75,7 @@ def test_a_noise_level_that_stays_the_same_is_no_step(
 
 def test_levels_that_rise_are_refused_with_words(host: Host) -> None:
     flipped = graph(node("FlipSigmas", sigmas=out("down"))) | {"down": scheduler()}
-    message = failing(host, flipped)
+    message = expect_failure(host, flipped)
     assert "but these sigmas rise" in message
     assert "Flip Sigmas" in message
 

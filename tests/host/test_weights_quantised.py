@@ -89,7 +89,7 @@ WRITTEN = {"fp8_scaled": "float8_e4m3fn", "int8": "int8_tensorwise", "mxfp8": "m
 def plain(tmp_path: Path) -> dict[str, torch.Tensor]:
     """The tiny transformer, also in plain.safetensors."""
     state = {}
-    for name, content in networks.transformer_files():
+    for name, content in networks.make_transformer_files():
         (tmp_path / name).write_bytes(content)
         if name.endswith(".safetensors"):
             state |= load_file(tmp_path / name)

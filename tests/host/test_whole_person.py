@@ -14,7 +14,7 @@ from echovideo_model.face.detect import FaceDetector
 from echovideo_model.identity import Identity, find_face
 from testbed import checkpoints
 from testbed.graphs import Graph, identity, node, out
-from testbed.harness import Host, failing
+from testbed.harness import Host, expect_failure
 
 OTHER = "other.safetensors"
 KEPT = {"kept": node("EchoVideoSaveIdentity", identity=out("identity"), filename_prefix="whole")}
@@ -55,7 +55,9 @@ def test_a_mask_makes_the_whole_person_the_picture_and_a_changed_one_changes_it(
 
 def test_a_mask_that_does_not_fit_is_refused_in_one_sentence(host: Host) -> None:
     graph = identity(masks=out("mask"))
-    assert "the mask has 64 x 32 pixels" in failing(host, graph | put_mask(host, (64, 32), (0, 0, 64, 32)))
+    assert "the mask has 64 x 32 pixels" in expect_failure(
+        host, graph | put_mask(host, (64, 32), (0, 0, 64, 32))
+    )
 
 
 @pytest.mark.parametrize("compared", ["score", "evaluate", "closest_to"])
@@ -76,7 +78,7 @@ def test_an_identity_of_other_encoders_is_compared_with_nothing(host: Host, comp
         "evaluate": identity() | {"evaluate": node("EchoVideoEvaluate", **inputs)},
         "closest_to": identity(face_order="closest", closest_to=out("read")),
     }[compared]
-    said = failing(host, graph | read)
+    said = expect_failure(host, graph | read)
     assert (
         "this identity was made by the face encoders other and cannot be compared with the released face encoders"
         in said

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from testbed import checkpoints
 from testbed.graphs import node, plain, video
-from testbed.harness import Host, failing
+from testbed.harness import Host, expect_failure
 
 Q = "transformer_blocks.1.attn1.to_q"
 
@@ -72,7 +72,7 @@ def test_a_model_that_would_be_read_in_part_is_refused_by_name(host: Host, case:
         node("EchoVideoLoadModel", model_name="partly.safetensors", weight_dtype="default"),
         node("UNETLoader", unet_name="partly.safetensors", weight_dtype="default"),
     ):
-        assert words in failing(host, plain(steps=1) | {"model": loader})
+        assert words in expect_failure(host, plain(steps=1) | {"model": loader})
 
 
 def text_encoder(host: Host, change: Any) -> dict[str, Any]:
@@ -103,7 +103,7 @@ T5 = {
 @pytest.mark.parametrize("case", T5)
 def test_a_text_encoder_that_is_not_t5_xxl_is_refused_by_name(host: Host, case: str) -> None:
     change, words = T5[case]
-    assert words in failing(host, plain(steps=1) | {"clip": text_encoder(host, change)})
+    assert words in expect_failure(host, plain(steps=1) | {"clip": text_encoder(host, change)})
 
 
 def test_a_whole_t5_gives_what_its_encoder_gives(host: Host) -> None:
@@ -140,7 +140,7 @@ def test_nan_stops_the_run_with_the_step_and_the_remedy(host: Host) -> None:
     state[f"{Q}.weight"][0, 0] = float("nan")
     save_file(state, host.base / "models" / "diffusion_models" / "nan.safetensors")
     model = node("EchoVideoLoadModel", model_name="nan.safetensors", weight_dtype="default")
-    message = failing(host, plain(steps=3) | {"model": model})
+    message = expect_failure(host, plain(steps=3) | {"model": model})
     assert "NaN or infinity in step 1 of 3" in message
     assert "LoRA" in message
 
@@ -148,10 +148,10 @@ def test_nan_stops_the_run_with_the_step_and_the_remedy(host: Host) -> None:
 def test_nan_of_the_text_and_of_the_vae_is_named(host: Host) -> None:
     name = with_nan(host, "text_encoders", checkpoints.TEXT_ENCODER, "encoder.final_layer_norm.weight")
     loader = node("EchoVideoLoadTextEncoder", text_encoder_name=name, raw_prompt=False)
-    assert "the encoded prompt holds NaN" in failing(host, plain(steps=1) | {"clip": loader})
+    assert "the encoded prompt holds NaN" in expect_failure(host, plain(steps=1) | {"clip": loader})
     name = with_nan(host, "vae", checkpoints.VAE, "decoder.conv_out.conv.weight")
     graph = plain(steps=1) | video() | {"vae": node("EchoVideoLoadVAE", vae_name=name)}
-    assert "decoding gave NaN" in failing(host, graph)
+    assert "decoding gave NaN" in expect_failure(host, graph)
 
 
 def test_a_vae_that_lacks_a_tensor_is_refused(host: Host) -> None:
@@ -160,4 +160,4 @@ def test_a_vae_that_lacks_a_tensor_is_refused(host: Host) -> None:
     del state["decoder.conv_out.conv.bias"]
     save_file(state, path.with_name("short.safetensors"), metadata_of(path))
     graph = plain(steps=1) | video() | {"vae": node("EchoVideoLoadVAE", vae_name="short.safetensors")}
-    assert "decoder.conv_out.conv.bias" in failing(host, graph)
+    assert "decoder.conv_out.conv.bias" in expect_failure(host, graph)

@@ -16,7 +16,7 @@ from echovideo_model.errors import InvalidRequest, WrongModelFile
 from echovideo_model.training.lora import LoRALayers
 from echovideo_model.training.recipe import LoRA
 from echovideo_model.transformer import EchoVideoTransformer
-from echovideo_model.weights.family import shapes_of
+from echovideo_model.weights.family import list_shapes
 from echovideo_model.weights.loading import load_transformer
 from echovideo_model.weights.merging import Lora, merge_loras, read_lora
 
@@ -65,7 +65,7 @@ def test_merged_into_the_weights_it_acts_as_it_did_in_training(
 ) -> None:
     merged = load_transformer(tiny_set / "transformer")
     plain = predict(merged)
-    assert len(read_lora(written, shapes_of(merged))) == 3 * len(merged.transformer_blocks)
+    assert len(read_lora(written, list_shapes(merged))) == 3 * len(merged.transformer_blocks)
     merge_loras(merged, [Lora(written)])
     in_training = predict(network)
     assert (in_training - plain).abs().max() > 0.05
