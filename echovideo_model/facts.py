@@ -90,6 +90,3 @@ def check_encoders_fit(encoders: str, facts: ModelFacts) -> None:
             f"this identity was made by {made}, but the model was trained with {wanted}: make the "
             f"identity again with {wanted}"
         )
-
-
-__all__ = ["ENCODERS_KEY", "RELEASED", "ModelFacts", "check_encoders_fit", "describe_set", "read_facts"]

@@ -81,15 +81,3 @@ def _is_slow_fused(q: Tensor) -> bool:
 def _attend_in_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     weights = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     return weights.float().softmax(-1).to(v.dtype) @ v
-
-
-__all__ = [
-    "Attend",
-    "Conv2d",
-    "Conv3d",
-    "GroupNorm",
-    "LayerNorm",
-    "Linear",
-    "cast",
-    "scaled_dot_product_attention",
-]

@@ -129,6 +129,3 @@ def _version() -> str:
     """Of the code that writes the set."""
     sources = sorted(Path(__file__).parent.glob("*.py"))
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
-
-
-__all__ = ["build", "make_files"]

@@ -109,6 +109,3 @@ def make_detector_file() -> bytes:
         for stride in STRIDES
     }
     return graph.model({"input": (1, 3, "height", "width")}, outputs)
-
-
-__all__ = ["make_detector_file"]

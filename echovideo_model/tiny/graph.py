@@ -50,6 +50,3 @@ class Graph:
         model = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION)
         self._onnx.checker.check_model(model)
         return model.SerializeToString(deterministic=True)
-
-
-__all__ = ["Graph", "Shape"]

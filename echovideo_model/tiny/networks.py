@@ -159,6 +159,3 @@ def _safetensors(state: Mapping[str, Tensor], **metadata: str) -> bytes:
 
 def _json(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=2) + "\n").encode()
-
-
-__all__ = ["make_image_encoder_files", "make_text_encoder_files", "make_transformer_files", "make_vae_files"]

@@ -62,6 +62,3 @@ def make_parser_file() -> bytes:
     file = io.BytesIO()
     torch.save(make_parser_weights(), file)
     return file.getvalue()
-
-
-__all__ = ["make_parser_file", "make_parser_weights"]

@@ -52,6 +52,3 @@ def make_recogniser_file() -> bytes:
     weights *= np.sqrt(weights.shape[1])  # a pattern of length 1 then gives an embedding of about sqrt(512)
     graph.add("MatMul", features, weights.T, output="embedding")
     return graph.model({"input": ("faces", 3, FACE, FACE)}, {"embedding": ("faces", WIDTH)})
-
-
-__all__ = ["make_recogniser_file"]

@@ -102,6 +102,3 @@ def make_tokenizer_files(words: list[Piece] | None = None) -> Iterator[tuple[str
     yield "added_tokens.json", json.dumps(numbers, indent=2).encode()
     yield "special_tokens_map.json", json.dumps(special, indent=2).encode()
     yield "tokenizer_config.json", json.dumps(settings, indent=2).encode()
-
-
-__all__ = ["NORMAL", "SENTINELS", "SPACE", "SPECIAL", "WORD_PIECES", "Piece", "make_tokenizer_files"]

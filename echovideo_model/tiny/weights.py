@@ -42,6 +42,3 @@ def draw_state(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:
         else:
             state[name] = draw_parameter(name, entry.shape, seed)
     return state
-
-
-__all__ = ["draw_parameter", "draw_state"]
