@@ -137,7 +137,7 @@ class _Plot:
 
 
 def _runs(per_frame: Sequence[float | None]) -> list[list[tuple[int, float]]]:
-    """(frame, value) of the frames with a face, those next to each other together."""
+    """Runs of consecutive frames with a face, as (frame, value)."""
     runs: list[list[tuple[int, float]]] = [[]]
     for frame, value in enumerate(per_frame):
         if value is None:

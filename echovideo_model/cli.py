@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complete(parser: argparse.ArgumentParser) -> None:
-    """Answers a shell that asks how a line goes on, where argcomplete is installed; it then ends the process."""
+    """Answers a shell that asks for completions, if argcomplete is installed, and then ends the process."""
     if "_ARGCOMPLETE" in os.environ:
         try:
             import argcomplete
@@ -104,17 +104,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _open_closed_streams() -> None:
-    """What the shell has closed (>&-) is open to nowhere, so that no file that is opened later takes its number."""
+    """Opens the streams that the shell closed (>&-) to nowhere, so that no file opened later gets their numbers."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 class _Parser(argparse.ArgumentParser):
-    """One sentence about a wrong argument, as about everything else; the usage is what --help is for."""
+    """Reports a wrong argument in one sentence, like every other error; --help shows the usage."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As ever, but a text may begin with a dash (--prompt -smile) unless it is the name of another option."""
+        """As usual, except that a TEXT may begin with a dash (--prompt -smile) unless it is the name of another
+        option."""
         names = [name for action in self._actions for name in action.option_strings]
         texts = [
             name for action in self._actions if action.metavar == "TEXT" for name in action.option_strings
@@ -138,7 +139,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _fail(sentence: str, kind: type[EchoVideoError], as_json: bool) -> int:
-    """The sentence on stderr, for people; as JSON on stdout where a program reads. Returns the exit status."""
+    """Writes the sentence to stderr for people and, if `as_json`, to stdout for programs. Returns the exit status."""
     sentence = " ".join(sentence.split())
     with suppress(OSError):
         sys.stderr.write(f"echovideo: {sentence}\n")
@@ -150,7 +151,7 @@ def _fail(sentence: str, kind: type[EchoVideoError], as_json: bool) -> int:
 def _say_failure(sentence: str, kind: type[EchoVideoError]) -> None:
     with suppress(
         InvalidRequest
-    ):  # stdout cannot be written to: the sentence has been said, or is about that
+    ):  # stdout cannot be written to: stderr has the sentence, or that is what it says
         say_json({"error": kind.__name__, "sentence": sentence, "status": kind.exit_code})
 
 

@@ -48,7 +48,7 @@ class Credential:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Credential:
-        """From one PEM file that holds both, tried on a picture at once.
+        """From one PEM file that holds both; it is tried on a picture right away.
 
         Raises InvalidRequest for a file that lacks one, a key that is encrypted or of a kind that C2PA does not know,
         and a certificate that it does not accept; DependencyMissing without c2pa-python.
@@ -126,7 +126,7 @@ def _read_key(pem: str, path: str | os.PathLike[str]) -> tuple[str, str]:
 
     try:
         key = serialization.load_pem_private_key(pem.encode(), password=None)
-    except (TypeError, ValueError) as error:  # the one for a key with a password
+    except (TypeError, ValueError) as error:  # TypeError: the key has a password
         raise InvalidRequest(
             f"the private key in {path} cannot be read without a password: {error}"
         ) from error

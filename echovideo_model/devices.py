@@ -59,7 +59,7 @@ def find_rank_device(name: str | None) -> torch.device:
 
 
 def _list_devices() -> list[str]:
-    """What there is to choose from, the best first."""
+    """The devices to choose from, best first."""
     count = torch.cuda.device_count()
     gpus = ["cuda"] if count == 1 else [f"cuda:{index}" for index in range(count)]
     return [*gpus, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]

@@ -34,7 +34,7 @@ class ModelFacts:
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The fields of a Request that the model decides where nobody does."""
+        """Fields of a Request that the model sets unless the user does."""
         height, width = self.size
         return {
             "height": height,

@@ -29,5 +29,6 @@ GUIDANCES: tuple[Guidance, ...] = ("reference", "smooth", "constant")
 
 FACE_ORDERS = ("largest", "left to right", "top to bottom", "confidence", "closest")
 ON_NO_FACE = ("error", "skip photo", "no identity")
-"""What a photo without a face does: stop; be left out; or, if no photo shows one, make the identity of nobody."""
+"""What to do with a photo without a face: stop; skip it; or skip it and, if no photo shows a face, use nobody's
+identity."""
 MAX_PADDING = 1.0  # black on every side of a photo, as a share of its size

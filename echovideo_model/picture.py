@@ -84,7 +84,7 @@ def check_picture_path(path: str | os.PathLike[str]) -> None:
 def save_picture(picture: Image.Image, path: str | os.PathLike[str], source_type: str | None = None) -> None:
     """Writes a picture, whole or not at all, in the format of its suffix. Raises InvalidRequest if it cannot.
 
-    source_type: what is said of its origin in it (provenance.TRAINED, DRAWN); nothing by default.
+    source_type: what its label says of its origin (provenance.TRAINED, DRAWN); no label by default.
     """
     check_picture_path(path)
     with write_atomically(path) as temporary:
@@ -140,7 +140,7 @@ def _fit(picture: Image.Image, width: int, height: int) -> Image.Image:
 def _choose_font(text: str, size: int) -> tuple[_Font, str]:
     """A font for `text`, and the text as far as the font can write it.
 
-    Pillow's own font has little but ASCII; for anything else the first of the system's fonts that is there.
+    Pillow's own font has little but ASCII; for anything else, the first system font available.
     """
     if not text.isascii():
         for name in _SYSTEM_FONTS:
@@ -148,7 +148,7 @@ def _choose_font(text: str, size: int) -> tuple[_Font, str]:
                 return ImageFont.truetype(name, size), text
     try:
         return ImageFont.load_default(size), text
-    except TypeError:  # Pillow 10.0 has a small bitmap font alone
+    except TypeError:  # Pillow 10.0 has only a small bitmap font
         return ImageFont.load_default(), text.encode("latin-1", "replace").decode("latin-1")
 
 

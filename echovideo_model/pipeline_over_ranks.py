@@ -20,7 +20,7 @@ from .weights.loading import read_transformer_sizes
 
 
 class PipelineOverRanks(Pipeline):
-    """On the first rank a Pipeline like any other, to be `close`d; on the others, all there is to call is `assist`.
+    """On the first rank, a Pipeline like any other, which must be `close`d; the other ranks only call `assist`.
 
     Only the first rank sees photos, reads prompts, decodes and writes. The others get what IITF needs from it, draw
     the same noise from the same seed and take the same steps. Decoding is not shared: it is a hundredth of the work,
@@ -53,7 +53,7 @@ class PipelineOverRanks(Pipeline):
         on_step: OnStep | None = None,
     ) -> Tensor:
         """As Pipeline's, for x and noise that SeededNoise draws by the request's seed."""
-        _ = self.transformer  # what is wrong with the file, the first rank says alone
+        _ = self.transformer  # only the first rank reports what is wrong with the file
         self.ranks.share((identity, request, text, face_latent))
         return super().denoise(identity, request, text, x, face_latent, noise, on_step)
 

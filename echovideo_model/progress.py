@@ -11,4 +11,4 @@ Raising Cancelled (or anything else) in it stops the work there."""
 
 
 def ignore_progress(stage: str, done: int, total: int, unit: str) -> None:
-    """For those who show none."""
+    """For callers that show no progress."""

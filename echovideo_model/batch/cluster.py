@@ -2,8 +2,8 @@
 
 A job goes through three stages: a person is identified on CPUs, prompts are encoded and the clip is made by a worker
 with its (share of a) GPU, and the video file is encoded on a CPU again. Ray places them, hands the results from one to
-the next, starts dead workers anew and repeats what they were doing. Only this process, the driver, reads photos and
-writes to the output folder: nodes need the models and this package, and no disk in common.
+the next, restarts dead workers and repeats what they were doing. Only this process, the driver, reads photos and writes
+to the output folder: nodes need the models, any LoRAs and this package, but no shared disk.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def make_jobs_on(
 
 
 def _run(ray: ModuleType, jobs: Sequence[Job], stages: _Stages) -> Iterator[tuple[Job, str | None]]:
-    """Each job with the sentence of its failure, as they end."""
+    """Yields each job when it ends, with the sentence of its failure."""
     free = stages.makers * JOBS_A_WORKER
     running: dict[Any, tuple[Job, Any]] = {}  # {video file to be: job, its worker}
 
@@ -167,7 +167,7 @@ class _Worker:
 
 
 class _Stages:
-    """The workers, and a job's way through them."""
+    """The workers, and how a job passes through them."""
 
     def __init__(
         self,
@@ -239,7 +239,7 @@ class _Stages:
 
 
 class _Recent(OrderedDict[str, Any]):
-    """The references used last: what no reference names, Ray drops from the object store."""
+    """The most recently used references; Ray drops from its object store what no reference names."""
 
     def get(self, key: str, make: Callable[[], Any]) -> Any:  # type: ignore[override]
         if key not in self:
@@ -259,7 +259,7 @@ def _face_workers(makers: int) -> int:
 
 
 def _share_out(cluster: Cluster, device: str | None, there: dict[str, float]) -> tuple[float, int]:
-    """GPUs for each worker, and how many workers. Raises InvalidRequest for what a cluster without more never has."""
+    """GPUs for each worker, and how many workers. Raises InvalidRequest if they can never fit."""
     share, gpus, cpus = cluster.gpus_per_worker, there.get("GPU", 0.0), there.get("CPU", 0.0)
     if device not in (None, "cuda", "cpu"):
         raise InvalidRequest(
@@ -289,7 +289,7 @@ def _connected(cluster: Cluster) -> Iterator[ModuleType]:
         cpus = max(os.cpu_count() or 1, workers + _face_workers(workers) + 1)
         options = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
         options["_node_ip_address"] = "127.0.0.1"
-        options["_system_config"] = {"agent_register_timeout_ms": 120_000}  # a busy machine is no broken one
+        options["_system_config"] = {"agent_register_timeout_ms": 120_000}  # a busy machine is not broken
     try:
         with _undisturbed():
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
@@ -300,8 +300,8 @@ def _connected(cluster: Cluster) -> Iterator[ModuleType]:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """ray.init takes SIGTERM for itself, for which the command line has a use, and reports to Ray's makers unless an
-    environment variable says otherwise; what it raises has many classes, Exception itself among them."""
+    """ray.init takes over SIGTERM, which the command line needs, and reports usage to Ray's makers unless an
+    environment variable forbids it; it raises errors of many classes, Exception itself among them."""
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     said = os.environ.get(USAGE)

@@ -20,7 +20,7 @@ from ..files import check_writable, expand_user, write_atomically
 from ..video import describe, is_whole
 
 FAILURES = "failures.jsonl"
-IDENTITIES = ".identities"  # what a person was identified as, for the next run
+IDENTITIES = ".identities"  # each person's identity, kept for the next run
 READERS = 8  # threads that look at videos: behind a URL each look is a round trip or two
 
 
@@ -162,7 +162,7 @@ class RemoteFolder:
             return data
 
     def append(self, name: str, line: str) -> None:
-        self.write(name, self.read(name) + line.encode())  # object stores replace, and do not append
+        self.write(name, self.read(name) + line.encode())  # object stores can replace, but not append
 
     def _path(self, name: str) -> str:
         return f"{self.root.rstrip('/')}/{name}"
@@ -180,7 +180,7 @@ class RemoteFolder:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """`write_atomically` for what is one job's work on every job's disk. Raises MachineFault."""
+    """`write_atomically` to a disk that every job needs. Raises MachineFault."""
     try:
         with write_atomically(path) as temporary:
             temporary.write_bytes(data)

@@ -181,7 +181,7 @@ def _read_choice(row: dict[str, Any]) -> FaceChoice:
 
 
 def _list_settings(request: Request) -> dict[str, Any]:
-    """What decides the frames; without riflex where it is off, as before it was there: made videos stay made."""
+    """What decides the frames. riflex is left out if it is off, so that ids from before it existed stay valid."""
     settings = vars(request)
     return settings if request.riflex else {name: settings[name] for name in settings if name != "riflex"}
 

@@ -71,14 +71,14 @@ class PersonFiles(NamedTuple):
 
 
 class Clip(NamedTuple):
-    """A finished video before it is a file: frames uint8 [F, H, W, 3], and what the file shall remember."""
+    """A finished video before it is a file: frames uint8 [F, H, W, 3], and the file's metadata."""
 
     frames: np.ndarray
     metadata: dict[str, str]
 
 
 def plan_jobs(jobs: Sequence[Job], folder: Folder, retry: bool = False) -> Plan:
-    """Looks at what `folder` holds. `retry`: what failed before is made again."""
+    """Looks at what `folder` holds. `retry`: jobs that failed before are tried again."""
     failures = {} if retry else read_failures(folder)
     there = folder.list_jobs(job.output for job in jobs)
     missing = [job for job in jobs if there.get(job.output) != job.id]
@@ -176,7 +176,7 @@ def identify(person: PersonFiles, choice: FaceChoice, pipeline: Pipeline) -> Ide
 
 
 def make_clip(job: Job, identity: Identity, negative: Encoded, positive: Encoded, pipeline: Pipeline) -> Clip:
-    """The job's frames. Raises JOBS_FAULT, where memory runs out, too: a smaller job may still fit."""
+    """The job's frames. Raises JOBS_FAULT, also when memory runs out: a smaller job may still fit."""
     request, text = job.request, {}
     for prompt, encoded in zip(job.prompts, (negative, positive), strict=True):
         if isinstance(encoded, EchoVideoError):
@@ -195,7 +195,8 @@ def make_clip(job: Job, identity: Identity, negative: Encoded, positive: Encoded
 
 
 def encode_mp4(clip: Clip, fps: float, ai_tag: bool = True) -> bytes:
-    """The video file's bytes: files go through a scratch folder, since an mp4's index is moved to its front at last."""
+    """The video file's bytes: files go through a scratch folder, since writing an mp4 ends with moving its index to the
+    front."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, "video.mp4")
         try:
@@ -206,7 +207,8 @@ def encode_mp4(clip: Clip, fps: float, ai_tag: bool = True) -> bytes:
 
 
 def write_video(job: Job, video: bytes, folder: Folder, credential: Credential | None) -> None:
-    """Writes the video file, signed if there is a credential: never unsigned then. Raises MachineFault."""
+    """Writes the video file, signed if there is a credential; if signing fails, nothing is written. Raises
+    MachineFault."""
     if credential is not None:
         try:
             video = credential.sign_mp4(video)
@@ -216,7 +218,7 @@ def write_video(job: Job, video: bytes, folder: Folder, credential: Credential |
 
 
 def read_failures(folder: Folder) -> dict[str, dict[str, Any]]:
-    """{job's id: what was written of its failure}; a line that a kill cut short is left out."""
+    """{job's id: the record of its failure}; a line that a kill cut short is left out."""
     found: dict[str, dict[str, Any]] = {}
     for line in folder.read(FAILURES).decode("utf-8", "replace").splitlines():
         try:
@@ -242,7 +244,7 @@ def add_failure(folder: Folder, job: Job, error: Exception) -> str:
 
 
 class _People:
-    """Each person is searched for once, and so is one who is not found."""
+    """Looks for each person once, whether found or not."""
 
     def __init__(self, folder: Folder, pipeline: Pipeline) -> None:
         self.folder, self.pipeline = folder, pipeline

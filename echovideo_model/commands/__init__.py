@@ -16,8 +16,8 @@ from ..errors import InvalidRequest
 def say(text: str) -> None:
     """Prints a line (or several) to stdout at once; characters that its encoding lacks are escaped.
 
-    Whoever stops reading (`| head`) stops nothing: the work goes on, and what is said later goes nowhere. Raises
-    InvalidRequest if stdout cannot be written to.
+    If the reader goes away (`| head`), the work goes on and later lines are dropped. Raises InvalidRequest if stdout
+    cannot be written to.
     """
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from ..weights.merging import Lora
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}]"
-ORDERS = [order.replace(" ", "-") for order in FACE_ORDERS if order != "closest"]  # to whom, no option says
+ORDERS = [order.replace(" ", "-") for order in FACE_ORDERS if order != "closest"]  # no option says to whom
 
 
 def match_files(paths: Sequence[Path]) -> list[Path]:
-    """`paths`, and for each pattern such as photos/*.jpg, which shells leave alone in quotes and Windows always, the
-    files that match it, in order. Raises InvalidRequest for a pattern that matches none."""
+    """`paths`, with each pattern such as photos/*.jpg replaced by the files that match it, in order: shells do not
+    expand quoted patterns, nor Windows any. Raises InvalidRequest for a pattern that matches none."""
     found: list[Path] = []
     for path in paths:
         if os.path.lexists(path) or escape(str(path)) == str(path):
@@ -222,7 +222,7 @@ class Bars:
 
     def __call__(self, stage: str, done: int, total: int, unit: str) -> None:
         """An OnProgress (progress.py)."""
-        if total == 1:  # there is no way between nothing and all
+        if total == 1:  # there is nothing to show between none and all
             return
         if stage not in self.bars:
             self.bars[stage] = tqdm(

@@ -111,7 +111,7 @@ def _enlarge(frames: Tensor) -> Tensor:
 
 @contextmanager
 def _use_few_threads() -> Iterator[None]:
-    """Two at most: more gain nothing on such small work, and on a busy machine wait for each other."""
+    """At most two: more gain nothing on so little work, and wait for each other on a busy machine."""
     import torch
 
     threads = torch.get_num_threads()

@@ -1,6 +1,6 @@
-"""`echovideo doctor`: what a report of a problem needs to say: versions, device, memory, models, host.
+"""`echovideo doctor`: prints what a bug report needs: versions, device, memory, models, host.
 
-It works without PyTorch, reads no weights, uses no network, and shows no folder but by its name.
+It works without PyTorch, reads no weights, does not use the network, and shows only the names of folders.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def register(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Says what there is; 0 whatever is missing."""
+    """Prints what it finds; returns 0 even if something is missing."""
     folder = find_models_folder(args)
     facts: dict[str, Any] = {
         "echovideo": __version__,
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def hide(path: Path) -> str:
-    """A folder without what is private about it: ~ for home, of any other place the last name."""
+    """A folder without its private part: ~ stands for home; elsewhere only the last name is kept."""
     path = Path(os.path.abspath(path))
     if path.is_relative_to(Path.home()):
         return (Path("~") / path.relative_to(Path.home())).as_posix()
@@ -84,7 +84,7 @@ def _versions() -> dict[str, str]:
 
 
 def _device() -> dict[str, Any]:
-    """What PyTorch can work on; says so where there is none, or where it does not load."""
+    """The devices that PyTorch can use; says so if it is missing or does not load."""
     try:
         import torch
 
@@ -106,7 +106,7 @@ def _device() -> dict[str, Any]:
 
 
 def _memory() -> str | None:
-    """Of the machine, as POSIX tells it, else as psutil does (ComfyUI brings it)."""
+    """The machine's, from POSIX or else from psutil (which ComfyUI installs)."""
     try:
         return _gigabytes(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     except (AttributeError, ValueError, OSError):
@@ -149,7 +149,7 @@ def _host(folder: Path | None) -> dict[str, Any] | None:
 
 
 def _lines(facts: Mapping[str, Any], indent: str = "") -> list[str]:
-    """One fact a line, what it consists of below it."""
+    """One fact per line, with its parts below it."""
     lines = []
     for name, value in facts.items():
         if isinstance(value, Mapping):

@@ -37,7 +37,7 @@ def register(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draws, writes and says who it is."""
+    """Draws the person, writes the picture and prints who it is."""
     from PIL import Image
 
     from ..errors import InvalidRequest

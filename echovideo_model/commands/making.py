@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 
 def read_requests(args: argparse.Namespace) -> list[Request]:
-    """One request a prompt. Photos and masks become those that patterns match, and fps the model's where none is given.
-    Raises InvalidRequest for all that can be known before the work."""
+    """One request per prompt. Patterns among the photos and masks become the files that they match, and a missing fps
+    the model's. Raises InvalidRequest for everything that can be checked before the work."""
     from ..video import parse_frame_rate
 
     args.photos, args.mask = match_files(args.photos), match_files(args.mask)
@@ -56,7 +56,7 @@ def read_requests(args: argparse.Namespace) -> list[Request]:
 
 
 def parse_pipeline_settings(args: argparse.Namespace, device: torch.device | str | None) -> dict[str, Any]:
-    """What Pipeline takes, but for on_progress. Raises InvalidRequest."""
+    """Pipeline's arguments, except on_progress. Raises InvalidRequest."""
     return {
         "models": find_models_folder(args),
         "device": device,
@@ -98,7 +98,7 @@ def _sign(paths: Sequence[Path], credential: Credential) -> None:
 
 
 def find_identities(args: argparse.Namespace) -> list[Path]:
-    """Those of the photos that are identities: with one of them, no face need be found."""
+    """The identities among the photos; with one, no face has to be found."""
     return [path for path in args.photos if path.suffix.lower() == ".safetensors"]
 
 

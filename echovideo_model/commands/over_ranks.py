@@ -31,7 +31,7 @@ def add_ranks(group: Any) -> None:
 
 
 def start_ranks(args: argparse.Namespace) -> int:
-    """--ranks: as many processes of this machine."""
+    """--ranks N: starts N processes on this machine."""
     from ..devices import find_devices
     from ..parallel.launch import start
     from ..parallel.ranks import Ranks
@@ -54,7 +54,7 @@ def is_rank() -> bool:
 
 
 def run_rank(args: argparse.Namespace) -> int:
-    """The part of this process, one of those that torchrun has started."""
+    """Does this process's part, as one of the ranks that torchrun started."""
     from ..devices import find_rank_device
     from ..parallel.ranks import join
 
@@ -72,7 +72,7 @@ def run_rank(args: argparse.Namespace) -> int:
 
 
 def _run_started_rank(args: argparse.Namespace, ranks: Ranks, device: torch.device) -> None:
-    """As _run_rank, in a process in which nothing of the command line has run yet."""
+    """_run_rank in a fresh process, in which the command line has not run yet."""
     if not ranks.first:  # it has nothing to say and nothing to tidy up
         return _run_rank(args, ranks, device)
     with stop_as_by_ctrl_c(), log_on_stderr():

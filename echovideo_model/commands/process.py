@@ -17,7 +17,7 @@ PACKAGE = str(__package__).rpartition(".")[0]
 
 
 class _Handler(logging.Handler):
-    """Lines above the progress bars, not through them."""
+    """Writes lines above the progress bars, not through them."""
 
     def emit(self, record: logging.LogRecord) -> None:
         level = record.levelname.lower()
@@ -27,8 +27,8 @@ class _Handler(logging.Handler):
 
 @contextmanager
 def log_on_stderr() -> Iterator[None]:
-    """The package's own warnings on stderr, for as long as a command runs; other packages' are left alone, but for
-    Pillow's about metadata, which stop no picture from being read."""
+    """Shows the package's own warnings on stderr while a command runs. Other packages' are left alone, except Pillow's
+    about metadata, which does not keep a picture from being read."""
     logger, handler = logging.getLogger(PACKAGE), _Handler()
     logger.addHandler(handler)
     try:
@@ -46,7 +46,7 @@ def stop_as_by_ctrl_c() -> Iterator[None]:
     What is ignored or handled already stays so: nohup's SIGHUP, and whatever a program has that calls `main`.
     """
     named = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    in_main_thread = threading.current_thread() is threading.main_thread()  # no other may have handlers
+    in_main_thread = threading.current_thread() is threading.main_thread()  # no other may set handlers
     ours = [number for number in named if in_main_thread and signal.getsignal(number) is signal.SIG_DFL]
 
     def stop(_number: int, _frame: FrameType | None) -> None:

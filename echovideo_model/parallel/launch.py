@@ -24,8 +24,8 @@ from .ranks import Ranks, join
 Work = Callable[[Ranks, torch.device], None]
 HOST = "127.0.0.1"
 LOST = 3  # exit status of a rank that ended because another one had
-SECONDS_TO_SETTLE = 10.0  # until it is known how the rank that was lost has ended
-SECONDS_TO_END = 30.0  # for one that is in the midst of a long computation
+SECONDS_TO_SETTLE = 10.0  # to learn how the lost rank ended
+SECONDS_TO_END = 30.0  # for one in the middle of a long computation
 
 
 class _Started(NamedTuple):
@@ -36,16 +36,16 @@ class _Started(NamedTuple):
 def start(work: Work, devices: Sequence[torch.device]) -> None:
     """work(ranks, device) in a process for each of `devices`, until all have done it.
 
-    `work` can be pickled. What one rank raises ends all and is raised here: an EchoVideoError or MemoryError as it was
-    (the lowest rank's, where several raise), anything else as RankLost below its traceback. However this is left,
-    Ctrl-C included, no process remains; processes whose parent is killed end by themselves.
+    `work` can be pickled. An error of one rank ends all of them and is raised here: an EchoVideoError or MemoryError as
+    it was (the lowest rank's, where several raise), anything else as RankLost below its traceback. However this ends,
+    by Ctrl-C too, no process remains; processes whose parent is killed end by themselves.
     """
     if not distributed.is_available():
         raise InvalidRequest("this PyTorch was built without torch.distributed: leave out --ranks")
     store = distributed.TCPStore(HOST, 0, is_master=True, wait_for_workers=False)  # 0: a free port
     started: list[_Started] = []
     try:
-        with _deaf_to_ctrl_c():  # which is this process's to hear
+        with _deaf_to_ctrl_c():  # only this process is to hear it
             for rank in range(len(devices)):
                 started.append(_start_rank(work, devices, rank, store.port))
         _wait_for_all(started)
@@ -63,7 +63,7 @@ def _start_rank(work: Work, devices: Sequence[torch.device], rank: int, port: in
 
 
 def _run(work: Work, device: torch.device, rank: int, size: int, port: int, failure: Connection) -> None:
-    """What each process does; `failure` takes what `start` shall raise."""
+    """What each process does; `failure` carries the error that `start` will raise."""
     _end_with_parent()
     if device.type == "cpu":  # this process is one of several on the same cores
         torch.set_num_threads(max(1, torch.get_num_threads() // size))
@@ -73,7 +73,7 @@ def _run(work: Work, device: torch.device, rank: int, size: int, port: int, fail
         store = distributed.TCPStore(HOST, port, is_master=False)
         with join(device, store=store, rank=rank, world_size=size) as ranks:
             work(ranks, device)
-    except KeyboardInterrupt:  # SIGTERM of `start`
+    except KeyboardInterrupt:  # SIGTERM from `start`
         sys.exit(1)
     except RankLost as error:
         failure.send(error)
@@ -86,7 +86,7 @@ def _run(work: Work, device: torch.device, rank: int, size: int, port: int, fail
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed cannot end its ranks."""
+    """For the case that the parent is killed, and so cannot end its ranks."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -119,13 +119,13 @@ def _wait_for_all(started: Sequence[_Started]) -> None:
 
 
 def _part(processes: list[SpawnProcess]) -> tuple[list[SpawnProcess], list[SpawnProcess]]:
-    """Those that have ended, and those that run."""
+    """The ranks that have ended, and those that are running."""
     running = [process for process in processes if process.is_alive()]
     return [process for process in processes if process not in running], running
 
 
 def _raise_failure(started: Sequence[_Started]) -> NoReturn:
-    """Raises what explains the end best: an error, else how a rank ended, else that one was lost."""
+    """Raises the best explanation there is: an error, else how a rank ended, else that one was lost."""
     errors = list(_receive_errors(started))
     for error in errors:
         if not isinstance(error, RankLost):
@@ -152,7 +152,7 @@ def _receive_errors(started: Sequence[_Started]) -> Iterator[Exception]:
 
 
 def _end(started: Sequence[_Started]) -> None:
-    """Ends those that still run: asked first, then, or at a second Ctrl-C, forced."""
+    """Ends those still running: asks first, then, or at a second Ctrl-C, forces them."""
     last = time.monotonic() + SECONDS_TO_END
     try:
         for process, _ in started:

@@ -18,7 +18,7 @@ from torch import Tensor, distributed
 from ..errors import RankLost, is_out_of_memory
 
 MAX_SILENCE = timedelta(minutes=30)
-"""How long a rank waits for another in the midst of common work, where all have the same to do."""
+"""How long a rank waits for another during shared work, when all do the same."""
 MAX_ALONE = timedelta(days=1)
 """How long the first rank may work alone (faces, text, decoding, files). A rank that ends is noticed at once."""
 
@@ -38,7 +38,7 @@ class Ranks:
         return self.rank == 0
 
     def add_up(self, tensors: Iterable[Tensor]) -> None:
-        """Each tensor becomes the sum of all processes' ones, in place."""
+        """Replaces each tensor, in place, by its sum over all processes."""
         if self.size == 1:
             return
         tensors = list(tensors)
@@ -82,7 +82,7 @@ class Ranks:
         return values[0]
 
     def wait(self) -> None:
-        """Until all processes have come here."""
+        """Waits until all processes are here."""
         if self.size > 1:
             with _together():
                 distributed.barrier(group=self.group)
@@ -91,7 +91,7 @@ class Ranks:
 @contextmanager
 def join(device: torch.device, **rendezvous: Any) -> Iterator[Ranks]:
     """This process's ranks: as torchrun says in the environment, or by init_process_group's `rendezvous` (store, rank
-    and world_size). One process if nothing says more."""
+    and world_size). One process if neither says otherwise."""
     if not rendezvous and int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Ranks()
         return
@@ -108,7 +108,7 @@ def join(device: torch.device, **rendezvous: Any) -> Iterator[Ranks]:
 
 @contextmanager
 def _together() -> Iterator[None]:
-    """What PyTorch raises when another rank is gone, of one class by any backend."""
+    """Turns what PyTorch raises when another rank is gone into one class for every backend."""
     try:
         yield
     except RuntimeError as error:
