@@ -1,7 +1,7 @@
 """The two samplers: CogVideoX DPM (the reference's, stochastic, second order) and DDIM (the base model's own).
 
 Both work in float32 on latents [B, 16, T, H, W] and take a `predict(x, step) -> v` that is independent of them.
-golden/scheduler.safetensors holds whole trajectories of both. The random numbers of a video stand here, too.
+golden/scheduler.safetensors holds whole trajectories of both. The random numbers of a video are drawn here, too.
 """
 
 from __future__ import annotations

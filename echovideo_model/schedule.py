@@ -98,5 +98,5 @@ def denoised(x: Tensor, v: Tensor, a: Tensor | float) -> Tensor:
 
 
 def _broadcast(a: Tensor | float, like: Tensor) -> Tensor | float:
-    """One number as it is; [B] as [B, 1, ...], so that it is multiplied with all of its clip."""
+    """A single number stays as it is; [B] becomes [B, 1, ...], to be multiplied with whole clips."""
     return a.view(-1, *[1] * (like.ndim - 1)).to(like) if isinstance(a, Tensor) and a.ndim else a

@@ -24,7 +24,7 @@ from .weights.released import DOWNLOAD
 
 XXL_WIDTH, XXL_LAYERS = 4096, 24
 EMBEDDING = ("shared.weight", "encoder.embed_tokens.weight")  # one matrix, under either name or under both
-SPIECE_MODEL = "spiece_model"  # the tokenizer that some files bring
+SPIECE_MODEL = "spiece_model"  # the tokenizer that some files contain
 OTHER_PARTS = ("decoder.", "lm_head.", SPIECE_MODEL)  # of a whole T5
 TOKENS_KEY = "echovideo.text_tokens"
 """In the metadata of a text encoder's file: how many tokens the transformers that it was trained with read."""
@@ -70,7 +70,9 @@ class TextEncoder:
         require_same(opened, expected)
         state = read_state(opened, dtype or _default_dtype(opened), on_bytes)
         network.load_state_dict(state | {EMBEDDING[1]: state[EMBEDDING[0]]}, assign=True)
-        network.encoder.set_input_embeddings(network.shared)  # one matrix again, not two that are equal
+        network.encoder.set_input_embeddings(
+            network.shared
+        )  # one shared matrix again, instead of two equal ones
         network.eval().requires_grad_(False)
         return cls(network, load_tokenizer(Path(tokenizer), network.config.vocab_size), tokens)
 
@@ -79,7 +81,7 @@ class TextEncoder:
         """prompts -> text tokens [len(prompts), 226, 4096] on the network's device and in its dtype.
 
         A longer prompt is cut so that the end sign is its last token; what was cut is logged as a warning, and so are
-        characters that T5 does not know. Raises InvalidRequest for a prompt of which it knows none.
+        characters that T5 does not know. Raises InvalidRequest for a prompt of which it knows nothing.
         """
         for prompt in prompts:
             check_known(prompt, self._encode_text, self.tokenizer.unk_token_id)

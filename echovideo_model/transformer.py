@@ -43,8 +43,8 @@ class TransformerSizes:
 
     @classmethod
     def read(cls, shapes: Shapes) -> TransformerSizes:
-        """Sizes of a state dict given as {parameter name: shape}. Raises WrongModelFile where blocks of the released
-        width are not as many as were released: what is left of an unfinished copy."""
+        """Sizes of a state dict given as {parameter name: shape}. Raises WrongModelFile if blocks have the released
+        width but not the released number: a sign of an unfinished copy."""
         width, in_channels, patch, _ = shapes["patch_embed.proj.weight"]
         head_width = shapes["transformer_blocks.0.attn1.norm_q.weight"][0]
         blocks = 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("transformer_blocks."))

@@ -1,7 +1,7 @@
 """Videos in and out: H.264 in mp4 with the right colours, and with what made the video in its metadata.
 
-mp4 keeps only the tags that it knows. So `title` holds the prompt, which players show, and `comment` holds all
-that was given as one JSON object, which survives with any keys.
+mp4 keeps only the tags that it knows. So `title`, which players show, holds the prompt, and `comment` holds everything
+as one JSON object, which may have any keys.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LONGEST_TITLE = 250  # characters; the whole prompt is in the comment
-MAX_PIXEL_ASPECT = 8  # of width to height; what says more is taken for damage
+MAX_PIXEL_ASPECT = 8  # of width to height; anything more is taken for damage
 _BT709 = 1  # ISO/IEC 23091-2: primaries, transfer and matrix share the number
 _LIMITED_RANGE = 1  # FFmpeg's AVCOL_RANGE_MPEG: luma 16..235
 
@@ -140,7 +140,7 @@ def read_mp4(path: str | os.PathLike[str]) -> tuple[np.ndarray, float, dict[str,
 def to_uint8(frame: Tensor | np.ndarray, name: str = "the picture") -> np.ndarray:
     """A picture [H, W, 3], float in 0..1 (clamped) or uint8, as a contiguous uint8 array of the same shape.
 
-    Raises InvalidRequest, with `name`, if a value is NaN or infinite: no black picture in its place.
+    Raises InvalidRequest, with `name`, if a value is NaN or infinite, instead of writing a black picture.
     """
     pixels = torch.as_tensor(frame).detach().cpu()
     if pixels.dtype != torch.uint8:
@@ -184,7 +184,7 @@ def parse_frame_rate(fps: float) -> Fraction:
 
 
 def _h264_stream(av: ModuleType, container: Any, rate: Fraction, height: int, width: int) -> VideoStream:
-    # By itself x264 writes one of several files for the same frames; cpu-independent makes it the same one anywhere.
+    # By default x264's output depends on the CPU; cpu-independent gives the same file everywhere.
     options = {"crf": "18", "preset": "medium", "x264-params": "cpu-independent=1"}
     try:
         stream = container.add_stream("libx264", rate=rate, options=options)
@@ -221,7 +221,7 @@ def _tags(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def _metadata(tags: Mapping[str, str]) -> dict[str, str]:
-    """What `_tags` made the tags from; the tags themselves in a video that somebody else wrote."""
+    """The metadata that `_tags` wrote; the plain tags of a video that another program wrote."""
     try:
         ours = json.loads(tags.get("comment", ""))
     except ValueError:
@@ -230,8 +230,8 @@ def _metadata(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _metadata_options(av: Any) -> dict[str, str]:
-    """What keeps PyAV from failing on metadata that are no UTF-8. Since its release 19 it does not, and the option
-    is gone."""
+    """Keeps PyAV from failing on metadata that is not UTF-8. From release 19 on it does not fail, and the option is
+    gone."""
     return {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
 
@@ -242,7 +242,9 @@ def _open(path: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[InputContai
     try:
         source = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
         with av.open(source, **_metadata_options(av)) as container:
-            kind = container.format.name  # FFmpeg takes a text for a terminal's picture, a photo for a video
+            kind = (
+                container.format.name
+            )  # FFmpeg takes a text file for a terminal's picture, and a photo for a video
             if not container.streams.video or kind in ("tty", "image2") or kind.endswith("_pipe"):
                 raise _refuse(path, f"its format is {kind}")
             stream = container.streams.video[0]

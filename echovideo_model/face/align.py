@@ -23,9 +23,9 @@ LANDMARKS = _TEMPLATE * np.array([FACE_SIZE / 96, FACE_SIZE / 112], np.float32)
 def align_face(photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """The face turned, scaled and moved to its place in a square: uint8 [512, 512, 3], black beyond the photo.
 
-    photo: uint8 RGB [H, W, 3]; landmarks: [5, 2] as x, y in photo pixels (eyes, nose tip, mouth corners, from
-    the viewer's left). A similarity transform by least median of squares, so that one landmark that is off
-    does not tilt the face; bilinear. Raises InvalidRequest for landmarks that lie all on one point.
+    photo: uint8 RGB [H, W, 3]; landmarks: [5, 2] as x, y in photo pixels (eyes, nose tip, mouth corners, from the
+    viewer's left). A similarity transform by least median of squares, so that one landmark that is off does not tilt
+    the face; bilinear. Raises InvalidRequest for landmarks that all lie on one point.
     """
     cv2 = import_optional("cv2")
     points = np.asarray(landmarks, np.float32)
@@ -40,8 +40,8 @@ def align_face(photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 def _warp(photo: np.ndarray, back: np.ndarray) -> np.ndarray:
     """`photo` read bilinearly where `back` [2, 3] leads from each pixel of the aligned picture.
 
-    OpenCV 4, the reference's, rounds these places to 32nds of a pixel; OpenCV 5 does not, and differs by several
-    levels where the photo ends. The rounding stands here so that no version of it changes a face.
+    OpenCV 4, the reference's, rounds these places to 32nds of a pixel; OpenCV 5 does not, and differs by several levels
+    where the photo ends. Rounding here keeps faces the same whatever its version.
     """
     along = np.arange(FACE_SIZE)
     rows, columns = np.rint(1024 * (back[:, 1:2] * along + back[:, 2:])), np.rint(1024 * back[:, :1] * along)

@@ -18,7 +18,7 @@ class FaceChoice:
 
     order: one of FACE_ORDERS; "closest" sorts by cosine similarity with the embedding `like` [512], the most similar
     first. padding: black on every side of the photo, as a share of its size, 0..1; it helps where a face fills the
-    photo. on_no_face: one of ON_NO_FACE; what a photo without a face does.
+    photo. on_no_face: one of ON_NO_FACE; what to do with a photo without a face.
     """
 
     order: str = "largest"

@@ -39,7 +39,7 @@ class Face:
 
     box: np.ndarray  # float32 [4]: left, top, right, bottom
     landmarks: np.ndarray  # float32 [5, 2]: eyes, nose tip, mouth corners, from the viewer's left
-    confidence: float  # the detector's, 0..1: the highest of the sizes that saw the face
+    confidence: float  # the detector's, 0..1: the highest among the sizes that saw the face
     embedding: np.ndarray  # float32 [512]: ArcFace, not normalised
     turned: int = 0  # degrees, counter-clockwise, by which the photo was turned for this face to be upright
 
@@ -74,7 +74,7 @@ class Face:
 
 
 class _FoundFace(Face):
-    """A face whose embedding is computed when it is first read: of most faces in a group nobody asks for it."""
+    """A face whose embedding is computed when it is first read: for most faces in a group, it never is."""
 
     def __init__(self, seen: _Seen, recognise: Callable[[], np.ndarray]) -> None:
         vars(self).update(vars(seen), _recognise=recognise)  # the class is frozen
@@ -118,7 +118,7 @@ class FaceDetector:
             app = analysis(
                 name=str(self.folder),  # a path: a mere name would be downloaded
                 allowed_modules=["detection", "recognition"],
-                providers=["CPUExecutionProvider"],  # it is one photo
+                providers=["CPUExecutionProvider"],  # there is only one photo
             )
             absent = {"detection", "recognition"} - set(app.models)
             if not absent:
@@ -133,10 +133,10 @@ class FaceDetector:
     def detect(self, photo: np.ndarray) -> list[Face]:
         """The faces of `photo` (uint8 RGB [H, W, 3]), largest first, each once however many detector sizes see it.
 
-        Where the reference's size sees a face, box, landmarks and embedding are the reference's. A photo without a
-        face is searched again with each of PADDINGS, then turned by 90, 180 and 270 degrees; a face that is not
-        CLEAR is looked at turned, too, and is told as it is seen there if that is clearly better.
-        Raises NoFaceFound with the photo's size and what was tried.
+        Where the reference's size sees a face, box, landmarks and embedding are the reference's. A photo without a face
+        is searched again with each of PADDINGS, then turned by 90, 180 and 270 degrees; a face that is not CLEAR is
+        also looked at in a turned photo, and reported as seen there if that is clearly better. Raises NoFaceFound with
+        the photo's size and what was tried.
         """
         faces = [
             face if face.confidence >= CLEAR else self._turn_upright(photo, face)
@@ -184,7 +184,7 @@ class FaceDetector:
         return []
 
     def _turn_upright(self, photo: np.ndarray, face: _Seen) -> _Seen:
-        """`face`, or itself as it is seen when the photo around it is turned, if that is clearly better."""
+        """`face`, or the same face as seen when the photo around it is turned, if that is clearly better."""
         around = crop_around(photo, face.box)
         seen = chain(*(self._look(turn(around, degrees), DETECTOR_SIZES[1], degrees) for degrees in TURNS))
         best = max(filter(face.is_same, seen), key=lambda one: one.confidence, default=face)
@@ -223,7 +223,8 @@ class FaceDetector:
 
 
 def _merge(looks: Sequence[Sequence[_Seen]]) -> list[_Seen]:
-    """Every face once: as the first look saw it, else as the most confident other did, with the highest confidence."""
+    """Each face once, with its highest confidence: as the first look saw it, else as the most confident other look
+    did."""
     first, *others = looks
     faces = list(first)
     for seen in sorted(chain(*others), key=lambda face: face.confidence, reverse=True):
@@ -272,9 +273,9 @@ _RUNNING = threading.Lock()
 
 @contextlib.contextmanager
 def guard_insightface(folder: Path, *broken: type[Exception]) -> Iterator[None]:
-    """What insightface 1 prints goes to stderr, and its use of scikit-image's older names is not told to the user;
-    onnxruntime's refusals, and `broken`, become WrongModelFile. One thread at a time: what is redirected is the
-    whole process's."""
+    """Sends what insightface 1 prints to stderr, hides warnings about its use of scikit-image's older names, and turns
+    onnxruntime's errors, and `broken`, into WrongModelFile. One thread at a time, because it redirects the whole
+    process's output."""
     runtime = import_optional("onnxruntime.capi.onnxruntime_pybind11_state")
     refusals: tuple[type[Exception], ...] = tuple(  # they have no base class of their own
         entry for entry in vars(runtime).values() if isinstance(entry, type) and issubclass(entry, Exception)

@@ -16,7 +16,7 @@ from .siglip import SiglipEncoder
 
 
 class Detector(Protocol):
-    """What finds faces: a FaceDetector, or something around one."""
+    """What finds faces: a FaceDetector, or a wrapper around one."""
 
     def detect(self, photo: np.ndarray) -> list[Face]: ...
 
@@ -30,9 +30,7 @@ class FaceEncoders:
     siglip: SiglipEncoder
 
     def __post_init__(self) -> None:
-        recogniser = getattr(
-            self.detector, "made_by", self.name
-        )  # what stands around a detector says nothing
+        recogniser = getattr(self.detector, "made_by", self.name)  # a wrapper around a detector has no name
         if recogniser != self.name:
             raise InvalidRequest(
                 f"the recogniser belongs to {describe_set(recogniser)}, but SigLIP to "

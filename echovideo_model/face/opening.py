@@ -41,7 +41,7 @@ _MAX_REPAIRED = 256 * 2**20  # bytes of a file that is read whole to be repaired
 _MAX_MISSING = 0.01  # of a JPEG's pixels; more than a corner is missed
 
 _HEIF = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
-_RAW = {  # a camera's raw files that begin otherwise than as TIFF
+_RAW = {  # a camera's raw files that do not begin as TIFF
     b"FUJIFILMCCD": 0,
     b"IIRO": 0,
     b"IIRS": 0,
@@ -54,7 +54,7 @@ _DNG_VERSION, _SUBFILE, _SUB_IFDS, _REDUCED = 50706, 254, 330, 1  # TIFF 6.0, DN
 
 
 class NotAPicture(InvalidRequest):
-    """The file is of no format that can be read."""
+    """The file's format cannot be read."""
 
 
 class TooManyPixels(InvalidRequest):
@@ -104,7 +104,7 @@ def _decode_pixels(
         except OSError:  # what its decoders raise
             raise
         except DAMAGE:
-            if getattr(picture, "tile", None):  # else only what Pillow does after decoding has failed
+            if getattr(picture, "tile", None):  # otherwise only a step after decoding has failed
                 raise
         if picture.format == "TIFF" and _is_raw(picture, head):
             size = f"{picture.width} x {picture.height}"

@@ -1,4 +1,4 @@
-"""The whole person of a photo, cut out by a mask, in the place of the face picture."""
+"""The whole person of a photo, cut out by a mask, in place of the face picture."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .photo import decode_cutout, decode_photo
 File = tuple[str, Path | bytes]
 """A picture's name, for messages, and where or what it is."""
 
-_INSIDE = 128  # of a mask's 0..255: from here on a pixel belongs to the person
+_INSIDE = 128  # of a mask's 0..255: from here on, a pixel belongs to the person
 
 
 def cut_out_person(photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -75,7 +75,7 @@ def check_mask(mask: np.ndarray, photo: np.ndarray) -> None:
 
 
 def select_faces_inside(faces: list[Face], mask: np.ndarray) -> list[Face]:
-    """Those whose centre the mask shows. Raises InvalidRequest if there are faces, and all are outside."""
+    """The faces whose centre is inside the mask. Raises InvalidRequest if there are faces and all are outside."""
     height, width = mask.shape
 
     def is_inside(face: Face) -> bool:

@@ -15,11 +15,11 @@ class View:
     back: np.ndarray
 
     def points(self, points: np.ndarray) -> np.ndarray:
-        """Points [n, 2] of this view in the photo, float32."""
+        """Points [n, 2] of this view, in the photo's coordinates, float32."""
         return (points @ self.back[:, :2].T + self.back[:, 2]).astype(np.float32)
 
     def box(self, box: np.ndarray) -> np.ndarray:
-        """A box [4] of this view in the photo, float32: left, top, right, bottom."""
+        """A box [4] of this view, in the photo's coordinates, float32: left, top, right, bottom."""
         corners = self.points(box.reshape(2, 2))
         return np.concatenate([corners.min(0), corners.max(0)])
 

@@ -44,9 +44,9 @@ class ClipScorer:
     def score(self, frames: Frames, prompt: str) -> tuple[float, ...]:
         """CLIPScore (ConsisID, get_clipscore.py) of 16 frames; their mean is the video's, about 20 to 35.
 
-        100 (CLIP's own scale) x cosine, not clamped, of the prompt and frame int(i n / 16) of n. The frames enter with
-        red and blue exchanged, as OpenCV reads them, which shifts the number: the published ones are measured so.
-        Raises InvalidRequest for an empty prompt.
+        100 (CLIP's own scale) x cosine, not clamped, of the prompt and frame int(i n / 16) of n. Red and blue are
+        swapped, as OpenCV reads frames, which shifts the number: the published ones were measured that way. Raises
+        InvalidRequest for an empty prompt.
         """
         if not prompt.strip():
             raise InvalidRequest("the prompt is empty, so there is nothing to compare the frames with")

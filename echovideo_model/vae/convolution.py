@@ -1,9 +1,9 @@
 """The autoencoder's convolutions with fewer multiplications: the same sums, rearranged.
 
-Here frames are [H, W, C]. The rearrangements work with sums of kernels, so they need the weights themselves and
-full float32 precision; they are used on CPUs, where multiplications are what takes the time. Everywhere else
-(half precision, GPUs, layers that a host keeps to itself) the layer is called as it is.
-Derived kernels live for one call: weights may be patched or moved between two calls.
+Here frames are [H, W, C]. The rearrangements work with sums of kernels, so they need the weights themselves and full
+float32 precision; they are used on CPUs, where multiplications take most of the time. Everywhere else (half precision,
+GPUs, layers that a host keeps to itself) the layer is called as it is. Derived kernels live for one call, because
+weights may be patched or moved between calls.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ MINIMAL_FILTERS = {
 
 
 def can_rearrange(layer: Any, like: Tensor) -> bool:
-    """Whether sums of the layer's kernels may take its place for inputs such as `like`."""
+    """Whether sums of kernels may replace the layer's own for inputs such as `like`."""
     at_hand = isinstance(layer.weight, Tensor) and layer.weight.device == like.device
     patched = getattr(layer, "weight_function", None) or getattr(layer, "bias_function", None)
     return at_hand and not patched and like.device.type == "cpu" and like.dtype == torch.float32
 
 
 class TimeConvolution:
-    """A 3 x 3 x 3 convolution, padded in space alone: n + 2 frames give n."""
+    """A 3 x 3 x 3 convolution, padded only in space: n + 2 frames give n."""
 
     def __init__(self, layer: Any, like: Tensor) -> None:
         """`like` has the dtype and device of the frames to come."""
@@ -79,7 +79,7 @@ class TimeConvolution:
         self.kernels: dict[MinimalFilter, list[Tensor]] = {}
 
     def runs(self, frames: int) -> list[int]:
-        """The pieces in which to convolve so many frames: ones, or where that is less work, fours and twos."""
+        """The pieces in which to convolve this many frames: ones or, where that saves work, fours and twos."""
         if not self.rearranged:
             return [1] * frames
         return [1] * (frames % 2) + [4] * (frames // 4) + [2] * (frames % 4 // 2)
@@ -88,7 +88,7 @@ class TimeConvolution:
         """n + 2 frames [H, W, C] -> n frames [H, W, C out]."""
         outputs, (height, width, _) = len(frames) - 2, frames[0].shape
         still = frames[0] is frames[1] is frames[-1]
-        if self.rearranged and still:  # one kernel does it, the sum over time
+        if self.rearranged and still:  # one kernel is enough: the sum over time
             return [convolve(frames[0], self._taps().sum(0), self.layer.bias)]
         if self.rearranged and outputs in MINIMAL_FILTERS and height * width >= MINIMAL_PIXELS:
             return self._minimal(frames, MINIMAL_FILTERS[outputs])

@@ -1,7 +1,7 @@
 """TAEHV's decoder for CogVideoX's latents (taecvx): small and quick, for previews and drafts.
 
-Names and shapes are those of the published weights (github.com/madebyollin/taehv), whose encoder is left aside: the
-face latent is a sample of the large VAE's posterior, and that encoder has none. It takes the latents that the large VAE
+Names and shapes are those of the published weights (github.com/madebyollin/taehv), whose encoder is not used: the face
+latent is a sample of the large VAE's posterior, and that encoder has none. It takes the latents that the large VAE
 gives, not the transformer's, which are LATENT_SCALE times as large (so its author's notebook, TAECVX_T2I_Demo).
 """
 
@@ -23,9 +23,10 @@ from .autoencoder import OnChunk
 LATENT_CHANNELS = 16
 WIDTHS = (256, 128, 64, 64)
 FRAMES = (1, 2, 2)  # that each level makes of one, at twice the height and width
-EXTRA = 3  # frames before the first: the first latent frame stands for one alone
+EXTRA = 3  # frames before the first: the first latent frame stands for only one
 SIGNS = ("decoder.22.bias", "decoder.3.conv.0.weight")
-"""Parameters by which such a file is known; TAEHV's for HunyuanVideo and Wan has the same, of the same shapes."""
+"""Parameters by which such a file is known; TAEHV's for HunyuanVideo and Wan have the same ones, with the same
+shapes."""
 Memory = dict[int, Tensor]
 """The frame before, of every block that looks at it."""
 
@@ -47,7 +48,7 @@ class Remembering(nn.Module):
 
 
 class Grow(nn.Module):
-    """Several frames out of each."""
+    """Makes several frames of each."""
 
     def __init__(self, width: int, frames: int, operations: Any, **place: Any) -> None:
         super().__init__()

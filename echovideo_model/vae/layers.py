@@ -32,7 +32,7 @@ class Stream:
     first: bool = True
     """Whether this is the clip's first chunk: its first frame is handled by itself, all others in pairs."""
     last: bool = True
-    """Whether no chunk follows, so that nothing need be remembered."""
+    """Whether this is the last chunk, so that nothing has to be remembered."""
     history: dict[nn.Module, Frames] = field(default_factory=dict)
     """The last two frames that each causal convolution has seen."""
 
@@ -50,7 +50,7 @@ class CausalConv3d(nn.Module):
         seen, results = stream.history.pop(self, []), []
         for length in convolution.runs(len(frames)):
             seen += islice(coming, length)
-            if len(seen) == length:  # nothing comes before
+            if len(seen) == length:  # the clip begins here
                 seen[:0] = [seen[0], seen[0]]
             results += convolution(seen)
             del seen[:-2]

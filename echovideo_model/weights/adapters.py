@@ -13,7 +13,7 @@ from ..errors import WrongModelFile
 MAGNITUDE = "peft_magnitude"
 """[out]: PEFT's DoRA, W' = magnitude * (W + scale B A) / |W + scale B A|, norms over each row."""
 
-_TOGETHER = (  # where one of them is, all must be
+_TOGETHER = (  # if one of them is there, all must be
     ("lora_down.weight", "lora_up.weight"),
     ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"),
     ("hada_t1", "hada_t2"),
@@ -21,7 +21,7 @@ _TOGETHER = (  # where one of them is, all must be
     ("lokr_w2_a", "lokr_w2_b"),
     ("a1.weight", "a2.weight", "b1.weight", "b2.weight"),
 )
-_NEEDS = {  # of parts that mean nothing by themselves, those of which one must be there
+_NEEDS = {  # parts that mean nothing by themselves: one of these must be there
     "lora_mid.weight": ("lora_down.weight",),
     "lora_up.bias": ("lora_up.weight",),
     MAGNITUDE: ("lora_up.weight",),
@@ -47,7 +47,7 @@ Shape = tuple[int, ...]
 
 
 def require_whole(path: str, parts: Mapping[str, Tensor], name: str) -> None:
-    """Raises WrongModelFile for half an adapter, for none, and for two on one weight."""
+    """Raises WrongModelFile for an incomplete adapter, for none, and for two on one weight."""
     for part in parts:
         together = next((group for group in _TOGETHER if part in group), ())
         needed = [one for one in together if one not in parts]
@@ -111,7 +111,7 @@ def check_fit(path: str, parts: Mapping[str, Tensor], shapes: Mapping[str, Shape
 
 
 def _shape_made(parts: Mapping[str, Tensor], shape: Shape) -> tuple[int, int] | None:
-    """(rows, columns) of the change that these parts multiply out to; None where they are of no such form."""
+    """(rows, columns) of the change that these parts multiply out to; None if they do not have that form."""
 
     def pair(one: str, other: str) -> tuple[int, int]:
         left, right = parts[one], parts[other]

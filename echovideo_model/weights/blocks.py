@@ -18,14 +18,14 @@ HELD = {"nvfp4": torch.uint8, "mxfp8": torch.float8_e4m3fn}
 SCALES = {"nvfp4": torch.float8_e4m3fn, "mxfp8": torch.uint8}
 FP4 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 _FP4_MAX, _FP8_MAX = 6.0, 448.0
-# Halfway between two of FP4 the one with an even code wins: below or at, and from, these.
+# Halfway between two FP4 values the one with an even code wins: below or at, and from, these.
 _DOWN, _UP = (0.25, 1.25, 2.5, 5.0), (0.75, 1.75, 3.5)
 _BIAS = 127
 _TILE = 128, 4
 
 
 def fits(shape: tuple[int, ...], form: str) -> bool:
-    """Whether a matrix of this shape is stored without filling up."""
+    """Whether a matrix of this shape can be stored without padding."""
     return len(shape) == 2 and not shape[0] % SIZES[form] and not shape[1] % SIZES[form]
 
 
@@ -74,7 +74,7 @@ def widen(stored: Tensor, tiles: Tensor, form: str) -> Tensor:
 
 
 def to_tiles(scales: Tensor) -> Tensor:
-    """scales [rows, blocks], one byte each -> whole tiles of them, the same shape but for what fills them up."""
+    """scales [rows, blocks], one byte each -> whole tiles of them, the same shape except for padding."""
     rows, columns = scales.shape
     padded = torch.zeros(-(-rows // 128) * 128, -(-columns // 4) * 4, dtype=torch.uint8)
     padded[:rows, :columns] = scales.view(torch.uint8)

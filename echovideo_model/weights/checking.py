@@ -32,9 +32,9 @@ class Check:
 def verify(folder: Path, files: Iterable[ModelFile] = NEEDED, *, hashing: bool = True) -> list[Check]:
     """Compares the files in a models folder with the table, without the network.
 
-    Raises nothing, whatever is there; "unchecked" is a file that cannot be read or whose sha256 the table lacks, and
-    "damaged" one of the latter whose content shows that it cannot be whole: see `check_content`, and of an index the
-    shards beside it. `hashing=False` looks at names and sizes alone.
+    Never raises. "unchecked" is a file that cannot be read or whose sha256 is not in the table; "damaged" is one
+    without a sha256 whose content shows that it is incomplete (see `check_content`), or an index whose shards are.
+    `hashing=False` looks only at names and sizes.
     """
     return [Check(file, *_verify(folder / file.path, file, hashing)) for file in files]
 
@@ -74,7 +74,7 @@ def check_content(path: Path, name: str) -> None:
 
 
 def compare(path: Path, size: int | None, digest: str | None) -> tuple[Status, str]:
-    """The state of a file against what is known of it; raises nothing."""
+    """Compares a file with what is known of it; never raises."""
     try:
         if not os.path.isfile(path):
             return "missing", ""

@@ -1,4 +1,4 @@
-"""config.json of the released transformer, for weights that are written anew; every size is read off the weights."""
+"""config.json of the released transformer, for newly written weights; every size is read off the weights."""
 
 from __future__ import annotations
 

@@ -38,9 +38,9 @@ Result = TypeVar("Result")
 HUB = ("https", "huggingface.co")
 """Where the user's access token may go: to nobody else, and never in the clear."""
 PAUSE = 1.0  # seconds before the second attempt; doubled before each further one
-_ATTEMPTS = 4  # in a row that bring nothing new
+_ATTEMPTS = 4  # in a row without new bytes
 # The Hub's own error has the HTTP library's (requests, httpx, ... by release) as its base.
-# ImportError and ValueError come of proxies that it cannot use.
+# ImportError and ValueError come from proxies that it cannot use.
 _TROUBLE = cast("tuple[type[Exception], ...]", (OSError, ImportError, ValueError, *HfHubHTTPError.__bases__))
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -149,7 +149,7 @@ def _fetch(target: Path, offer: Offer) -> Path:
         _transfer(offer, part)
         fault = _find_fault(part, offer)
         if fault and (resumed or part.stat().st_size != offer.size):
-            # Bytes of an earlier run, or a server that began anew, may be to blame: once more, from the first byte.
+            # Bytes of an earlier run, or a server that started over, may be to blame: try again from the first byte.
             part.unlink()
             _transfer(offer, part)
             fault = _find_fault(part, offer)
@@ -162,7 +162,7 @@ def _fetch(target: Path, offer: Offer) -> Path:
         os.replace(part, target)
         for stale in target.parent.glob(
             escape(target.name) + ".*part"
-        ):  # of versions that are offered no more
+        ):  # of versions that are no longer offered
             stale.unlink()
     except OSError as error:
         raise InvalidRequest(
@@ -172,11 +172,11 @@ def _fetch(target: Path, offer: Offer) -> Path:
 
 
 def _transfer(offer: Offer, part: Path) -> None:
-    """Brings `part` to the offered size, going on from what is there. Whether it is right is not looked at."""
+    """Brings `part` to the offered size, resuming from what is there. Does not check whether it is correct."""
     headers = build_hf_headers(
         token=_token(offer.url), library_name="comfyui-echovideo", library_version=__version__
     )
-    headers["Accept-Encoding"] = "identity"  # a compressed answer could not be gone on with
+    headers["Accept-Encoding"] = "identity"  # a compressed answer could not be resumed
 
     def go_on() -> None:
         with part.open("wb" if offer.size is None else "ab") as stream:
@@ -200,7 +200,7 @@ def _transfer(offer: Offer, part: Path) -> None:
 def _retry(
     file: ModelFile, url: str, work: Callable[[], Result], arrived: Callable[[], int] = lambda: 0
 ) -> Result:
-    """Calls `work` again after trouble with the network, while that brings new bytes or may yet do so."""
+    """Calls `work` again after network trouble, as long as that brings new bytes or may still do so."""
     failures = 0
     while True:
         before = arrived()
@@ -269,12 +269,12 @@ def _explain(file: ModelFile, url: str, error: Exception, arrived: int) -> str:
 
 
 def _part_path(target: Path, offer: Offer) -> Path:
-    """Where the bytes wait: named after the hash, so that the bytes of another version are not gone on from."""
+    """Where the bytes wait: named after the hash, so that a download never resumes from another version's bytes."""
     return target.with_name(f"{target.name}.{(offer.digest or 'unknown')[:8]}.part")
 
 
 def _find_fault(path: Path, offer: Offer) -> str | None:
-    """What is wrong with a file; None if it is right as far as the offer and its content tell.
+    """What is wrong with a file; None if it is correct as far as the offer and its content tell.
 
     Without a hash in the table it is looked into. A hash that the server itself states proves that all of it arrived,
     but not whether it is an error page.
@@ -308,7 +308,7 @@ def _refuse_without_space(folder: Path, offers: Sequence[Offer]) -> None:
 
 @contextmanager
 def _lock(folder: Path, targets: Sequence[Path]) -> Iterator[None]:
-    """Keeps a second download out of the folder: two writers would spoil a part that both go on from.
+    """Keeps a second download out of the folder: two writers would spoil a part that both resume from.
 
     Folders that are made here for `targets` and stay empty are removed.
     """

@@ -39,8 +39,8 @@ _OTHER_MODELS = (
 )
 _NOTES = ("v_pred", "ztsnr")
 
-# A family is the first whose parameter names are all there; the more particular ones come first. Of the networks that
-# people quantise they are names of norms, which keep theirs.
+# A family is the first whose parameter names are all there; the more specific ones come first. For networks that people
+# quantise they are names of norms, which stay as they are.
 FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (TRANSFORMER, ("face_prj_wofc.latents", "transformer_blocks.0.attn1.norm_q.weight")),
     (
@@ -52,11 +52,11 @@ FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (T5, ("encoder.block.0.layer.0.layer_norm.weight",)),
     ("TAEHV decoder for previews", ("decoder.22.bias", "decoder.3.conv.0.weight")),
     (SIGLIP, ("vision_model.post_layernorm.weight",)),
-    (SIGLIP, ("post_layernorm.weight", "embeddings.patch_embedding.weight")),  # its image half alone
+    (SIGLIP, ("post_layernorm.weight", "embeddings.patch_embedding.weight")),  # only its image half
     (PARSER, ("cp.resnet.conv1.weight", "conv_out.conv_out.weight")),
     ("EchoVideo identity", ("id_embedding", "face_tokens")),
 )
-# How parameters in the middle of a model are called: so one shard of it is known.
+# Names of parameters in the middle of a model, by which a single shard is recognised.
 _SHARDS = {
     "one shard of a CogVideoX or EchoVideo transformer": r"transformer_blocks\.\d+\.|face_prj_wofc\.",
     "one shard of a CogVideoX VAE": r"(encoder|decoder)\.(down_blocks|up_blocks|mid_block)\.",
@@ -78,7 +78,7 @@ def find_family(names: Collection[str]) -> str:
 
 
 def describe_family(names: Collection[str]) -> str:
-    """What these parameters are of, as the end of a sentence: "X is ..."."""
+    """What these parameters belong to, as the end of a sentence: "X is ..."."""
     family = find_family(names)
     if family != "unknown":
         return f"{'an' if family[0] in 'Ei' else 'a'} {family}"
@@ -111,7 +111,8 @@ def open_family(path: str | Path, family: str) -> TensorFile:
 
 
 def _strip_prefixes(entries: Mapping[str, Entry]) -> dict[str, Entry]:
-    """Without what the names begin with, and of a checkpoint the transformer alone; strangers stay, to be refused."""
+    """Strips the prefixes from names and, from a checkpoint, all but the transformer; unknown names stay, to be
+    refused."""
     if any(name.startswith(CHECKPOINT) for name in entries):
         entries = {
             name: entry
@@ -124,7 +125,7 @@ def _strip_prefixes(entries: Mapping[str, Entry]) -> dict[str, Entry]:
     if prefix is None:
         return dict(entries)
     short = {name: name.removeprefix(prefix) for name in entries}
-    kept = {name for name in entries if short[name] == name}  # strangers, whose names nobody else may take
+    kept = {name for name in entries if short[name] == name}  # unknown ones, whose names must stay theirs
     return _strip_prefixes(
         {name if short[name] in kept else short[name]: entry for name, entry in entries.items()}
     )

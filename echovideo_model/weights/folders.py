@@ -29,7 +29,7 @@ _READ = {
 
 
 def find_cache_folder() -> Path:
-    """The folder for what this package may lose and make again: per user, where the system keeps such things."""
+    """The folder for what this package can lose and make again: the user's, where the system keeps caches."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
     elif sys.platform == "darwin":
@@ -99,7 +99,8 @@ def _single_file(folder: Path) -> Path | None:
 
 
 def _missing(folder: Path, group: str) -> list[str]:
-    """Names of the released files, relative to the group's `folder`, that nothing there stands in for."""
+    """Names of the released files, relative to the group's `folder`, that are missing and that no other file
+    replaces."""
     missing = []
     for names in _READ[group]:
         if not any(_models(folder, name) for name in names):

@@ -1,6 +1,6 @@
 """GGUF files, through the `gguf` package: what is in one, the numbers that its blocks stand for, and writing one.
 
-Names in a GGUF are the released ones, but for T5's, which llama.cpp gave names of its own.
+Names in a GGUF are the released ones, except T5's, for which llama.cpp has its own.
 """
 
 from __future__ import annotations

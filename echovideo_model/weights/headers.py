@@ -1,4 +1,4 @@
-"""What a file is, told from its first bytes and its header: a table of tensors, or what was put in its place.
+"""Tells what a file is from its first bytes and its header: a table of tensors, or something put in its place.
 
 Without PyTorch, which takes seconds to import: checking a download does not wait for it.
 """
@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from ..errors import WrongModelFile
 
 NAMED_GGUF = "a GGUF file, which is read under a name that ends in .gguf"
-_MISTAKEN = (  # how files begin that lie in the place of weights; white space and case do not count
+_MISTAKEN = (  # how files begin that were put in the place of weights; white space and case do not count
     (
         b"version https://git-lfs",
         "a Git LFS pointer (run `git lfs pull` in its repository)",
@@ -75,7 +75,8 @@ def read_header(file: Path) -> tuple[dict[str, Stored], dict[str, str]]:
 
 
 def _explain(file: Path, reason: Exception) -> str:
-    """The sentence about a file that safetensors does not read: one that is cut short, or something else altogether."""
+    """The sentence about a file that safetensors cannot read: one that is cut short, or not a safetensors file at
+    all."""
     what = recognise(file)
     if what is not None:
         return f"{file} is not a weight file but {what}; download it again"

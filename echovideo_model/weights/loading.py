@@ -54,14 +54,14 @@ BULK = (".attn1.to_", ".ff.net.", ".SelfAttention.", ".DenseReluDense.")
 embeddings, modulation and IITF stay bf16."""
 
 ARCHITECTURES = {TRANSFORMER: "echovideo", T5: "t5encoder"}
-"""What a GGUF says that it holds, `general.architecture`; llama.cpp knows the latter alone."""
+"""What a GGUF says that it holds (`general.architecture`); llama.cpp only knows the latter."""
 COUNTER = ".num_batches_tracked"
-"""A batch norm's, and the one whole number among weights."""
+"""A batch norm's counter, the only whole number among weights."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a file of weights is, told from its header."""
+    """What a weight file is, according to its header."""
 
     path: str
     family: str
@@ -273,7 +273,7 @@ def _write_gguf(
     metadata: Mapping[str, str],
 ) -> None:
     """T5 under llama.cpp's names, as what reads its encoders expects; EchoVideo under the released ones."""
-    if family == T5 and "shared.weight" in plan:  # else it stands under its other name alone
+    if family == T5 and "shared.weight" in plan:  # otherwise only its other name is there
         plan = {name: about for name, about in plan.items() if name != "encoder.embed_tokens.weight"}
     renamed = {to_llama_name(name) if family == T5 else name: about for name, about in plan.items()}
     texts = {
@@ -338,7 +338,7 @@ def _reader(opened: TensorFile, planned: Planned, on_bytes: OnBytes | None) -> R
 
 
 def _cast(path: Path, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """`tensor` as `dtype`, itself where it is that already. Raises WrongModelFile, InvalidRequest."""
+    """`tensor` as `dtype`, unchanged if it is that already. Raises WrongModelFile, InvalidRequest."""
     if name.endswith(COUNTER):
         return tensor
     if not tensor.is_floating_point():

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Lora:
-    """A file of a LoRA, and how much of what it changes is added: 0 is nothing, 1 as trained, below 0 the reverse."""
+    """A LoRA file, and how much of its change is added: 0 is nothing, 1 as trained, below 0 the reverse."""
 
     path: Path
     strength: float = 1.0
@@ -39,8 +39,8 @@ class Lora:
 
     @classmethod
     def parse(cls, text: str) -> Lora:
-        """From FILE or FILE:STRENGTH. A colon is a part of the name where a file is called so, or where no number
-        follows, as in C:\\style.safetensors. Raises InvalidRequest."""
+        """From FILE or FILE:STRENGTH. A colon is part of the name if there is such a file, or if no number follows, as
+        in C:\\style.safetensors. Raises InvalidRequest."""
         name, colon, number = text.rpartition(":")
         if colon and not Path(text).is_file():
             try:
@@ -122,10 +122,10 @@ def load_with_loras(
 
 
 def check_loras(path: str | Path, loras: Sequence[Lora]) -> None:
-    """Raises what merging into the transformer at `path` would, of which only the header is read."""
+    """Raises what merging into the transformer at `path` would raise, reading only its header."""
     shapes = list_shapes(read_empty_transformer(path)) if loras else {}
     for lora in loras:
-        read_lora(lora.path, shapes, warn=False)  # merging says it
+        read_lora(lora.path, shapes, warn=False)  # merging will warn
 
 
 def _changes(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -50,14 +50,14 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
             raise ValueError(f"{unfit[0]!r} is a {type(state[unfit[0]]).__name__}")
     except _NOT_WEIGHTS as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
-        if isinstance(error, pickle.UnpicklingError):  # its text says how to run the file all the same
+        if isinstance(error, pickle.UnpicklingError):  # its text tells how to run the file anyway
             reason = "damaged, or holding more than tensors"
         raise WrongModelFile(f"{file} does not hold plain weights ({reason}) and was not loaded") from error
     return dict(state)
 
 
 def _state_dict(held: Any) -> Mapping[Any, Any]:
-    """What is loaded, or the one state dict in it where it is a trainer's checkpoint with counters beside.
+    """What was loaded or, if that is a trainer's checkpoint with counters, the one state dict in it.
 
     Raises ValueError where there are several, such as a model and its moving average.
     """

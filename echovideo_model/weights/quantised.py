@@ -1,6 +1,6 @@
-"""Quantised weights: the numbers that stand beside a weight, such as its scale, become a part of its entry.
+"""Quantised weights: the numbers stored beside a weight, such as its scale, become part of its entry.
 
-Read are scaled fp8 (`scaled_fp8`, `scale_weight`, `scale_input`, and their later names `weight_scale` and
+It reads scaled fp8 (`scaled_fp8`, `scale_weight`, `scale_input`, and their later names `weight_scale` and
 `input_scale`) and what ComfyUI 0.26.0 marks with `comfy_quant`, or in `_quantization_metadata`, as float8_e4m3fn,
 float8_e5m2 or int8_tensorwise: weight = stored * scale, with the scale a single number or one a row. With "convrot"
 every group of a row was multiplied by a regular Hadamard matrix, which is its own inverse (ConvRot, arXiv 2512.03673).
@@ -212,7 +212,7 @@ def _set_scale(
 
 
 def _check_scale(opened: TensorFile, name: str, scale: Tensor) -> Tensor:
-    """float32, [] or [rows, 1]. Raises WrongModelFile for what cannot scale anything."""
+    """float32, [] or [rows, 1]. Raises WrongModelFile if it cannot be a scale."""
     scale = scale.float() if scale.numel() != 1 else scale.float().reshape(())
     if not scale.isfinite().all() or not scale.all():
         raise WrongModelFile(

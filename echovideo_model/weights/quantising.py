@@ -31,7 +31,7 @@ MARK, SCALE, SECOND_SCALE = "comfy_quant", "weight_scale", "weight_scale_2"
 
 
 def scale(weight: Tensor, form: str) -> Tensor:
-    """weight [rows, columns] float32 -> the scale by which what is stored is multiplied again.
+    """weight [rows, columns] float32 -> the scale by which stored values are multiplied when they are read.
 
     "fp8_scaled" has one, of its largest magnitude; "int8" one a row, [rows, 1]; "mxfp8" and "nvfp4" one a block, in
     tiles (blocks.py), the latter besides one of all.
@@ -73,8 +73,8 @@ def plan_quantised(planned: Planned, form: str, is_bulk: Callable[[str], bool]) 
 
 
 def read_quantised(weights: Read, again: Read, form: str, plan: Planned) -> Read:
-    """Yields what plan_quantised has planned. `weights` reads a matrix to be stored, `again` the same for its scales,
-    which stand elsewhere in the file: so memory stays at one matrix."""
+    """Yields what plan_quantised has planned. `weights` reads a matrix to store it, `again` reads it for its scales,
+    which are elsewhere in the file, so that memory stays at one matrix."""
 
     def read(wanted: Iterable[str]) -> Iterator[Tensor]:
         for name in wanted:

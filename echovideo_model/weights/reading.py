@@ -1,7 +1,7 @@
 """Reads weight files: one .safetensors, a folder of shards with its index, a GGUF, or a pickle with weights_only.
 
-Opening reads headers alone. Tensors come out one at a time and memory-mapped, and pages that were read are given
-back, so reading a model takes the memory of what is made of it, and one tensor more.
+Opening reads only headers. Tensors come out one at a time and memory-mapped, and pages that were read are given back,
+so reading a model takes the memory of the result and of one more tensor.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Entry:
 
     @property
     def held_bytes(self) -> int:
-        """Without the scales of its blocks."""
+        """Bytes, without the scales of its blocks."""
         return math.prod(self.held_shape) * self.dtype.itemsize
 
     @property
@@ -119,7 +119,7 @@ class TensorFile:
         return sum(entry.bytes for entry in self.entries.values())
 
     def without(self, others: tuple[str, ...]) -> TensorFile:
-        """The same, less the tensors whose names begin so: known parts that are not needed."""
+        """The same, without the tensors whose names begin with one of `others`: known parts that are not needed."""
         kept = {name: entry for name, entry in self.entries.items() if not name.startswith(others)}
         return replace(self, entries=kept)
 
@@ -234,7 +234,7 @@ def _open_together(path: Path, files: Sequence[Path], weight_map: Mapping[str, s
     metadata: dict[str, str] = {}
     for file in files:
         opened, shard = _open_one(file), file.name
-        # Of a name that several shards hold the index says which one counts.
+        # If several shards hold a name, the index says which one counts.
         entries |= {n: entry for n, entry in opened.entries.items() if weight_map.get(n, shard) == shard}
         metadata |= opened.metadata
     absent = sorted(name for name in weight_map if name not in entries)

@@ -52,7 +52,7 @@ GROUPS = {
     "preview": "small decoder for previews and drafts in ComfyUI",
     "reference": "used only by ByteDance's own code",
 }
-OPTIONAL = ("evaluation", "preview", "reference")  # downloaded only when they are named
+OPTIONAL = ("evaluation", "preview", "reference")  # downloaded only when asked for by name
 
 _CC_BY_NC = Licence("CC BY-NC 4.0", "https://creativecommons.org/licenses/by-nc/4.0/", True)
 _INSIGHTFACE = Licence(

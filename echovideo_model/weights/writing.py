@@ -28,8 +28,8 @@ Read = Callable[[Iterable[str]], Iterator[Tensor]]
 
 
 def write_file(path: Path, planned: Planned, read: Read, metadata: Mapping[str, str]) -> None:
-    """One .safetensors of what `planned` says, {name: (shape, dtype)}: beside its place, then renamed."""
-    # Widest first, as the library does it: so every tensor is aligned to its own elements.
+    """One .safetensors of what `planned` says, {name: (shape, dtype)}: written beside its place, then renamed."""
+    # Widest first, as the library does it, so that every tensor is aligned to its own elements.
     planned = dict(sorted(planned.items(), key=lambda item: -item[1][1].itemsize))
     with write_atomically(path) as temporary, open(temporary, "wb") as out:
         out.write(_header(planned, metadata))
@@ -60,7 +60,7 @@ def write_folder(folder: Path, stem: str, planned: Planned, read: Read, config: 
             undo.callback((folder / "config.json").unlink)
         total = sum(math.prod(shape) * dtype.itemsize for shape, dtype in planned.values())
         temporary.write_bytes(_json({"metadata": {"total_size": total}, "weight_map": weight_map}))
-        undo.pop_all()  # all there: keep it
+        undo.pop_all()  # complete: keep it
     return index
 
 
