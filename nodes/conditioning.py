@@ -143,7 +143,7 @@ class EchoVideoConditioning(io.ComfyNode):
     ) -> io.NodeOutput:
         width, height = round_down(width), round_down(height)
         face_latent = None
-        shows_a_face = identity is not None and identity.face_picture.any()  # nobody's picture is black
+        shows_a_face = identity is not None and identity.face_picture.any()  # black is the picture of nobody
         if shows_a_face and vae is not None and face_latent_strength > 0:
             face_latent = encode_face_latent(vae, identity, height, width)
         strengths = Strengths(id_strength, face_strength, face_latent_strength)

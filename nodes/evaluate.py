@@ -98,7 +98,7 @@ class EchoVideoEvaluate(io.ComfyNode):
 
 
 class _Progress:
-    """The host's bar, one stage after another; a run that is cancelled ends here."""
+    """Shows each stage on the host's bar; a cancelled run ends here."""
 
     def __init__(self) -> None:
         self.bar = ProgressBar(1)

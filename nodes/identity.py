@@ -182,7 +182,7 @@ def make_preview(
     face_picture: np.ndarray,
     cls: type[io.ComfyNode],
 ) -> dict[str, Any]:
-    """For the page: one sheet of everything, and what the face picker shows of each photo."""
+    """For the page: a sheet of everything, and each photo's faces for the face picker."""
     sheets, photos = [], []
     for photo, faces in seen:
         mask = next((one.mask for one in chosen if one.photo is photo), None)
@@ -236,7 +236,7 @@ class SaveEchoVideoIdentity(io.ComfyNode):
     def execute(cls, identity: IdentityData, filename_prefix: str) -> io.NodeOutput:
         root = os.path.join(folder_paths.get_output_directory(), folders.IDENTITIES)
         folder, name, number, subfolder, _ = folder_paths.get_save_image_path(filename_prefix, root)
-        file = f"{name}_{number:05}_.safetensors"  # the form in which the host counts on
+        file = f"{name}_{number:05}_.safetensors"  # the form in which the host numbers files
         identity.save(os.path.join(folder, file), title=name)
         return io.NodeOutput(os.path.join(subfolder, file), ui={"text": [os.path.join(subfolder, file)]})
 

@@ -1,4 +1,4 @@
-"""What all node schemas share."""
+"""What all node schemas have in common."""
 
 from __future__ import annotations
 

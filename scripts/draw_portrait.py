@@ -2,8 +2,8 @@
 
     python scripts/draw_portrait.py [FOLDER]
 
-Shapes are flat and drawn four times too large, then shrunk, which is what smooths their edges. Both faces
-carry their eyes, nose and mouth in the proportions that face alignment expects (see LANDMARKS).
+Shapes are flat, drawn four times too large and then shrunk, which smooths their edges. Both faces carry their eyes,
+nose and mouth in the proportions that face alignment expects (see LANDMARKS).
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def stroke(width: float, *points: Point) -> Image.Image:
 
 
 def moved(mask: Image.Image, dx: float, dy: float) -> Image.Image:
-    """`mask` shifted by (dx, dy) pixels; what leaves the picture is gone."""
+    """`mask` shifted by (dx, dy) pixels; what leaves the picture is lost."""
     mask_moved, _ = _mask()
     mask_moved.paste(mask, (round(OVERSIZE * dx), round(OVERSIZE * dy)))
     return mask_moved
@@ -133,7 +133,7 @@ EARS = both_sides(oval(357, 314, 19, 30))
 def features(
     sheet: Sheet, *, shade: str, dark: str, lips: str, smile: str, brow: float, lashes: bool
 ) -> None:
-    """Eyes, brows, nose and a closed smile: what makes both drawings faces, and different ones."""
+    """Eyes, brows, nose and a closed smile: these make both drawings faces, and different ones."""
     (left, eye_y), (right, _), (nose_x, nose_y), (mouth_left, mouth_y), (mouth_right, _) = LANDMARKS
     for x, out in ((left, -1), (right, 1)):
         sheet.fill(dark, oval(x, eye_y, 12.5, 15.5))

@@ -20,7 +20,7 @@ ICON, BANNER = (400, 400), (1680, 720)
 SEED = 4  # of the person
 WHO = "a woman with curly ginger hair and round green glasses"
 WEARS = {"garment": "hoodie", "colour": "yellow"}
-SHARP = 3  # drawn this much larger, then made smaller, for smooth edges
+SHARP = 3  # drawn this much larger, then shrunk, for smooth edges
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def draw_icon() -> Image.Image:
 
 
 def draw_banner() -> Image.Image:
-    """The photo, the sentence's video beside it, and the name."""
+    """The photo, beside it the video of the sentence, and the name."""
     banner = Image.new("RGB", BANNER, NIGHT)
     draw = ImageDraw.Draw(banner)
     write(draw, (96, 66), ["EchoVideo"], 88, CHALK)

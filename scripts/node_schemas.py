@@ -1,5 +1,5 @@
 """Writes tests/nodes.json: every node with its inputs and outputs, as a host describes them to its page; and
-locales/en, the same words in the form of a translation, from which translators start.
+locales/en, the same words as a translation file, for translators to start from.
 
     COMFYUI_PATH=... python -m scripts.node_schemas       (in that host's environment, see test_host.sh)
 

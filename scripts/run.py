@@ -1,7 +1,7 @@
 """README's two commands on Linux, macOS and Windows: python scripts/run.py demo, python scripts/run.py test
 
-Works in the active environment, else in .venv, which it makes, and installs what is missing, PyTorch first. $TORCH
-names another build than the one here. What follows goes to `echovideo demo`, or to pytest.
+Works in the active environment or else in .venv, which it creates, and installs what is missing, PyTorch first. $TORCH
+names another build of PyTorch. Further arguments go to `echovideo demo`, or to pytest.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TORCH = os.environ.get("TORCH", "torch==2.13.0")
 
 
 def main(words: list[str]) -> int:
-    """The exit status of what was run."""
+    """Returns the exit status of the command."""
     if sys.version_info < (3, 10):  # noqa: UP036, for whoever starts this with an older one
         return say("Python 3.10 or newer is needed; start this with python3.11, say")
     if words[:1] not in (["demo"], ["test"]):
@@ -38,13 +38,13 @@ def main(words: list[str]) -> int:
             run(python, "-m", "benchmarks.parity", "tests/golden")
     except subprocess.CalledProcessError as failed:
         return failed.returncode
-    except KeyboardInterrupt:  # what was running has said so
+    except KeyboardInterrupt:  # the command has said so itself
         return 130
     return 0
 
 
 def find_python() -> Path:
-    """The active environment's, else that of .venv."""
+    """The active environment's Python, or else that of .venv."""
     if sys.prefix != sys.base_prefix or os.environ.get("CONDA_PREFIX"):
         return Path(sys.executable)
     folder = Path(os.environ.get("VIRTUAL_ENV") or ROOT / ".venv")
@@ -55,7 +55,7 @@ def find_python() -> Path:
 
 
 def install(python: Path, what: str) -> None:
-    """PyTorch first and by itself: any package that needs it would otherwise choose a build of its own."""
+    """PyTorch first and by itself: otherwise any package that needs it would choose the build."""
     if subprocess.run([python, "-c", "import torch"], stderr=subprocess.DEVNULL, check=False).returncode:
         say("Installing PyTorch and what else is needed; this takes minutes")
         run(python, "-m", "pip", "install", "--quiet", TORCH)

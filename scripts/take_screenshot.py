@@ -2,8 +2,8 @@
 
     COMFYUI_PATH=path/to/ComfyUI python -m scripts.take_screenshot [try_it] [NODE ...]
 
-With names, only those pictures. Needs what the browser tests need (scripts/test_host.sh makes such
-an environment). Look at what comes out before it is kept: the newest host has the look that most users see.
+With names, only those pictures. Needs what the browser tests need (scripts/test_host.sh makes such an environment). Use
+the newest host, whose look most users see, and look at the pictures before you keep them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from testbed.shipped import page_form
 ROOT = Path(__file__).parents[1]
 GROUP_TITLE = 60  # units that a group and its title reach beyond its nodes
 PLAIN = {
-    "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # text at every zoom
+    "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # draws text at every zoom
     "Comfy.Minimap.Visible": False,
     "Comfy.RightSidePanel.IsOpen": False,
     "Comfy.NodeBadge.NodeSourceBadgeMode": "None",
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def try_it(page: Browser) -> None:
-    """The whole workflow on the nano model after a run, but for its note."""
+    """The whole workflow on the nano model after a run, without its note."""
     page.load(page_form("try_it"))
     page.wait_for_faces(1)
     page.run_workflow()

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Judges the archive for ComfyUI's registry: python testbed/archive.py node.zip names what is too much or lacks."""
+"""Judges the archive for ComfyUI's registry: python testbed/archive.py node.zip names what should not be there or is
+missing."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ KEPT = (
 
 
 def judge(archive: Path) -> list[str]:
-    """What is wrong with it, one line each."""
+    """What is wrong with it, one line per fault."""
     root = Path(__file__).parents[1]
     listed = subprocess.run(
         ["git", "ls-files"], cwd=root, capture_output=True, text=True, encoding="utf-8", check=True

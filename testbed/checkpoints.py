@@ -56,7 +56,7 @@ def write_checkpoints(base: Path, released: Path) -> None:
 
 
 def write_transformer(path: Path, text_tokens: int) -> None:
-    """The tiny transformer, reading another number of tokens."""
+    """The tiny transformer, but reading `text_tokens` tokens."""
     import torch
     from safetensors.torch import save_file
 
@@ -85,7 +85,7 @@ def write_text_encoder(path: Path, metadata: dict[str, str] | None = None) -> No
 
 
 def write_lora(base: Path, name: str, spelling: str, layers: list[str] = LAYERS, width: int = 128) -> None:
-    """A LoRA of rank 4 over `layers`, its keys spelled the way of one of SPELLINGS."""
+    """A LoRA of rank 4 over `layers`, with its keys in one of SPELLINGS."""
     import torch
     from safetensors.torch import save_file
 

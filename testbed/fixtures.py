@@ -1,7 +1,8 @@
 """Fixtures of the host and browser tests: which host, and one running instance of it for the whole session.
 
-The host is the folder in $COMFYUI_PATH, the one that this pack is installed in (two folders up), or ~/comfy/ComfyUI.
-Its own requirements must be installed in the Python that runs the tests: scripts/test_host.sh sees to both.
+The host is the folder in $COMFYUI_PATH, else the one that this pack is installed in (two folders up), else
+~/comfy/ComfyUI. Its requirements must be installed in the Python that runs the tests; scripts/test_host.sh takes care
+of both.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def reason_to_skip() -> str | None:
 
 @pytest.fixture(scope="session")
 def folder() -> Path:
-    """The host's own folder; skips where there is none."""
+    """The host's own folder; skips if there is none."""
     if reason := reason_to_skip():
         pytest.skip(reason)
     found = host_folder()

@@ -1,4 +1,4 @@
-"""Graphs in the API's form, written the way one thinks of them: nodes by name, links by node and output."""
+"""Graphs in the API's form, written the way people think of them: nodes by name, links by node and output."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def saved(name: str) -> Graph:
 
 
 def plain(**changed: Any) -> Graph:
-    """Prompt to latents with nobody in it: the shortest whole graph."""
+    """Prompt to latents without a person: the shortest complete graph."""
     return loaders() | prompts() | conditioning() | sampled(**changed)
 
 

@@ -4,9 +4,9 @@
         run = host.run(graph)              # queue, follow the websocket, collect outputs
         run.latents(), run.files("video")
 
-`base` is the base directory of ComfyUI: models/, input/, output/, temp/, user/ and custom_nodes/ live there,
-the last with a link to this repository, so nothing of the host's own folder is read or written.
-Needs aiohttp and psutil, which every host requires itself; imported late so that tests can be listed without.
+`base` is the base directory of ComfyUI: models/, input/, output/, temp/, user/ and custom_nodes/ live there, the last
+with a link to this repository, so nothing of the host's own folder is read or written. Needs aiohttp and psutil, which
+every host requires itself; they are imported late so that tests can be listed without them.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 PACK = Path(__file__).parents[1]
 PACK_FOLDER = "ComfyUI-EchoVideo"
 FOLDERS = ("models", "input", "output", "temp", "user", "custom_nodes")
-START_SECONDS = 600  # of a machine that many others keep busy
-ANSWER_SECONDS = 300  # of the same
+START_SECONDS = 600  # on a busy machine
+ANSWER_SECONDS = 300  # also on a busy one
 FINISHED = ("execution_success", "execution_error", "execution_interrupted")
 
 Message = dict[str, Any]
@@ -43,7 +43,7 @@ Graph = dict[str, dict[str, Any]]
 
 
 class Refused(Exception):
-    """The host did not accept a prompt. `details` is its answer: {"error": {...}, "node_errors": {...}}."""
+    """The host rejected a prompt. `details` is its answer: {"error": {...}, "node_errors": {...}}."""
 
     def __init__(self, details: dict[str, Any]) -> None:
         super().__init__(json.dumps(details, indent=1))
@@ -52,7 +52,7 @@ class Refused(Exception):
 
 @dataclass
 class Run:
-    """What came of one queued prompt: `status` is success, error or interrupted."""
+    """The outcome of one queued prompt: `status` is success, error or interrupted."""
 
     status: str
     messages: list[Message]
@@ -68,7 +68,7 @@ class Run:
 
     @property
     def message(self) -> str:
-        """What the user reads when a node failed."""
+        """What the user reads after a node has failed."""
         return str(self.error["exception_message"]).strip()
 
     def latents(self, node: str = "latents_saved") -> Tensor:
@@ -186,7 +186,7 @@ class Host:
         on_message: Callable[[Message], None] | None = None,
         extra_data: dict[str, Any] | None = None,
     ) -> Run:
-        """Queues `graph` (API form) and follows it to its end. Refused when the host does not take it."""
+        """Queues `graph` (API form) and follows it to its end. Raises Refused if the host does not accept it."""
         return asyncio.run(asyncio.wait_for(self._run(graph, on_message, extra_data or {}), timeout))
 
     async def _run(
@@ -236,10 +236,10 @@ def free_port() -> int:
 
 
 def expect_failure(host: Host, graph: dict[str, Any]) -> str:
-    """What the user reads of a run that must fail."""
+    """Runs `graph`, which must fail, and returns what the user reads."""
     try:
         run = host.run(graph)
-    except Refused as refusal:  # newer hosts look at choices before they start
+    except Refused as refusal:  # newer hosts check choices before they start
         return str(refusal)
     assert run.status == "error"
     return run.message

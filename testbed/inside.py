@@ -1,4 +1,4 @@
-"""Python run inside a host's own process, without a server: to ask its modules directly."""
+"""Runs Python in a process with a host's modules but without its server, to call them directly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from .harness import PACK
 
-LACKS = 77  # the exit status of a script, which has it by this name, where the host lacks what it asks
+LACKS = 77  # a script's exit status, under this name there, if the host lacks what it asks for
 BEGIN = f"""
 import sys
 LACKS = {LACKS}

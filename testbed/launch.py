@@ -14,13 +14,13 @@ BOXES = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
 def stand_in_for_torchvision() -> None:
-    """Declares torchvision's two operators where its own library cannot; call it before anything imports it."""
+    """Declares torchvision's two operators if its own library cannot; call this before anything imports torchvision."""
     import torch
 
     try:
         import torchvision  # noqa: F401
     except ImportError:
-        return  # not needed, then
+        return  # then it is not needed
     except RuntimeError:  # "operator torchvision::nms does not exist"
         for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
             del sys.modules[name]

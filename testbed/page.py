@@ -21,9 +21,9 @@ ARGUMENTS = (
 )
 READY = "!!window.app?.extensionManager?.workflow?.activeWorkflow"
 OURS = ("echovideo", "face_picker", "video_size", "identity_score")
-MOST_SECONDS = 300  # for any one step, of a machine that many others keep busy
+MOST_SECONDS = 300  # for any single step, on a busy machine
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWarning": False}
-# A node of the given type put into the graph; links are made by slots.
+# Puts a node of the given type into the graph; links go by slot.
 HELPERS = """
 window.echo = {
   add(type, x, y, widgets = {}) {
@@ -46,7 +46,7 @@ window.echo = {
 
 
 class Browser:
-    """A page of a host, and every complaint about this pack's parts in it."""
+    """A host's page, and every error about this pack in it."""
 
     def __init__(self, page: Any, address: str) -> None:
         self.page, self.address = page, address
@@ -58,13 +58,13 @@ class Browser:
         page.on("request", lambda request: self.requests.append(request.url))
 
     def _see(self, error: Any) -> None:
-        if "/extensions/ComfyUI-EchoVideo/" in (error.stack or ""):  # a host has faults of its own
+        if "/extensions/ComfyUI-EchoVideo/" in (error.stack or ""):  # hosts have faults of their own
             self.complaints.append(error.stack)
 
     def _hear(self, message: Any) -> None:
         place = f"{message.location.get('url', '')} {message.text}"
         if "/en.md" in place:
-            return  # asked for first; English help is the page for every language that has none
+            return  # asked for first; languages without help pages get the English one
         if message.type == "error" and any(name in place.lower() for name in OURS):
             self.complaints.append(place)
 
@@ -109,7 +109,7 @@ class Browser:
         )
 
     def run_workflow(self, timeout: float = MOST_SECONDS, by_button: bool = False) -> None:
-        """Runs it, by the command that the Run button gives or by that button; fails if a node did."""
+        """Runs it, by the Run button's command or by the button itself; fails if a node did."""
         self.run_js(
             """() => { window.ended = null;
               const api = app.api ?? window.comfyAPI.api.api;
@@ -125,7 +125,7 @@ class Browser:
         assert kind == "execution_success", detail
 
     def run_button(self) -> Any:
-        """Run: on older pages, the first of two buttons in a frame that has its name."""
+        """The Run button; on older pages, the first of two buttons in a frame with that name."""
         named = self.page.get_by_test_id("queue-button")
         return named.locator("button").first if named.locator("button").count() else named
 

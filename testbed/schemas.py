@@ -1,6 +1,6 @@
 """Every node with its inputs and outputs, as a host describes them to its page; and the same words as a translation.
 
-scripts/node_schemas.py writes both down, tests hold every host to them.
+scripts/node_schemas.py writes both, and tests hold every host to them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ OPTIONS = ("default", "min", "max", "step", "control_after_generate", "options",
 
 
 def nodes_of(object_info: dict[str, Any]) -> dict[str, Any]:
-    """Our nodes by id, out of a host's /object_info, without what differs between hosts and installed files."""
+    """Our nodes by id, from a host's /object_info, without what differs between hosts and installed files."""
     return {id: node_of(about) for id, about in sorted(object_info.items()) if id.startswith("EchoVideo")}
 
 
@@ -35,7 +35,7 @@ def node_of(about: dict[str, Any]) -> dict[str, Any]:
 
 def input_of(id: str, type_: str, options: dict[str, Any], optional: bool) -> dict[str, Any]:
     kept = {name: options[name] for name in OPTIONS if name in options}
-    if id.endswith("_name"):  # a list of files: what is in it is the user's
+    if id.endswith("_name"):  # a list of files, which depends on the user
         kept.pop("options", None)
     return {"id": id, "type": type_, "optional": optional, **kept}
 

@@ -13,7 +13,7 @@ from testbed.harness import PACK, Graph
 
 
 def by_name() -> dict[str, Path]:
-    """Short name, which is that of the API form, -> file of the page's form, in the order of the page's list."""
+    """Short name (the API form's) -> file of the page's form, in the order of the page's list."""
     files = sorted((PACK / "workflows").glob("*.json"))
     return {json.loads(file.read_text("utf-8"))["extra"]["name"]: file for file in files}
 
@@ -23,7 +23,7 @@ SHIPPED = list(FILES)
 ON_NANO = "try_it"  # chooses the nano model's files, the others the released ones
 NAMES = [
     name for name in SHIPPED if name != ON_NANO or FOLDER.is_dir()
-]  # those that can run in this checkout
+]  # the workflows that can run in this checkout
 SMALLER: dict[str, dict[str, Any]] = {
     "EchoVideoVideoSize": {"size": "free", "free_width": 96, "free_height": 64},
     "KSampler": {"steps": 2},

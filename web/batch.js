@@ -1,4 +1,4 @@
-// The faces of a batch's photos, in view or not: one choice is for all of them.
+// The faces of a batch's photos, in view or not: one choice applies to all of them.
 
 import { api } from "../../scripts/api.js";
 
@@ -16,7 +16,7 @@ export class Batch {
     return this.#found.get(query);
   }
 
-  /** Asks for what is not known yet, one photo after the other; forgets all others, and ends what was under way. */
+  /** Asks for what is not known yet, one photo after another; forgets all other photos and ends what was under way. */
   async look(queries) {
     this.#asking.abort();
     this.#asking = new AbortController();
@@ -26,7 +26,7 @@ export class Batch {
       const answer = await api.fetchApi(`/echovideo/faces?${query}`, { signal }).catch(() => null);
       const found = answer?.ok ? await answer.json().catch(() => null) : null;
       if (signal.aborted) return;
-      if (found) this.#found.set(query, found); // what fails is told where the photo is in view
+      if (found) this.#found.set(query, found); // a failure is shown when the photo is in view
     }
     if (queries.length) this.complete();
   }

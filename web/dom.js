@@ -1,4 +1,4 @@
-// Small helpers of the pack's page parts: elements without innerHTML, the stylesheet, and what a node's widgets say.
+// Small helpers of the pack's page parts: elements without innerHTML, the stylesheet, the values of a node's widgets.
 
 import { app } from "../../scripts/app.js";
 
@@ -32,7 +32,7 @@ export function useStyles() {
 }
 
 /**
- * Puts `content` into a node as a widget that is saved nowhere and sent nowhere, and calls `update` whenever what
+ * Puts `content` into a node as a widget that is neither saved nor sent, and calls `update` whenever what
  * `watch` returns (compared as JSON) has changed: by hand, by undo, by loading, or somewhere upstream.
  */
 export function addLivePart(node, name, content, { height, width = 0, watch, update, removed }) {
@@ -45,7 +45,7 @@ export function addLivePart(node, name, content, { height, width = 0, watch, upd
     setValue: () => {},
   });
   widget.serialize = false;
-  // Else the panel beside the canvas lists it, as an empty row, and gives it that panel's width in the node, too.
+  // Otherwise the panel beside the canvas lists it as an empty row, and gives it that panel's width in the node, too.
   Object.defineProperty(widget.options, "canvasOnly", { get: () => !window.LiteGraph.vueNodesMode });
   content.addEventListener("wheel", passToCanvas);
   let before;
@@ -68,7 +68,7 @@ export function addLivePart(node, name, content, { height, width = 0, watch, upd
   return look;
 }
 
-/** Over our parts, too, the wheel zooms and moves the canvas. */
+/** Lets the wheel zoom and move the canvas over our parts, too. */
 function passToCanvas(event) {
   if (event.defaultPrevented || !app.canvas?.canvas || app.canvas.canvas.contains(event.target)) return;
   event.preventDefault();
@@ -86,7 +86,7 @@ export function isLinked(node, name) {
   return !!node.inputs?.some((input) => input.widget?.name === name && input.link != null);
 }
 
-/** Sets widgets as a user would: callbacks run, and it can be undone in one step. */
+/** Sets widgets as a user would: callbacks run, and the change can be undone in one step. */
 export function setWidgets(node, values) {
   for (const [name, value] of Object.entries(values)) {
     const widget = widgetOf(node, name);
@@ -100,9 +100,9 @@ export function setWidgets(node, values) {
   else tracker?.checkState?.();
 }
 
-/** What the node's last run reported for the page, if it ran: also after the workflow was loaded or undone. */
+/** What the node's last run reported for the page, if it ran; also after loading or undoing. */
 export function reported(node) {
   if (node.echovideoReport) return node.echovideoReport;
   const known = node.graph?.isRootGraph === false ? undefined : app.nodeOutputs?.[String(node.id)];
-  return known ?? {}; // inside subgraphs, numbers of nodes are not unique
+  return known ?? {}; // inside subgraphs, node numbers are not unique
 }

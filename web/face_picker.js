@@ -1,4 +1,4 @@
-// The photo with a numbered box around each face, to choose one by click or by keyboard; beside it, that face.
+// The photo with a numbered box around each face, to choose one with the mouse or the keyboard; beside it, that face.
 
 import { api } from "../../scripts/api.js";
 import { Batch } from "./batch.js";
@@ -6,9 +6,9 @@ import { element } from "./dom.js";
 import { thumbnail } from "./thumbnail.js";
 import { say } from "./words.js";
 
-const BY_HAND = "left to right"; // the order a click chooses in, where the node's own is known only to a run
+const BY_HAND = "left to right"; // the order in which a click chooses, if the node's own is known only during a run
 const STEP = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 };
-const OWN_KEYS = new Set(["Enter", " ", "Backspace", "Delete"]); // the page would run or delete nodes by them
+const OWN_KEYS = new Set(["Enter", " ", "Backspace", "Delete"]); // with these, the page would run or delete nodes
 
 export class FacePicker {
   /** `choose` is called with the widgets' new values. */
@@ -41,7 +41,7 @@ export class FacePicker {
     this.root.addEventListener("keydown", (event) => OWN_KEYS.has(event.key) && event.stopPropagation());
   }
 
-  /** Shows a situation: {connected, photos, elsewhere, order, index, padding, needed, linked, parser, run}. */
+  /** Shows a state: {connected, photos, elsewhere, order, index, padding, needed, linked, parser, run}. */
   show(now) {
     this.now = now;
     if (this.root.dataset.state === "error") this.query = undefined; // what was missing may be there now
@@ -120,7 +120,7 @@ export class FacePicker {
     }
   }
 
-  /** Leaves nothing of the photo before. */
+  /** Clears everything of the previous photo. */
   #forget() {
     this.asking?.abort();
     this.query = this.found = this.shown = undefined;
@@ -131,7 +131,7 @@ export class FacePicker {
     this.picture.clear();
   }
 
-  /** Shows a picture of the host's, inside `padding` of black. */
+  /** Shows one of the host's pictures with `padding` of black around it. */
   #view(photo, padding) {
     const share = 100 / (1 + 2 * padding);
     const [at, size] = [`${share * padding}%`, `${share}%`];
@@ -193,7 +193,7 @@ export class FacePicker {
     this.#beside(found, chosen, run, parser);
   }
 
-  /** The numbers, from 1, of the batch's photos without the chosen face; without any face, if one is needed. */
+  /** The numbers, from 1, of the batch's photos that lack the chosen face or, if one is needed, any face. */
   #lacking() {
     const { order, index, needed } = this.now;
     const lacks = (found) => found?.orders[order] && index >= found.faces.length && (needed || found.faces.length > 0);
@@ -209,7 +209,7 @@ export class FacePicker {
     return count === 1 ? say("one") : say("used", { number, count });
   }
 
-  /** A button over each face; the positions are shares of the photo, so that it may be shown in any size. */
+  /** A button over each face; positions are shares of the photo, so that it can be shown at any size. */
   #draw(found) {
     this.shown = undefined;
     this.border = 0;
@@ -244,13 +244,13 @@ export class FacePicker {
     this.choose({ face_order, face_index: this.shown.orders[face_order].indexOf(place) });
   }
 
-  /** The chosen face as it was aligned, and as the model sees it: from the route, or from the run. */
+  /** The chosen face as aligned and as the model sees it, from the route or from the run. */
   #beside(found, chosen, run, parser) {
     if (chosen === undefined) {
       this.aligned.clear();
       this.picture.clear();
     } else if (run) {
-      const same = found.chosen === chosen; // another choice is shown by the next run
+      const same = found.chosen === chosen; // the next run will show another choice
       this.aligned.set(same && found.aligned && viewOf(found.aligned), say("by_run"));
       this.picture.set(same && run.picture && viewOf(run.picture), say("by_run"));
     } else {
@@ -260,10 +260,10 @@ export class FacePicker {
     }
   }
 
-  /** As in any group of radio buttons: an arrow chooses the next face in the numbers' order, Space the focused one. */
+  /** As in any group of radio buttons: an arrow chooses the next face by number, Space the focused one. */
   #key(event) {
     if (!(event.key in STEP)) return;
-    event.stopPropagation(); // or the canvas takes it
+    event.stopPropagation(); // otherwise the canvas handles it
     event.preventDefault();
     const boxes = [...this.faces.children].sort((one, other) => one.dataset.number - other.dataset.number);
     const to = boxes.indexOf(document.activeElement) + STEP[event.key];
@@ -288,7 +288,7 @@ export class FacePicker {
   }
 }
 
-/** Where the host shows a file of its folders. */
+/** The address at which the host shows a file from its folders. */
 function viewOf(file) {
   return `/view?${new URLSearchParams(file)}`;
 }

@@ -13,7 +13,7 @@ app.registerExtension({
   nodeCreated(node) {
     if (node.comfyClass !== "EchoVideoIdentity") return;
     node.hideOutputImages = true; // the run's sheet shows what the picker shows
-    node.onDrawBackground = () => {}; // and on hosts that do not know that word
+    node.onDrawBackground = () => {}; // and for hosts that do not know that property
     const picker = new FacePicker((values) => {
       setWidgets(node, values);
       look();
@@ -35,7 +35,7 @@ app.registerExtension({
   },
 });
 
-/** Everything that decides what the picker shows, ready to be compared. */
+/** Everything that decides what the picker shows, in a form that can be compared. */
 function situation(node) {
   const value = (name) => widgetOf(node, name)?.value;
   const found = photosOf(node, "photos");
@@ -52,8 +52,8 @@ function situation(node) {
 }
 
 /**
- * What the last run saw. Shown where the photos cannot be known without it, and for several photos (which Batch Images
- * cuts to one size) as long as they are the ones that it saw; a single photo is searched by itself.
+ * What the last run saw. It is shown if the photos cannot be known otherwise, and for several photos (which Batch
+ * Images crops to one size) as long as they are the same ones; a single photo is searched by itself.
  */
 function lastRun(node, { photos, elsewhere }) {
   const { echovideo_faces: faces, echovideo_face_picture: picture } = reported(node);

@@ -57,7 +57,7 @@ function fill(root, scores) {
   if (chart.clientWidth && chart.clientHeight) chart.append(curve(scores, chart.clientWidth, chart.clientHeight));
 }
 
-/** Scaled from 0 to 1, so that two videos can be compared, and below 0 where a frame is. */
+/** Scaled from 0 to 1, so that two videos can be compared; it goes below 0 if a frame does. */
 function curve({ per_frame: values, mean, minimum, worst_frame: worst, every }, width, height) {
   const [left, right, top, bottom] = [MARGIN.left, width - MARGIN.right, MARGIN.top, height - MARGIN.bottom];
   const floor = Math.min(0, Math.floor(minimum * 5) / 5);

@@ -10,9 +10,9 @@ const BYPASSED = 4;
 const MOST_STEPS = 64; // a graph may be wired in a circle while it is being edited
 
 /**
- * {connected, photos: [{filename, subfolder, type}], unlisted: [value], elsewhere}: every photo that can be known before
- * a run, in the order of the batch; those that the page does not list yet, since an upload under a missing name changes
- * nothing else; and the title of the first node whose picture cannot be known ("" when there is none).
+ * {connected, photos: [{filename, subfolder, type}], unlisted: [value], elsewhere}: every photo that can be known
+ * before a run, in the order of the batch; those that the page does not list yet, because an upload under a missing
+ * name changes nothing else; and the title of the first node whose picture cannot be known ("" if there is none).
  */
 export function photosOf(node, input) {
   const found = { connected: false, photos: [], unlisted: [], elsewhere: "" };
@@ -21,7 +21,7 @@ export function photosOf(node, input) {
   return found;
 }
 
-/** The value of a widget of the node that is linked to `input`, if that is the node's own and not linked itself. */
+/** The value of widget `name` of the node linked to `input`, if it is set there and not over a link. */
 export function upstreamValue(node, input, name) {
   const slot = node.inputs?.findIndex((one) => one.name === input) ?? -1;
   const origin = slot >= 0 && node.inputs[slot].link != null ? node.getInputNode(slot) : null;
@@ -61,7 +61,7 @@ function isPicture(input) {
   return !input.widget && (input.type === "IMAGE" || input.type === "*");
 }
 
-/** "people/ann.png [input]" as the host's three words for it. */
+/** "people/ann.png [input]" as the three parts that the host uses. */
 function fileOf(value) {
   const [, path, type = "input"] = /^([^]*?)(?:\s*\[(input|output|temp)\])?$/.exec(value);
   const cut = path.lastIndexOf("/") + 1;

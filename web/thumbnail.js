@@ -5,8 +5,8 @@ import { element } from "./dom.js";
 import { say } from "./words.js";
 
 /**
- * {figure, set(path, hint), clear(hint)}: shows what the host has at `path`; without one, the hint. A picture that cannot
- * be had says why.
+ * {figure, set(path, hint), clear(hint)}: shows what the host has at `path` or, without one, the hint. If there is no
+ * picture to be had, it says why.
  */
 export function thumbnail(caption) {
   const image = element("img", { alt: say(caption), draggable: false, hidden: true });

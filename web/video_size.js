@@ -1,4 +1,4 @@
-// EchoVideo Video Size: the frame's shape, and the length that comes of what is set, as it is set.
+// EchoVideo Video Size: shows the frame's shape and the resulting length while the values are being set.
 
 import { app } from "../../scripts/app.js";
 import { addLivePart, element, isLinked, svg, widgetOf } from "./dom.js";
@@ -44,7 +44,7 @@ function settings(node) {
   };
 }
 
-/** A number that another setting leaves unused is greyed; one whose setting comes over a link may yet be used. */
+/** Greys a number that another setting leaves unused; one whose setting comes over a link may still be used. */
 function greyUnused(node) {
   const size = isLinked(node, "size") ? FREE : widgetOf(node, "size")?.value;
   const measure = isLinked(node, "measure") ? undefined : widgetOf(node, "measure")?.value;

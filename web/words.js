@@ -1,4 +1,4 @@
-// What the pack's page parts say. Sentences of the library (errors) come as they are.
+// The sentences on the pack's page parts. The library's own (errors) are shown as they are.
 
 import { app } from "../../scripts/app.js";
 

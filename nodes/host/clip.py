@@ -1,10 +1,10 @@
 """T5-XXL as the host's CLIP, the way EchoVideo was trained: 226 tokens, padding attended like words.
 
 The transformer decides how many tokens it reads, and the host's CLIP Text Encode knows no MODEL: a prompt is encoded
-before it meets one, and cutting it afterwards will not do, because T5 attends to the padding. But a text encoder
-serves the transformers that it was trained with, so its file says how many tokens they read, in its metadata under
-TOKENS_KEY, and brings its tokenizer, where the host's other T5s have theirs. The released T5-XXL says nothing: it
-gives 226, of the tokenizer that the host brings.
+before it meets one, and cutting it afterwards would be wrong, because T5 attends to the padding. But a text encoder
+serves the transformers that it was trained with, so its file says in its metadata, under TOKENS_KEY, how many tokens
+they read, and contains its tokenizer where the host's other T5s have theirs. The released T5-XXL says nothing: it gives
+226, from the host's own tokenizer.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ END = (1, 1.0)  # T5's end of sentence, at weight 1
 
 
 class OwnPieces(SPieceTokenizer):
-    """A sentencepiece model of an encoder's own, with what the host's T5 tokenizer has besides."""
+    """An encoder's own sentencepiece model, with the extras of the host's T5 tokenizer."""
 
     @classmethod
     def from_pretrained(cls, pieces: Tensor, **settings: Any) -> OwnPieces:
@@ -75,7 +75,7 @@ class FixedLengthTokenizer(T5XXLTokenizer):
         pieces = data.get(SPIECE_MODEL)
         if pieces is None:
             super().__init__(embedding_directory, data, min_length=tokens)
-        else:  # as T5XXLTokenizer sets it, with other pieces
+        else:  # as T5XXLTokenizer sets it, but with these pieces
             SDTokenizer.__init__(
                 self,
                 pieces,
@@ -93,9 +93,7 @@ class FixedLengthTokenizer(T5XXLTokenizer):
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> Any:
         check_known(text, self._encode_text, self.tokenizer.unk_token_id)
-        kwargs[
-            "tokenizer_options"
-        ] = {}  # T5TokenizerOptions would pad to another length than the trained one
+        kwargs["tokenizer_options"] = {}  # T5TokenizerOptions would not pad to the trained length
         (tokens,) = super().tokenize_with_weights(text, return_word_ids, **kwargs)
         if len(tokens) > self.tokens:
             kept, rest = tokens[: self.tokens - 1], tokens[self.tokens - 1 : -1]
@@ -123,7 +121,7 @@ class EchoVideoTokenizer(SD1Tokenizer):
         self.raw = raw
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> Any:
-        # the host's own class calls its part by its attribute, "clip_t5xxl"
+        # the host's own class calls its part through its attribute, "clip_t5xxl"
         kwargs["disable_weights"] = kwargs.get("disable_weights", False) or self.raw
         return {"t5xxl": self.clip_t5xxl.tokenize_with_weights(text, return_word_ids, **kwargs)}
 
@@ -197,7 +195,7 @@ def load_clip_patcher(
 
 
 def says_tokens(path: Path) -> bool:
-    """Whether a file's metadata holds TOKENS_KEY; what cannot be read is the host's to complain of."""
+    """Whether a file's metadata holds TOKENS_KEY; the host complains about files that cannot be read."""
     try:
         with safe_open(path, "pt") as file:
             return TOKENS_KEY in (file.metadata() or {})
@@ -218,7 +216,7 @@ def read_tokens(metadata: dict[str, str] | None, path: Path) -> int:
 def keep_encoder(state: dict[str, Any]) -> dict[str, Any]:
     """The encoder's tensors of a T5 that may be whole, with its embedding under the one name that the host reads."""
     kept = {name: tensor for name, tensor in state.items() if not name.startswith(OTHER_PARTS)}
-    if "encoder.embed_tokens.weight" in kept:  # the same matrix by its other name
+    if "encoder.embed_tokens.weight" in kept:  # the same matrix under its other name
         kept.setdefault("shared.weight", kept.pop("encoder.embed_tokens.weight"))
     return kept
 

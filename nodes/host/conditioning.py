@@ -23,7 +23,7 @@ Conditioning = list[list[Any]]  # [[text [1, 226, 4096], {option: value}], ...]
 
 @dataclass(frozen=True)
 class Strengths:
-    """How much of each way in which the face enters; 0 is none, 1 as trained."""
+    """How strong each way is in which the face enters: 0 is none, 1 as trained."""
 
     id_embedding: float = 1.0
     face_tokens: float = 1.0
@@ -46,7 +46,7 @@ def condition(
     start: float = 0.0,
     end: float = 1.0,
 ) -> tuple[Conditioning, Conditioning]:
-    """Both branches with the identity between `start` and `end` (0..1 of the sampling) and nobody outside of it.
+    """Both branches, with the identity between `start` and `end` (0..1 of the sampling) and with nobody outside.
 
     The positive branch takes the identity, the negative one nobody's: a zero embedding and the black picture's
     tokens. The face latent is the same in both, as in training.
@@ -89,7 +89,7 @@ def limit_to(
     for text, options in conditioning:
         options = {
             key: value for key, value in options.items() if key not in KEYS
-        }  # of an identity before this one
+        }  # left by an earlier identity
         first, last = options.get("start_percent", 0.0), options.get("end_percent", 1.0)
         pieces = [(first, min(start, last), outside), (max(first, start), min(last, end), inside)]
         pieces.append((max(first, end), last, outside))

@@ -56,14 +56,14 @@ class DraftPreviewer(latent_preview.LatentPreviewer):  # type: ignore[misc]
 
     @torch.no_grad()
     def decode_latent_to_preview(self, x0: Tensor) -> Any:
-        """x0 [B, 16, t, h, w] as the sampler has it, scaled by 0.7."""
+        """x0 [B, 16, t, h, w] as in the sampler, scaled by 0.7."""
         first = x0[:1, :, :1].float().to(self.device) / LATENT_SCALE
         return latent_preview.preview_to_image(self.network.decode(first)[0, :, 0].movedim(0, -1))
 
 
 def preview_with_draft(original: Any) -> Any:
     def get_previewer(device: torch.device, latent_format: Any) -> Any:
-        """The host's previewer; for EchoVideo, where the user asked for TAESD previews and has taecvx, that one."""
+        """The host's previewer, or taecvx for EchoVideo if the user asked for TAESD previews and has it."""
         method = latent_preview.args.preview_method
         file = find_draft() if method == latent_preview.LatentPreviewMethod.TAESD else None
         if file is None or not isinstance(latent_format, EchoVideoLatent):
@@ -82,7 +82,7 @@ def find_draft() -> Path | None:
 
 
 def fill(kind: type[DraftDecoder], state: dict[str, Tensor], **place: Any) -> DraftDecoder:
-    """The decoder with these weights, leaving an encoder's aside. Raises WrongModelFile if they do not fit."""
+    """The decoder with these weights, ignoring those of an encoder. Raises WrongModelFile if they do not fit."""
     network = kind(comfy.ops.disable_weight_init, **place)
     own = {name: tensor for name, tensor in state.items() if not name.startswith("encoder.")}
     missing, unexpected = list_differences(
@@ -98,7 +98,8 @@ def fill(kind: type[DraftDecoder], state: dict[str, Tensor], **place: Any) -> Dr
 
 
 def estimate_decoding(shape: Any, dtype: torch.dtype) -> float:
-    """Bytes at the peak of decoding latents [B, 16, t, h, w]: the finished frames, and one latent frame at work."""
+    """Bytes at the peak of decoding latents [B, 16, t, h, w]: the finished frames, and one latent frame being
+    decoded."""
     frames, rows, columns = shape[-3], shape[-2] * 8, shape[-1] * 8
     return (2 * 4 * frames * 3 + 2000) * rows * columns * memory.dtype_size(dtype)
 
@@ -110,8 +111,8 @@ def load_vae(path: Path) -> EchoVideoVAE:
 
 
 def load_draft(path: Path, state: dict[str, Tensor]) -> DraftVAE:
-    """The VAE for drafts with these weights. Raises WrongModelFile for a file that is not called after taecvx: its
-    sisters for HunyuanVideo and Wan have the same shapes, and would decode noise."""
+    """The VAE for drafts with these weights. Raises WrongModelFile unless the file's name says taecvx: the ones for
+    HunyuanVideo and Wan have the same shapes and would decode noise."""
     if DRAFT not in path.name:
         raise WrongModelFile(
             f"choose {DRAFT}.pth of github.com/madebyollin/taehv, under that name: {path.name} is a TAEHV decoder, and "

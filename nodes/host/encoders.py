@@ -29,7 +29,7 @@ class HostFaceEncoders:
         self.patcher = comfy.model_patcher.ModelPatcher(networks, load_device=device, offload_device=offload)
 
     def ready(self) -> FaceEncoders:
-        """The encoders, their networks on the computing device; to be called before each use."""
+        """The encoders, with their networks on the computing device; call it before each use."""
         memory.load_models_gpu([self.patcher], force_full_load=True)
         return self.encoders
 
@@ -67,5 +67,5 @@ def find_detector(nano: bool = False) -> FaceDetector:
 
 @lru_cache(maxsize=2)
 def _load(place: Path, files: tuple[tuple[Path, int], ...]) -> FaceDetector:
-    """Loaded anew only when `files` have changed."""
+    """Loads them again only when `files` have changed."""
     return FaceDetector(place)

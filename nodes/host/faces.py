@@ -29,7 +29,7 @@ from . import folders
 from .encoders import find_detector
 
 MAX_BYTES = 64 * 2**20
-MAX_PIXELS = 64_000_000  # checked before any is decoded; a run itself takes more
+MAX_PIXELS = 64_000_000  # checked before decoding; a run itself allows more
 FORMATS = (
     "PNG",
     "JPEG",
@@ -39,7 +39,7 @@ FORMATS = (
     "GIF",
     "BMP",
     "TIFF",
-)  # none that Pillow gives to other programs
+)  # no formats that Pillow hands to other programs
 PICTURE_SIZE = 256  # pixels of a face picture on the page
 KEPT_PHOTOS, KEPT_PICTURES = 8, 128
 ANNOTATED = re.compile(r"(.*?)\s*\[(input|output|temp)\]", re.DOTALL)  # the host's "name [folder]"
@@ -57,7 +57,7 @@ class NotServed(InvalidRequest):
 
 @dataclass
 class RecordingDetector:
-    """A detector that keeps what it was shown and what it found."""
+    """A detector that records the photos it was shown and the faces it found."""
 
     detector: Detector
     seen: list[tuple[np.ndarray, list[Face]]] = field(default_factory=list)
@@ -82,7 +82,7 @@ class Searched:
 
 
 def describe(photo: np.ndarray, faces: Sequence[Face], like: np.ndarray | None = None) -> dict[str, Any]:
-    """Ready for JSON: the photo's size in pixels; every face; and each order as positions in the list of faces."""
+    """As JSON takes it: the photo's size in pixels, every face, and each order as positions in the list of faces."""
     height, width = photo.shape[:2]
     orders = [order for order in FACE_ORDERS if order != "closest" or like is not None]
     return {
@@ -104,7 +104,7 @@ def describe(photo: np.ndarray, faces: Sequence[Face], like: np.ndarray | None =
 def find_input_file(name: str, subfolder: str = "", kind: str = "input") -> Path:
     """The file in the host's input folder that a page means; "portrait.png [input]" is understood.
 
-    Raises NotServed for any other folder, for a way out of this one (by name or by link), and for no such file.
+    Raises NotServed for any other folder, for a path out of this one (by name or by link), and for a missing file.
     """
     if annotated := ANNOTATED.fullmatch(name):
         name, kind = annotated.groups()
@@ -123,7 +123,11 @@ def find_input_file(name: str, subfolder: str = "", kind: str = "input") -> Path
             raise outside
         if path.is_file():
             return path
-    except (OSError, RuntimeError, ValueError):  # too long, links in a circle, letters that no file name has
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ):  # too long, links in a circle, characters that a file name cannot have
         pass
     raise NotServed(404, f"there is no photo {name} in the input folder: choose or upload it again")
 
@@ -163,7 +167,7 @@ class FaceSearch:
     def faces(self, name: str, subfolder: str, kind: str, padding: float, encoders: str) -> Searched:
         """All faces of a photo, as the detector that goes with the parser `encoders` finds them.
 
-        Raises EchoVideoError; no face is not one, the result says why.
+        Raises EchoVideoError, but not if there is no face: the result then says why.
         """
         nano = encoders == FILES["face_encoder"]
         path = find_input_file(name, subfolder, kind)
@@ -226,7 +230,7 @@ def draw(photo: np.ndarray, face: Face, parser: FaceParser | None) -> bytes:
 
 
 def recall(memory: OrderedDict[Any, Value], key: Any, most: int, make: Callable[[], Value]) -> Value:
-    """`memory[key]`, made if it is not there; the entry used longest ago makes room."""
+    """`memory[key]`, made if it is missing; the least recently used entry makes room."""
     if key not in memory:
         memory[key] = make()
         while len(memory) > most:

@@ -36,7 +36,7 @@ NANO = {
 """The host's folder -> nano's group, whose folder is the last one searched."""
 UNREADABLE = (SafetensorError, ValueError, OSError, EOFError, RuntimeError, UnpicklingError)
 GGUF_LISTS = {DIFFUSION_MODELS: "unet_gguf", TEXT_ENCODERS: "clip_gguf"}
-"""The host's folder -> the name under which ComfyUI-GGUF lists its .gguf files, and we where that pack is not."""
+"""The host's folder -> the name under which ComfyUI-GGUF lists its .gguf files, or we do without that pack."""
 log = logging.getLogger(__name__)
 
 
@@ -60,7 +60,7 @@ def register() -> None:
 
 
 def offer_portraits() -> None:
-    """Copies the two bundled portraits into the host's input folder, whose pictures alone Load Image offers."""
+    """Copies the two bundled portraits into the host's input folder, since Load Image offers nothing else."""
     folder = Path(folder_paths.get_input_directory())
     for portrait in PORTRAITS:
         place = folder / f"echovideo_{portrait.name}"
@@ -75,8 +75,8 @@ def offer_portraits() -> None:
 
 def put_nano_last(original: Any) -> Any:
     def get_filename_list(folder_name: str) -> list[str]:
-        """The host's list of a folder, nano's file at its end: a list begins with what it offers first, which is to be
-        a file of the user's wherever there is one."""
+        """The host's list of a folder with nano's file moved to the end, so that the default is one of the user's own
+        files if there is one."""
         return sorted(original(folder_name), key=is_nano_name)
 
     return get_filename_list
@@ -91,7 +91,7 @@ def is_nano(path: Path) -> bool:
 
 
 def list_files(folder: str) -> list[str]:
-    """What a node offers from `folder`: every file, and of a file in several parts the first part alone; nano last."""
+    """What a node offers from `folder`: every file, but only the first part of a file in several parts; nano last."""
     names = folder_paths.get_filename_list(folder)
     if folder in GGUF_LISTS:
         names = [*names, *folder_paths.get_filename_list(GGUF_LISTS[folder])]
@@ -121,8 +121,8 @@ def find(folder: str, name: str) -> str | None:
 
 
 def explain_missing(files: Sequence[tuple[str, str]]) -> ModelFileMissing:
-    """The one error about files (folder, name) that are not there: for each one every place searched, and the
-    command that gets what is published."""
+    """The one error about files (folder, name) that are not there: for each, every place searched, and the command that
+    downloads the published ones."""
     names = " and ".join(name for _, name in files)
     they_are, them, s = ("is", "it", "") if len(files) == 1 else ("are", "them", "s")
     own = all(folder == IDENTITIES for folder, _ in files)
@@ -149,12 +149,12 @@ def check(chosen: dict[str, str | None]) -> bool | str:
 
 
 def install() -> str:
-    """The command that gets everything that is missing, for messages."""
+    """For messages: the command that downloads everything missing."""
     return f"`echovideo models install --comfyui {Path(folder_paths.models_dir).parent}`"
 
 
 def load_state(path: Path) -> tuple[dict[str, Any], dict[str, str] | None]:
-    """Tensors by name and the metadata of a file; of a file in several parts, all of them together.
+    """Tensors by name and the metadata of a file; for a file in several parts, all of them together.
 
     Those of a GGUF come under the released names, its packed ones as bfloat16. Raises WrongModelFile for a file that
     cannot be read, ModelFileMissing for a part that is not there, DependencyMissing for a GGUF without its package.

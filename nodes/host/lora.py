@@ -1,7 +1,7 @@
-"""LoRAs on EchoVideo, however the host comes to load them: its loaders, its hooks, other packs.
+"""LoRAs on EchoVideo, however they are loaded: by the host's loaders, its hooks, or other packs.
 
 All of them ask for the model's names (model_lora_keys_unet) and then match a file against them (load_lora). The first
-gets the network's shapes to take along, so that the second can translate the file, check it, and say what it took.
+is given the network's shapes as well, so that the second can translate the file, check it, and say what it used.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class LoraFile(dict[str, Tensor]):
 
 
 class PeftDora(LoRAAdapter):
-    """DoRA as PEFT trains it. The host's own divides by the norm of W alone where the magnitude is one of rows."""
+    """DoRA as PEFT trains it. The host's own divides by the norm of W alone if the magnitude is per row."""
 
     def __init__(self, parts: Mapping[str, Tensor]) -> None:
         super().__init__(set(), (parts["lora_up.weight"], parts["lora_down.weight"], None, None, None, None))
@@ -116,7 +116,7 @@ def translate(original: Any) -> Any:
 
 def keep_settings(original: Any) -> Any:
     def load_torch_file(ckpt: Any, *args: Any, **kwargs: Any) -> Any:
-        """What the host reads, and of a file in a folder of LoRAs where it came from."""
+        """What the host reads and, for a file in a folder of LoRAs, where it came from."""
         result = original(ckpt, *args, **kwargs)
         if not is_lora(ckpt):
             return result

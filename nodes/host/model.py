@@ -30,7 +30,7 @@ FACE_TOKENS = "echovideo_face_tokens"  # [1, 196, 768]
 ID_EMBEDDING = "echovideo_id_embedding"  # [1, 512]
 FACE_LATENT = "echovideo_face_latent"  # [1, 16, 1, h, w], not yet scaled by 0.7
 FACE_SPREAD = "echovideo_face_spread"  # the same: the posterior's deviation, 0 where only its mean is known
-MADE_BY = "echovideo_face_encoders"  # the name of those that made the identity
+MADE_BY = "echovideo_face_encoders"  # the name of the face encoders that made the identity
 KEYS = (FACE_TOKENS, ID_EMBEDDING, FACE_LATENT, FACE_SPREAD, MADE_BY)
 
 
@@ -69,7 +69,7 @@ class EchoVideoConfig(comfy.supported_models_base.BASE):
         return False
 
     def clip_target(self, state_dict: dict[str, Tensor] | None = None) -> None:
-        """No text encoder comes with our checkpoints."""
+        """Our checkpoints contain no text encoder."""
 
     def get_model(
         self, state_dict: dict[str, Tensor], prefix: str = "", device: Any = None
@@ -78,7 +78,8 @@ class EchoVideoConfig(comfy.supported_models_base.BASE):
 
 
 class FaceLatent(comfy.conds.CONDRegular):
-    """The face latent [1, 16, 1, h, w] of a conditioning, already of its area's size: an area never cuts it."""
+    """The face latent [1, 16, 1, h, w] of a conditioning, already the size of its area, so that an area never crops
+    it."""
 
     def process_cond(self, batch_size: int, **_: Any) -> FaceLatent:
         return type(self)(repeat_to_batch_size(self.cond, batch_size))
@@ -91,7 +92,7 @@ class EchoVideoModel(comfy.model_base.BaseModel):
         kind = comfy.model_base.ModelType.V_PREDICTION
         super().__init__(model_config, kind, device=device, unet_model=HostTransformer)
         self.facts: ModelFacts | None = model_config.unet_config.get("facts")
-        """What the file says of the training; None where the host kept it to itself."""
+        """What the file says of the training; None if the host does not pass it on."""
 
     def load_model_weights(
         self, sd: dict[str, Tensor], unet_prefix: str = "", **options: Any
@@ -99,13 +100,14 @@ class EchoVideoModel(comfy.model_base.BaseModel):
         own = {name.removeprefix(unet_prefix): sd[name] for name in sd if name.startswith(unet_prefix)}
         check_weights(own, self.diffusion_model.sizes)
         if comfy.model_management.cpu_mode() and self._take_mapped(own):
-            for name in own:  # what stays in sd, the host reports as left over
+            for name in own:  # the host reports whatever stays in sd as left over
                 del sd[unet_prefix + name]
             return self
         return super().load_model_weights(sd, unet_prefix, **options)
 
     def _take_mapped(self, state: dict[str, Tensor]) -> bool:
-        """On a CPU the file's own mapped memory serves as weights, where the types agree: no second copy of 11 GB."""
+        """On a CPU the file's mapped memory itself serves as weights if the types agree, without a second copy of 11
+        GB."""
         parameters = dict(self.diffusion_model.named_parameters())
         if any(name in parameters and parameters[name].dtype != state[name].dtype for name in state):
             return False
@@ -192,7 +194,7 @@ class EchoVideoModel(comfy.model_base.BaseModel):
         crop = find_crop(area, *noise.shape[-2:])
         region = None if begins_later(area) else find_region(crop, mask)
         latent, spread = kwargs.get(FACE_LATENT), kwargs.get(FACE_SPREAD)
-        if latent is None or region is None:  # a later frame is not the one in which the face stands
+        if latent is None or region is None:  # the face is in the first frame, not in a later one
             return torch.zeros(1, noise.shape[1], 1, crop.height, crop.width, device=device)
         latent = latent.float()
         if spread is not None and seed is not None:
@@ -215,7 +217,7 @@ def list_released_shapes(sizes: TransformerSizes) -> dict[str, tuple[int, ...]]:
 
 
 def explain_nan(x: Tensor, sigma: Tensor, options: dict[str, Any]) -> str:
-    """One sentence on a step that gave NaN or infinity: which one, whose fault it is, and what to do."""
+    """One sentence about a step that gave NaN or infinity: which one, why, and what to do."""
     schedule = options.get("sample_sigmas")
     level = float(sigma.flatten()[0])
     where = f"at noise level {level:g}"
@@ -235,7 +237,8 @@ def explain_nan(x: Tensor, sigma: Tensor, options: dict[str, Any]) -> str:
 
 
 def check_weights(state: dict[str, Tensor], sizes: TransformerSizes) -> None:
-    """Raises WrongModelFile if `state` lacks a weight, or holds one of another shape or of a form that is not read."""
+    """Raises WrongModelFile if `state` lacks a weight, or holds one with another shape or in a form that cannot be
+    read."""
     shapes = list_released_shapes(sizes)
     missing = [name for name in shapes if name not in state]
     if missing:

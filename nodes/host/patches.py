@@ -1,4 +1,4 @@
-"""What other packs hang onto a MODEL, called as the host's own Flux, Qwen Image and Lumina call it.
+"""The patches that other packs put on a MODEL, called as the host's own Flux, Qwen Image and Lumina call them.
 
 | patch | is given | may change |
 |---|---|---|
@@ -7,7 +7,7 @@
 | `attn1_output_patch` | what the attention gives, before its output layer | it |
 | `double_block` | the tokens after every block | them |
 
-What else there is was made for U-Nets or other networks: `refuse_foreign` and `warn_of_idle` say so.
+All other patches were made for U-Nets or other networks: `refuse_foreign` and `warn_of_idle` say so.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Grid = tuple[int, int, int]
 
 
 def refuse_foreign(options: dict[str, Any]) -> None:
-    """Raises InvalidRequest for an attention patch of another form than Flux's: U-Nets pass x, context and value to
+    """Raises InvalidRequest for an attention patch that does not have Flux's form: U-Nets pass x, context and value to
     theirs, Wan a dictionary."""
     for patch in options.get("patches", {}).get("attn1_patch", []):
         try:

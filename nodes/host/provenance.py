@@ -1,8 +1,8 @@
 """What the host's own nodes save of a run with EchoVideo says that AI made it.
 
 SaveVideo, SaveImage and their like write all that comes with a prompt (`extra_pnginfo`, such as the page's workflow)
-into the file's metadata, unless ComfyUI runs with --disable-metadata. So two lines are added there as a prompt arrives.
-A node could not do it: a cached one does not run.
+into the file's metadata, unless ComfyUI runs with --disable-metadata. So two lines are added there when a prompt
+arrives. A node could not do it, because a cached node does not run.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from server import PromptServer
 
 from ...echovideo_model.provenance import MODEL, SOFTWARE, TRAINED
 
-GENERATING = "EchoVideoConditioning"  # every way to a video leads through it
+GENERATING = "EchoVideoConditioning"  # every way to a video goes through it
 
 
 def register() -> None:
-    """Adds the two lines to what is queued from now on, where there is a server."""
+    """Adds the two lines to every prompt queued from now on, if there is a server."""
     server = getattr(PromptServer, "instance", None)
     if server is not None:
         server.add_on_prompt_handler(tag_prompt)

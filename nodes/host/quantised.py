@@ -17,7 +17,7 @@ SCALE = "weight_scale"
 
 
 def list_readable_formats() -> dict[str, Any]:
-    """{name: what the host knows of it} of the formats that this host's layers read; older hosts know none."""
+    """{name: what the host knows of it} of the formats that this host's layers can read; older hosts know none."""
     if not hasattr(comfy.utils, "convert_old_quants"):
         return {}
     from comfy.quant_ops import QUANT_ALGOS
@@ -40,15 +40,13 @@ def check_marks(state: Mapping[str, Tensor], metadata: Mapping[str, str] | None 
             name.endswith(".weight")
             and name.removesuffix(".weight") + MARK not in state
             and not state[name].is_floating_point()
-            and not hasattr(
-                state[name], "tensor_type"
-            )  # ComfyUI-GGUF's, which brings the layers that unpack it
+            and not hasattr(state[name], "tensor_type")  # ComfyUI-GGUF's, which has the layers that unpack it
         ):
             raise WrongModelFile(f"{name} is packed as {state[name].dtype}, a format that {ASK}")
 
 
 def list_shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """{name: shape in numbers}: of nvfp4 two are in a byte."""
+    """{name: shape in numbers}: a byte of nvfp4 holds two."""
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     for name in state:
         layer = name.removesuffix(MARK)

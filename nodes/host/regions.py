@@ -1,6 +1,6 @@
 """Regions of the video: where a conditioning's area and mask let its person stand, and the face latent in there.
 
-The host cuts an area out of the latents before the network sees them, and lays a mask over what the network gives.
+The host crops an area out of the latents before the network sees them, and applies a mask to the network's output.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...echovideo_model.errors import InvalidRequest
 
-LATENT_PIXELS = 8  # of the video, along each side of one of its latents' pixels
+LATENT_PIXELS = 8  # of the video, along each side of one latent pixel
 
 
 class Box(NamedTuple):
@@ -29,8 +29,8 @@ class Box(NamedTuple):
 
 
 def find_crop(area: tuple[int, ...] | None, height: int, width: int) -> Box:
-    """What the network sees of a frame: all of it, or the area, (T, H, W, t0, y0, x0) or without the frames, as far as
-    it lies inside."""
+    """What the network sees of a frame: all of it, or the part of the area inside it; areas are (T, H, W, t0, y0, x0),
+    or the same without frames."""
     if area is None:
         return Box(0, 0, height, width)
     half = len(area) // 2
@@ -39,7 +39,7 @@ def find_crop(area: tuple[int, ...] | None, height: int, width: int) -> Box:
 
 
 def begins_later(area: tuple[int, ...] | None) -> bool:
-    """Whether an area's own first frame is a later one of the video."""
+    """Whether an area begins after the video's first frame."""
     return area is not None and len(area) > 4 and area[len(area) // 2] > 0
 
 

@@ -79,8 +79,8 @@ def load_own_vae(original: Any) -> Any:
     def load_state_dict_guess_config(
         sd: dict[str, Any], output_vae: bool = True, *args: Any, **kwargs: Any
     ) -> Any:
-        """Of a checkpoint with EchoVideo and its VAE, such as CheckpointSave writes, the VAE is ours: older hosts know
-        none of its kind, and newer ones none of another size than the released."""
+        """In a checkpoint with EchoVideo and its VAE, such as CheckpointSave writes, the VAE is ours: older hosts do
+        not know its kind, and newer ones only the released size."""
         if not output_vae or not is_echovideo(sd, comfy.model_detection.unet_prefix_from_state_dict(sd)):
             return original(sd, output_vae, *args, **kwargs)
         names = {name: name.removeprefix(VAE_PREFIX) for name in sd if name.startswith(VAE_PREFIX)}

@@ -1,7 +1,7 @@
 """What the sampling preview needs: how sixteen latent channels look as red, green and blue.
 
-Nobody's numbers are copied for this. They are fitted to the VAE at hand when it is loaded: a small picture of soft
-random colours is encoded, and a linear map is fitted from its latents to its colours.
+These numbers are not copied from anywhere. They are fitted to the VAE at hand when it is loaded: a small picture of
+soft random colours is encoded, and a linear map is fitted from its latents to its colours.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ RIDGE = 1e-3
 def learn_colours(vae: Any) -> None:
     """From now on the host previews EchoVideo's latents in the colours of this VAE.
 
-    Kept on the latent format's class, which all runs share, because the host leaves no other place: it asks the
-    MODEL's latent format for them as sampling begins, before it looks at the conditioning, and no graph tells a MODEL
-    which VAE will decode. Only previews look at them, and show the colours of the VAE loaded last; there is but one
-    CogVideoX VAE, and what is decoded, by this one or by another, does not change.
+    They are kept on the latent format's class, which all runs share, because the host offers no other place: it asks
+    the MODEL's latent format for them as sampling begins, before it looks at the conditioning, and no graph tells a
+    MODEL which VAE will decode. Only previews look at them, and show the colours of the VAE loaded last; there is only
+    one CogVideoX VAE, and decoding is not affected.
     """
     factors, bias = fit_colours(vae)
     EchoVideoLatent.latent_rgb_factors = factors.tolist()

@@ -6,9 +6,9 @@
 
 `encoders` is the parser that the node chose: with nano's the faces are nano's detector's, else antelopev2's.
 
-Only photos in the host's input folder are read. An error is {"error": {"type", "message"}}, without the server's
-paths, which go to its log. One search runs at a time, in a thread of its own, so that the host goes on answering; of
-each client one waits for it, and those whose client is gone are dropped.
+Only photos in the host's input folder are read. An error is {"error": {"type", "message"}}, without the server's paths,
+which go to its log. One search runs at a time, in a thread of its own, so that the host keeps answering; one more per
+client may wait, and those whose client has gone are dropped.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ Value = TypeVar("Value")
 
 
 class ClientGone(EchoVideoError):
-    """Nobody waits for the answer any more."""
+    """Nobody is waiting for the answer any more."""
 
 
 def register() -> None:
-    """Adds the two routes to the host's server, where there is one."""
+    """Adds the two routes to the host's server, if there is one."""
     server = getattr(PromptServer, "instance", None)
     if server is None:
         return
@@ -96,7 +96,7 @@ def register() -> None:
 
 
 def read_query(request: web.Request) -> tuple[str, str, str, float, str]:
-    """What both routes are asked for: name, subfolder, folder, padding, encoders."""
+    """What a request to either route asks for: name, subfolder, folder, padding, encoders."""
     query = request.query
     padding = parse_number(request, "padding", float)
     name, subfolder, kind = query.get("filename", ""), query.get("subfolder", ""), query.get("type", "input")
@@ -121,7 +121,7 @@ def make_refusal(error: EchoVideoError) -> web.Response:
 
 
 def shorten_paths(message: str) -> str:
-    """Folders below ComfyUI's are told from there; of any other absolute path the last name alone."""
+    """Paths below ComfyUI's folder are shown from there; of any other absolute path, only the last name."""
     home = str(Path(folder_paths.models_dir).parent)
     message = message.replace(home + os.sep, "").replace(home, "COMFYUI")
     return ABSOLUTE.sub("", message)

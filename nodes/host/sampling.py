@@ -70,7 +70,7 @@ def sample_in_host(
         widen = (1 + sigma**2).sqrt()
         guess = model(x * widen, sigma.expand(len(x)), **extra_args)
         v = (x / widen - guess) * widen / sigma  # exact however the host's guidance mixed its predictions
-        if callback is not None:  # draws the preview, and raises when the user presses stop
+        if callback is not None:  # draws the preview, and raises if the user presses stop
             about = {"i": step.index, "sigma": sigma, "sigma_hat": sigma}
             callback({"x": x * widen, "denoised": denoised(x, v, step.a), **about})
         return v
@@ -124,7 +124,8 @@ class ReferenceNoise:
         self.seed = seed
 
     def generate_noise(self, latent: dict[str, Any]) -> Tensor:
-        """[B, 16, T, H, W]; of a part of a batch (`batch_index`), the noise that these videos have in the whole."""
+        """[B, 16, T, H, W]; for part of a batch (`batch_index`), the noise that these videos have in the whole
+        batch."""
         samples, places = latent["samples"], latent.get("batch_index")
         if places is None:
             return SeededNoise(self.seed, samples.shape).initial()
@@ -165,7 +166,7 @@ def with_guidance(model: Any, kind: Guidance, steps: int = 0) -> Any:
 def with_riflex(model: Any) -> Any:
     """A clone of MODEL whose runs over more frames than the training's use RIFLEx; see the library's `rotary_table`.
 
-    Raises InvalidRequest for a model that is not EchoVideo: it would ignore it.
+    Raises InvalidRequest for a model that is not EchoVideo, which would ignore it.
     """
     if not isinstance(model.model, EchoVideoModel):
         raise InvalidRequest(

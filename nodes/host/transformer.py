@@ -21,7 +21,7 @@ RIFLEX = "echovideo_riflex"  # in transformer_options: whether RIFLEx is wanted
 
 
 class HostTransformer(EchoVideoTransformer):
-    """EchoVideoTransformer as `BaseModel.diffusion_model`: every host feature that works inside a DiT works in it."""
+    """EchoVideoTransformer as `BaseModel.diffusion_model`: every host feature for the inside of a DiT works in it."""
 
     def __init__(
         self,
@@ -33,12 +33,8 @@ class HostTransformer(EchoVideoTransformer):
     ) -> None:
         super().__init__(sizes, operations, dtype=dtype, device=device)
         self.dtype = dtype
-        self.in_channels = (
-            sizes.out_channels
-        )  # of x, the face latent comes by its own name; read by RenormCFG
-        if (
-            dtype in NARROW
-        ):  # the bulk alone is stored so; norms, biases, embeddings, modulation and IITF are not
+        self.in_channels = sizes.out_channels  # of x; the face latent has its own name. RenormCFG reads this
+        if dtype in NARROW:  # only the bulk; norms, biases, embeddings, modulation and IITF stay as they are
             for name, parameter in self.named_parameters():
                 parameter.data = parameter.data.to(storage_dtype(name, dtype))
 
@@ -59,7 +55,8 @@ class HostTransformer(EchoVideoTransformer):
     ) -> Tensor:
         """x [B, 16, T, H, W] -> v of the same shape; what other packs wrap around a DiT call is wrapped here.
 
-        Raises InvalidRequest for what cannot act in this network: a ControlNet, or another network's attention patch.
+        Raises InvalidRequest for what does not work in this network: a ControlNet, or another network's attention
+        patch.
         """
         if control is not None:
             raise InvalidRequest(
@@ -117,7 +114,7 @@ class HostTransformer(EchoVideoTransformer):
                 out = patch(given, {"original_block": partial(run_original_block, block=block)})
                 tokens = torch.cat([out["txt"], out["img"]], dim=1)
             tokens = patch_output(tokens, n_text, latents, rest)
-        return tokens[:, n_text - own :]  # without the text that a patch may have put in front
+        return tokens[:, n_text - own :]  # without text that a patch may have put in front
 
 
 def run_original_block(given: dict[str, Any], *, block: Block) -> dict[str, Tensor]:

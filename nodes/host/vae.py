@@ -64,7 +64,7 @@ class HostAutoencoder(CogVideoXVAE):
 
 
 class Progress:
-    """The host's progress bar over the chunks of a clip; it is also what raises when the user presses stop."""
+    """The host's progress bar over the chunks of a clip; it also raises if the user presses stop."""
 
     def __init__(self) -> None:
         self.bar: comfy.utils.ProgressBar | None = None
@@ -76,7 +76,7 @@ class Progress:
 
 
 class EchoVideoVAE(comfy.sd.VAE):
-    """Made from no weights at all, so that each host fills in every attribute it knows, then given ours."""
+    """First made without any weights, so that each host sets every attribute it knows, then given ours."""
 
     def __init__(self, state: dict[str, Tensor], groups: int | None = None) -> None:
         self.describe()
@@ -126,7 +126,7 @@ class EchoVideoVAE(comfy.sd.VAE):
         )
 
     def get_sd(self) -> dict[str, Tensor]:
-        """What the host's save nodes write; a number of groups that is not the released one goes along."""
+        """What the host's save nodes write, with the number of groups if it is not the released one."""
         state, groups = super().get_sd(), self.first_stage_model.sizes.groups
         return state if groups == VAESizes.groups else state | {GROUPS: torch.tensor(groups)}
 
@@ -147,7 +147,7 @@ def suppress_log(words: str) -> Iterator[None]:
 
 
 def estimate_decoding(shape: Any, dtype: torch.dtype) -> float:
-    """Bytes at the peak of decoding latents [B, 16, t, h, w]: the finished frames, and one chunk at work."""
+    """Bytes at the peak of decoding latents [B, 16, t, h, w]: the finished frames, and one chunk being decoded."""
     frames, rows, columns = shape[-3], shape[-2] * 8, shape[-1] * 8
     return (4 * frames * 3 + 1200) * rows * columns * memory.dtype_size(dtype)
 
@@ -159,8 +159,8 @@ def estimate_encoding(shape: Any, dtype: torch.dtype) -> float:
 
 def build_small_vae(original: Any) -> Any:
     def __init__(self: Any, sd: Any = None, *args: Any, **kwargs: Any) -> None:
-        """The host's VAE, and ours in its place for a CogVideoX VAE that has not the released size, the only one that
-        hosts know."""
+        """The host's VAE, and ours in its place for a CogVideoX VAE without the released size, the only one that hosts
+        know."""
         first = (sd or {}).get(FIRST_KERNEL)
         if type(self) is not comfy.sd.VAE or first is None or len(first) == VAESizes.channels[0]:
             original(self, sd, *args, **kwargs)
@@ -179,7 +179,7 @@ def is_cogvideox(names: Collection[str]) -> bool:
 
 
 def make_vae(state: dict[str, Tensor], groups: int | None = None) -> EchoVideoVAE:
-    """The VAE with these weights; from now on the sampling preview is in its colours.
+    """The VAE with these weights; from now on, the sampling preview uses its colours.
 
     groups: of its norms, where a configuration says so. Raises WrongModelFile when they cannot be known.
     """

@@ -1,6 +1,6 @@
 """What each help page's picture shows: the node and what it is wired to, from the top left to the bottom right.
 
-The panel is narrow, so a neighbour of which only the name matters is folded to its title.
+The panel is narrow, so a neighbour is folded to its title if only its name matters.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ class Node:
     type: str
     at: tuple[int, int]
     folded: bool = False
-    title: str = ""  # where the host cuts a folded node's own, after 20 characters
+    title: str = ""  # where the host cuts a folded node's own title, after 20 characters
     size: tuple[int, int] | None = None
     widgets: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Graph:
-    """`links`: "node.output > node.input"; `run`: there is something to see only after a run."""
+    """`links`: "node.output > node.input"; `run`: there is nothing to see before a run."""
 
     nodes: dict[str, Node]
     links: tuple[str, ...]

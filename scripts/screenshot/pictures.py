@@ -15,7 +15,7 @@ from .help_graphs import Graph
 
 SCALE = 2  # pixels of the file for one of the graph's units
 MARGIN = 18  # units around the nodes
-CORNER = 150  # units left of and above the nodes, where the page has its own things
+CORNER = 150  # units left of and above the nodes, which the page's own controls cover
 BACK = "#19191d"
 COLOURS = 200
 BUILD = """([nodes, links, back]) => {
@@ -54,12 +54,12 @@ SHOW = """async ([corner, scale]) => {
   return [most(Math.max, 2) - left, most(Math.max, 3) - top];
 }"""
 
-# Videos stand still and without their buttons, which this browser draws beside their place.
+# Videos are paused and without their buttons, which this browser draws in the wrong place.
 STILL = "document.querySelectorAll('video').forEach((one) => { one.pause(); one.controls = false; })"
 
 
 def take(page: Browser, graph: Graph, path: Path) -> None:
-    """Writes `path`: the graph, run if it is to be, and nothing else of the page."""
+    """Writes `path`: the graph, after a run if it asks for one, and nothing else of the page."""
     nodes = {name: dataclasses.asdict(node) for name, node in graph.nodes.items()}
     page.run_js(BUILD, [nodes, graph.links, BACK])
     page.page.wait_for_timeout(2500)  # photos and faces
@@ -72,7 +72,7 @@ def take(page: Browser, graph: Graph, path: Path) -> None:
 def photograph(page: Browser, path: Path, scale: float, colours: int, margin: int = MARGIN) -> None:
     """Writes `path`: the nodes that are on the page, `scale` pixels for a unit, and `margin` units around them."""
     width, height = page.run_js(SHOW, [CORNER, scale])
-    page.page.wait_for_timeout(3000)  # a video begins
+    page.page.wait_for_timeout(3000)  # until a video begins
     page.run_js(STILL)
     page.page.wait_for_timeout(1000)
     edge = page.run_js("(({left, top}) => [left, top])(app.canvas.canvas.getBoundingClientRect())")
@@ -86,7 +86,7 @@ def photograph(page: Browser, path: Path, scale: float, colours: int, margin: in
 
 
 def save(screenshot: Any, path: Path, colours: int) -> None:
-    """A PNG of few colours: screenshots are flat, and help pages are to open at once."""
+    """A PNG of few colours: screenshots are flat, and help pages should open at once."""
     picture = Image.open(io.BytesIO(screenshot)).convert("RGB")
     few = picture.quantize(colours, method=Image.Quantize.MEDIANCUT, kmeans=2, dither=Image.Dither.NONE)
     few.save(path, optimize=True)

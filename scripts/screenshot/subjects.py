@@ -1,4 +1,4 @@
-"""What the pictures are taken of, drawn here: two people on a photo, a video of one of them, her identity kept."""
+"""What the pictures show, drawn here: two people in a photo, a video of one of them, and her saved identity."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write_subjects(base: Path, released: Path) -> None:
 
 
 def frame(number: int) -> np.ndarray:
-    """The first portrait's person, swaying and coming nearer: uint8 [480, 480, 3]."""
+    """The person of the first portrait, swaying and coming nearer: uint8 [480, 480, 3]."""
     portrait, other = (Image.open(path).convert("RGB") for path in PORTRAITS)
     canvas = Image.new("RGB", (SIDE, SIDE), portrait.getpixel((2, 2)))
     if number in DRIFTING:

@@ -1,4 +1,4 @@
-"""What a running host says of its nodes: the order, types and defaults of their inputs."""
+"""What a running host says about its nodes: the order, types and defaults of their inputs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Described:
         return list(zip(self.nodes[kind]["output_name"], types, strict=True))
 
     def completed(self, graph: Graph) -> Graph:
-        """The graph with every required input that it leaves open at the host's default."""
+        """The graph, with the host's default for every required input that it leaves open."""
         result = {}
         for name, one in graph.items():
             inputs = {}

@@ -1,4 +1,4 @@
-"""Where the nodes of a graph stand on the page: four groups in three blocks, narrow enough to be read as it opens.
+"""Where the nodes of a graph are on the page: four groups in three blocks, narrow enough to read when it opens.
 
 The page fits a template into three quarters of its window and stops drawing text below a zoom of about 0.58, which a
 graph 1,700 wide and 1,150 high keeps clear of in a window of 1500 x 950.
@@ -14,7 +14,7 @@ from testbed.graphs import Graph
 
 from .described import is_link
 
-BAR, GAP = 30, 16  # the bar above a node; what is left between a node and the next one's bar
+BAR, GAP = 30, 16  # the bar above a node; the gap between a node and the next one's bar
 PADDING, HEAD = 12, 36  # of a group around its nodes; for its title
 BETWEEN = 22  # groups
 BAR_2 = 12  # by how much a collapsed node of Nodes 2.0 is higher than a bar
@@ -32,13 +32,18 @@ LOOK_2 = {
     "EchoVideoVideoSize": 140,
 }  # text stays as high; 0.8.0 shows photos as wide as the node
 FILM = 0.8  # the height of what Save Video shows, as a share of its width
-COLLAPSED = ("VAEDecode", "CreateVideo", "ImageBatch", "ConditioningCombine")  # nothing to set in these
+COLLAPSED = (
+    "VAEDecode",
+    "CreateVideo",
+    "ImageBatch",
+    "ConditioningCombine",
+)  # there is nothing to set in these
 STEPS, LINE, LETTERS = (
     310,
     22,
     34,
 )  # Nodes 2.0 shows a note whole: its steps' height, a line's, and what fits in one
-FOLDED = 400  # the height of the second note, once it is unfolded
+FOLDED = 400  # the height of the second note when unfolded
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ HOMES = {"CLIPTextEncode": PROMPT, "EchoVideoVideoSize": PROMPT} | {
 
 
 def home(kind: str, photos: int) -> Group:
-    """Several photos fill the height that the video's size would need below them."""
+    """Several photos take up the height that the video's size would need below them."""
     if kind == "EchoVideoVideoSize" and photos > 1:
         return VIDEO
     return HOMES.get(kind, MODELS if kind.startswith("EchoVideoLoad") else VIDEO)
@@ -81,7 +86,7 @@ def home(kind: str, photos: int) -> Group:
 
 @dataclass
 class Node:
-    """What of a node its place follows from: its type, its rows of sockets, its widgets; and then its place."""
+    """What decides a node's place: its type, its rows of sockets, its widgets; and then the place itself."""
 
     kind: str
     sockets: int
@@ -100,7 +105,7 @@ class Node:
 
     @property
     def display(self) -> int:
-        """The height of what the node shows besides its rows: text, a picture, a video."""
+        """The height of what a node shows besides its rows: text, a picture, a video."""
         if self.shown is not None:
             return self.shown
         return round(FILM * self.width) if self.kind == "SaveVideo" else SHOWN.get(self.kind, 0)
@@ -111,7 +116,7 @@ class Node:
 
     @property
     def room(self) -> int:
-        """The height that is left for it in either look: in Nodes 2.0 rows are higher, and there is a footer."""
+        """The height left for it in either look: in Nodes 2.0, rows are higher and there is a footer."""
         if self.collapsed:
             return BAR_2
         if self.shown is not None:
@@ -158,7 +163,7 @@ def end(group: dict[str, Any]) -> int:
 
 
 def fill(group: Group, nodes: dict[str, Node], top: int) -> int:
-    """Places a group's nodes below `top`, as low as it can be; returns where the group ends."""
+    """Places a group's nodes below `top`, keeping the group as low as possible; returns where it ends."""
     films = sum(node.kind == "SaveVideo" for node in nodes.values())
     for node in nodes.values():
         node.span = 2 if node.kind == "SaveVideo" and films == 1 else 1
@@ -172,7 +177,7 @@ def fill(group: Group, nodes: dict[str, Node], top: int) -> int:
 
 
 class Packing:
-    """The columns in which nodes, one after the other, end highest: all are tried, save those that cannot win."""
+    """The columns in which nodes, placed one after another, end highest: tries all except those that cannot win."""
 
     def __init__(self, group: Group, nodes: dict[str, Node]) -> None:
         self.group, self.nodes = group, nodes
@@ -203,7 +208,8 @@ class Packing:
         return own or list(range(len(self.lefts) - node.span + 1))
 
     def highest(self, node: Node, at: int, ends: list[int]) -> int:
-        """How high a node can stand in a column: below what is there, and below what it reads and is not left of it."""
+        """How high a node can be in a column: below the nodes there, and below its inputs' nodes unless they are to its
+        left."""
         above = [
             self.so_far[name][1] + self.nodes[name].room
             for name in node.reads
@@ -213,7 +219,7 @@ class Packing:
 
 
 def in_order(graph: Graph) -> list[str]:
-    """Every node after those that it reads, else as the graph has them."""
+    """Every node after those that it reads, otherwise in the graph's order."""
     result: list[str] = []
 
     def add(name: str) -> None:

@@ -1,4 +1,4 @@
-"""The notes at the left of every workflow: what it is for and what to do first; which files it needs, under which
+"""The notes at the left of every workflow: what it is for and what to do first; which files it needs, and their
 licences."""
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def notes(about: str, order: int, places: tuple[Node, Node], nano: bool = False)
     and so needs none of the released ones."""
     first = (NANO_START if nano else START).format(about=about)
     rest = ("Words and licence", describe_nano()) if nano else ("Files and licences", describe_released())
-    written = (("Start here", first), rest)  # longer titles would widen them
+    written = (("Start here", first), rest)  # longer titles would widen the notes
     return [
         draw(number, title, text, order + number - 1, place)
         for number, ((title, text), place) in enumerate(zip(written, places, strict=True), start=1)

@@ -17,7 +17,7 @@ Links = list[list[Any]]
 
 
 def page_form(graph: Graph, described: Described, name: str, about: str) -> dict[str, Any]:
-    """Without a view of its own: the page fits it into the window."""
+    """It has no view of its own: the page fits it into the window."""
     ids = {name: number for number, name in enumerate(graph, start=3)}  # 1 and 2 are the notes
     links = link_table(graph, described, ids)
     nodes = []
@@ -47,7 +47,7 @@ def page_form(graph: Graph, described: Described, name: str, about: str) -> dict
 
 
 def sockets(one: dict[str, Any], described: Described) -> dict[str, str]:
-    """Name -> type of the inputs that a node shows as a socket: all but the widgets that no link drives."""
+    """Name -> type of the inputs that a node shows as sockets: all except widgets that no link drives."""
     return {
         id: type_
         for id, (type_, _, _) in described.inputs(one["class_type"]).items()
@@ -68,7 +68,7 @@ def link_table(graph: Graph, described: Described, ids: dict[str, int]) -> Links
 
 
 def drawn(id: int, order: int, one: dict[str, Any], described: Described, links: Links) -> dict[str, Any]:
-    """A node; its place is not known yet."""
+    """A node, before its place is known."""
     kind = one["class_type"]
     inputs = inputs_of(id, sockets(one, described), links)
     outputs = outputs_of(id, described.outputs(kind), links)
@@ -89,7 +89,7 @@ def drawn(id: int, order: int, one: dict[str, Any], described: Described, links:
 
 
 def measures(node: dict[str, Any]) -> tuple[str, int, int]:
-    """What a node's height follows from: its type, its rows of sockets, its widgets."""
+    """What decides a node's height: its type, its rows of sockets, its widgets."""
     inputs = sum("widget" not in socket for socket in node["inputs"])
     return node["type"], max(inputs, len(node["outputs"])), len(node["widgets_values"])
 

@@ -181,7 +181,7 @@ def two_people() -> Graph:
 
 
 def person_in_half(side: str, photo: str) -> Graph:
-    """Prompt, photo, identity and conditioning of one person, both branches limited to a half of the video."""
+    """Prompt, photo, identity and conditioning of one person, both branches limited to one half of the video."""
     half = {"width": 0.5, "height": 1.0, "temporal": 1.0, "x": {"left": 0.0, "right": 0.5}[side], "y": 0.0}
     names = {"positive": out(f"prompt_{side}"), "identity": out(f"identity_{side}")}
     photos = {"face_encoders": out("faces"), "photos": out(f"photo_{side}")}
@@ -227,8 +227,8 @@ def try_it() -> Graph:
     return graph
 
 
-# Name -> title, what it is for, graph. The page lists templates under their files' names, so that a title is one: a
-# sentence, behind the number of its place in the list.
+# Name -> title, what it is for, graph. The page lists templates under their files' names, so a title is a file
+# name: a sentence after the number of its place in the list.
 WORKFLOWS = {
     "try_it": (
         "01 Try it with a drawn person, nothing to download",

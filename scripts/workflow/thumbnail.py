@@ -1,6 +1,6 @@
 """The pictures of the workflows among the host's templates: a drawn motif over two or three words.
 
-No result is shown, since none was made here.
+They show no results, since none was made here.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def compare_face_latent(picture: Image.Image, draw: ImageDraw.ImageDraw) -> None
 
 
 def lora(picture: Image.Image, draw: ImageDraw.ImageDraw) -> None:
-    """A large matrix, and the two narrow ones whose product is added to it."""
+    """A large matrix and the two narrow ones whose product is added to it."""
     draw.rounded_rectangle((110, 230, 510, 630), 24, PLATE, LINE, 10)
     draw.line((560, 430, 640, 430), LINE, 18)
     draw.line((600, 390, 600, 470), LINE, 18)

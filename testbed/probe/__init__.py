@@ -1,5 +1,4 @@
-"""Another pack, as EchoVideo may meet it: patches that change nothing, and count how often they are called; and
-a rule to measure."""
+"""Stands for another pack: patches that change nothing and count how often they are called, and a rule to measure."""
 
 from __future__ import annotations
 
@@ -74,10 +73,10 @@ class ProbeAttention:
         def before(q, k, v, pe=None, attn_mask=None, extra_options=None):
             COUNTS["attn1_patch"] += 1
             COUNTS["block {block_index} of {total_blocks}, {img_slice}".format(**extra_options)] += 1
-            if kind == "turn":  # by the host's own function, as its Flux does after the patches
+            if kind == "turn":  # with the host's own function, as its Flux does after the patches
                 q, k = comfy.ldm.flux.math.apply_rope(q, k, pe)
                 return {"q": q, "k": k, "v": v, "pe": None}
-            if kind == "mask":  # nobody looks at the text
+            if kind == "mask":  # the text is not looked at
                 start, stop = extra_options["img_slice"]
                 return {"attn_mask": (torch.arange(stop) >= start).to(q.device)[None].repeat(stop, 1)}
             return {}
@@ -155,7 +154,7 @@ class ProbeCounts:
 
 
 class ProbeFaceLatents:
-    """Keeps the face latents that the network is called with, and the first frames that it sees."""
+    """Keeps the face latents that the network is called with and the first frames that it sees."""
 
     RETURN_TYPES = ("MODEL",)
     FUNCTION = "patch"
