@@ -16,9 +16,7 @@ from .measure import Clip, Measured
 from .motion import measure_flicker, measure_motion
 from .realism import face_feature_distance
 
-VERSION = (
-    2  # of the rules: to be raised with each change of a number, so that older numbers are not taken over
-)
+VERSION = 2  # of the rules: raise it whenever a number changes, so that older results are not reused
 
 
 def _face_sim(clip: Clip, embed: Callable[[Seen], np.ndarray], reference: np.ndarray) -> Measured:
@@ -82,7 +80,7 @@ def _per_frame(judge: str, stage: str) -> Callable[[Clip], Measured]:
 
 
 def _average_frames(clip: Clip, scores: Sequence[float]) -> Measured:
-    """A curve of every frame, or of every frame but the first."""
+    """A curve over every frame, or over every frame except the first."""
     return Measured(
         fmean(scores), "", tuple(scores), tuple(range(len(clip.frames) - len(scores), len(clip.frames)))
     )
@@ -105,7 +103,7 @@ def _face_distance(clip: Clip) -> Measured:
 
 @dataclass(frozen=True)
 class Metric:
-    """What a metric is called in files and arguments and on pages, what it is, whom it asks, how it is measured."""
+    """A metric's names in files, arguments and on pages, what it is, which judges it asks, and how it is measured."""
 
     name: str
     title: str

@@ -23,7 +23,7 @@ from .realism import frechet_distance
 from .report import Row
 from .samples import Sample, hash_file, read_frames
 
-MIN_FID_FRAMES = 2048  # below as many as the features are, FID is biased
+MIN_FID_FRAMES = 2048  # with fewer pictures than features, FID is biased
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 _VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
 
@@ -48,7 +48,7 @@ def measure(
     load_person: LoadPerson,
     on_progress: OnProgress = ignore_progress,
 ) -> Row:
-    """The row of a video. Raises nothing that is about the video or a judge: that is a reason in the row."""
+    """The row of a video. Problems with the video or a judge are not raised: they become a reason in the row."""
     row = Row(sample, fault=sample.fault)
     if row.fault:
         return row
@@ -81,7 +81,7 @@ def measure(
 
 
 def _clip(sample: Sample, judges: Judges, load_person: LoadPerson, on_progress: OnProgress) -> Clip:
-    """Raises InvalidRequest for a video that cannot be read; a photo that cannot is the clip's `no_person`."""
+    """Raises InvalidRequest for a video that cannot be read; an unreadable photo becomes the clip's `no_person`."""
     frames, fps = read_frames(sample.video)
     clip = Clip(frames, fps, judges, sample.prompt, on_progress=on_progress)
     if sample.photo is not None:
@@ -93,7 +93,7 @@ def _clip(sample: Sample, judges: Judges, load_person: LoadPerson, on_progress: 
 
 
 def measure_one(metric: Metric, clip: Clip) -> Measured:
-    """The number, or what about the video is the reason for none."""
+    """The number or, if there is none, the reason in the video."""
     try:
         return metric.measure(clip)
     except EchoVideoError as error:

@@ -35,7 +35,7 @@ def shrink_short_side(pictures: Tensor, short: int, mode: str) -> Tensor:
 
 
 def resize(pictures: Tensor, height: int, width: int, mode: str = "bilinear") -> Tensor:
-    """`pictures` [F, 3, H, W] read at other places, without antialiasing."""
+    """`pictures` [F, 3, H, W] resampled, without antialiasing."""
     return F.interpolate(pictures, (height, width), mode=mode, align_corners=False)
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Scores:
     """Cosine similarity (-1..1) of each frame's face with the reference, None where a frame shows no face.
 
-    Frames count from 0. The figures are over the frames with a face, and None where no frame has one.
+    Frames count from 0. The figures cover the frames with a face; they are None if no frame has one.
     """
 
     per_frame: tuple[float | None, ...]
@@ -40,7 +40,7 @@ class Scores:
 
     @property
     def standard_deviation(self) -> float | None:
-        """Of these frames (divided by their number, not by one less)."""
+        """Over these frames (divided by their number, not by one less)."""
         return pstdev(self._found) if self._found else None
 
     @property
@@ -86,8 +86,8 @@ def score(
 ) -> Scores:
     """Compares the largest face of each frame with `reference`, an ArcFace embedding [512] of any length.
 
-    `frames` are [H, W, 3], float in 0..1 or uint8 RGB, one by one; each is treated as a photo is (long edge at most
-    1024). The largest face is the one meant: choosing the most similar would hide that the lead was recast.
+    `frames` are [H, W, 3], float in 0..1 or uint8 RGB, one by one; each is treated like a photo (long edge at most
+    1024). The largest face is compared: choosing the most similar one would hide that somebody else is in the lead.
     Raises InvalidRequest for a reference without a direction and for frames with NaN.
     """
     embedding = _require_somebody(reference)
@@ -141,7 +141,7 @@ class Seen(NamedTuple):
 def look(frame: np.ndarray, detector: FaceDetector) -> Seen | None:
     """The largest face of a frame (uint8 RGB [H, W, 3]) by the rule of FaceSim's script; None without one.
 
-    At detector size 320 alone and, where that finds nothing, once more with 25 % of grey on every side.
+    Only at detector size 320 and, if that finds nothing, once more with 25 % of grey on every side.
     """
     rows, columns = (int(length * SCRIPT_MARGIN) for length in frame.shape[:2])
     for margin in ((0, 0), (columns, rows)):
@@ -153,12 +153,12 @@ def look(frame: np.ndarray, detector: FaceDetector) -> Seen | None:
 
 
 def embed_as_conditioned(seen: Seen) -> np.ndarray:
-    """antelopev2's embedding [512]: what EchoVideo is conditioned on, so that a score by it alone is circular."""
+    """antelopev2's embedding [512]: what EchoVideo is conditioned on, so a score by it alone is circular."""
     return seen.face.embedding
 
 
 class Recogniser:
-    """buffalo_l's recogniser through insightface: the one of the published FaceSim-Arc, and not EchoVideo's own."""
+    """buffalo_l's recogniser through insightface: the one used for the published FaceSim-Arc, not EchoVideo's own."""
 
     def __init__(self, path: Path) -> None:
         """Raises WrongModelFile, or DependencyMissing without insightface or onnxruntime."""

@@ -60,7 +60,7 @@ def import_judge(package: str, purpose: str) -> Any:
 
 
 def fill(network: nn.Module, path: Path, name: str) -> nn.Module:
-    """`network` with its weights out of `path`, which may hold more, ready to judge.
+    """`network` with its weights from `path`, which may hold more; ready to judge.
 
     Raises ModelFileMissing or WrongModelFile.
     """
@@ -101,7 +101,7 @@ def from_transformers(kind: str, folder: Path, **options: Any) -> Any:
 
 @contextmanager
 def _silence(transformers: Any) -> Iterator[None]:
-    """No bar for every file and no report of what was not needed: what is wrong is raised."""
+    """Without a bar for every file or a report of unused weights: real problems are raised."""
     logging = transformers.utils.logging
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""A video that is measured, the networks that judge it, and what comes out."""
+"""A video to measure, the networks that judge it, and the results."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ from .realism import (
 )
 from .text import CLIP, ClipScorer
 
-VERSION = (
-    1  # of the rules: to be raised with each change of a number, so that older numbers are not taken over
-)
+VERSION = 1  # of the rules: raise it whenever a number changes, so that older results are not reused
 
 
 @dataclass(frozen=True)
@@ -70,12 +68,12 @@ class Judges:
     }
 
     def __init__(self, models: Path | None = None, device: torch.device | str = "cpu", **loaded: Any) -> None:
-        """`loaded` are judges that are there already, by name, such as a host's `detector`."""
+        """`loaded`: judges that are loaded already, by name, such as a host's `detector`."""
         self.models, self.device = models, device
         self._known: dict[str, Any] = dict(loaded)
 
     def get(self, name: str) -> Any:
-        """Raises ModelFileMissing, WrongModelFile or DependencyMissing, each time the same."""
+        """Raises ModelFileMissing, WrongModelFile or DependencyMissing, the same one each time."""
         if name not in self._known:
             try:
                 self._known[name] = self._load(name)
@@ -122,7 +120,7 @@ class Clip:
     judges: Judges
     prompt: str = ""
     photo: np.ndarray | None = None  # uint8 RGB [H, W, 3]
-    embedding: np.ndarray | None = None  # antelopev2's [512], of an identity in the photo's place
+    embedding: np.ndarray | None = None  # antelopev2's [512], of an identity in place of the photo
     encoders: str = ""  # the name of the face encoders that made that identity
     no_person: str = "no photo of the person to compare with"
     on_progress: OnProgress = ignore_progress

@@ -18,7 +18,7 @@ class Memory:
     """Keyed by the video's content, what it is compared with, the metric, the version of its rule and its judges."""
 
     def __init__(self, folder: Path) -> None:
-        """A line that an interruption cut off is left out. Raises InvalidRequest where it cannot be read."""
+        """Skips a line that an interruption cut off. Raises InvalidRequest if the file cannot be read."""
         self.path = folder / NAME
         self._known: dict[str, Measured] = {}
         try:
@@ -37,7 +37,7 @@ class Memory:
         return self._known.get(key)
 
     def keep(self, key: str, measured: Measured) -> None:
-        """Raises InvalidRequest where it cannot be written."""
+        """Raises InvalidRequest if the file cannot be written."""
         self._known[key] = measured
         line = json.dumps([key, measured.value, measured.note, measured.curve, measured.frames])
         try:
@@ -49,7 +49,7 @@ class Memory:
 
 
 def make_key(metric: Metric, video: str, person: str, prompt: str, judges: Judges) -> str:
-    """`video` and `person` are sha256 of the files; of the judges' files, size and time of change tell them apart."""
+    """`video` and `person` are sha256 of the files; the judges' files are told apart by size and time of change."""
     files = [
         (path.name, os.path.getsize(path), os.stat(path).st_mtime_ns)
         for name in metric.judges

@@ -16,7 +16,7 @@ from ..errors import InvalidRequest
 from .frames import Frames, as_tensor
 from .judges import fill, import_judge
 
-RAFT = "raft_large_C_T_V1-22a6c225.pth"  # RAFT-things, ported by torchvision: its default weights are others
+RAFT = "raft_large_C_T_V1-22a6c225.pth"  # RAFT-things, ported by torchvision, whose default weights are different
 UPDATES = 20  # torchvision's default is 12
 FASTEST_SHARE = 0.05  # of a pair's flow vectors
 MIN_FLOW_SIDE = 128  # pixels: below this RAFT's smallest correlation map is empty
@@ -29,7 +29,7 @@ Flow = Callable[[Tensor, Tensor], Tensor]
 class Motion:
     """The motion of each pair of frames looked at, in pixels, and what VBench makes of it."""
 
-    interval: int  # frames from one that was looked at to the next
+    interval: int  # from one frame looked at to the next
     pairs: tuple[float, ...]
     choose_threshold: float  # pixels
     needed: int  # pairs above the threshold
@@ -45,10 +45,10 @@ def measure_motion(
 ) -> Motion:
     """DynamicDegree (VBench, dynamic_degree.py): one frame every 1/8 s, and the largest 5 % of each pair's flow.
 
-    A pair's motion is the mean length of the largest 5 % of its flow vectors; it counts above 6 min(H, W) / 256
-    pixels; the video moves if round(4 n / 16) pairs of its n frames count. Where that is 0, of two frames, one pair is
-    needed here: VBench would call any such video moving.
-    Raises InvalidRequest for fewer than two frames, and for sides below MIN_FLOW_SIDE.
+    A pair's motion is the mean length of the largest 5 % of its flow vectors; it counts above 6 min(H, W) / 256 pixels;
+    the video moves if round(4 n / 16) pairs of its n frames count. If that is 0, for two frames, one pair is needed
+    here: VBench would say that any such video moves. Raises InvalidRequest for fewer than two frames, and for sides
+    below MIN_FLOW_SIDE.
     """
     interval = max(1, round(fps / 8))
     chosen = frames[::interval]
@@ -99,7 +99,7 @@ class RaftThings:
     def load(cls, path: Path, device: torch.device | str = "cpu") -> RaftThings:
         """Raises ModelFileMissing, WrongModelFile, or DependencyMissing without torchvision."""
         optical_flow = import_judge("torchvision", "DynamicDegree").models.optical_flow
-        with torch.random.fork_rng(devices=[]):  # it draws weights at first
+        with torch.random.fork_rng(devices=[]):  # it draws random weights first
             network = optical_flow.raft_large(weights=None)
         return cls(fill(network, path, "RAFT-things"), device)
 
@@ -114,8 +114,8 @@ class RaftThings:
 def measure_flicker(frames: Frames) -> tuple[float, ...]:
     """Temporal flicker (VBench, temporal_flickering.py) of each pair of neighbours: (255 - MAE) / 255, 1 is none.
 
-    The mean over the pairs is VBench's number. It means flicker only where the scene stands still: in VBench it is
-    measured on prompts that ask for that. Raises InvalidRequest for one frame.
+    The mean over the pairs is VBench's number. It only means flicker if the scene stands still: VBench measures it on
+    prompts that ask for that. Raises InvalidRequest for one frame.
     """
     if len(frames) < 2:
         raise InvalidRequest("1 frame: flicker needs two")

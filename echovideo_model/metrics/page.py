@@ -29,13 +29,13 @@ _ORDER = (
     "facesim_buffalo_l",
     "facesim_antelopev2",
     "identity_average",
-)  # by which the least alike come first
+)  # sorted by these, least similar first
 _ARROWS = {"higher": "↑", "lower": "↓"}
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 560, 170, 34, 8, 10, 24  # of a curve and its margins
 
 
 def draw_page(rows: Sequence[Row], metrics: Sequence[Metric], fid: Measured | None) -> str:
-    """The page as HTML with its style, curves and pictures inside; it asks for nothing from elsewhere."""
+    """The page as HTML with its style, curves and pictures inside; it loads nothing from elsewhere."""
     shown = sorted((row for row in rows if not row.fault), key=_likeness)[:MAX_CARDS]
     videos = f"{len(rows)} video" + ("s" if len(rows) != 1 else "")
     faults = sum(bool(row.fault) for row in rows)
@@ -63,11 +63,11 @@ def draw_page(rows: Sequence[Row], metrics: Sequence[Metric], fid: Measured | No
 def _likeness(row: Row) -> float:
     values = [row.measured[name].value for name in _ORDER if name in row.measured]
     known = [value for value in values if value is not None]
-    return known[0] if known else 2.0  # those without come last
+    return known[0] if known else 2.0  # those without a value come last
 
 
 def _summary(rows: Sequence[Row], metrics: Sequence[Metric], fid: Measured | None) -> str:
-    """A line a metric: ours, then what is published."""
+    """A line per metric: our number, then the published ones."""
     sources = dict.fromkeys(one.source for one in PUBLISHED)
     groups = "".join(
         f"<th colspan={sum(one.source == source for one in PUBLISHED)} class=group>{escape(source)}</th>"
@@ -110,7 +110,7 @@ def _definitions(metrics: Sequence[Metric]) -> str:
 
 
 def _each(rows: Sequence[Row], metrics: Sequence[Metric]) -> str:
-    """A line a video, with the reason where there is nothing."""
+    """A line per video, with the reason where a number is missing."""
     titles = "".join(f"<th>{escape(metric.title)}</th>" for metric in metrics)
     lines = []
     for row in rows[:MAX_LINES]:
@@ -133,7 +133,7 @@ def _cell(measured: Measured) -> str:
 
 
 def _card(row: Row) -> str:
-    """A video: what it was to be, its curves, and the photo beside its worst frames."""
+    """A video: its prompt, its curves, and the photo beside its worst frames."""
     sample = row.sample
     about = ", ".join(
         [f"{row.frames} frames of {row.width} x {row.height} at {row.fps:g} a second"]
@@ -173,7 +173,7 @@ def _pictures(row: Row) -> list[str]:
 
 
 def _worst(measured: dict[str, Measured]) -> dict[int, float | None]:
-    """The frames least like the person with their similarity; the first and the last where nothing is known."""
+    """The frames least like the person, with their similarity; if that is unknown, the first and the last."""
     for name in ("identity_average", *_ORDER):
         known = measured.get(name)
         pairs = [(value, at) for value, at in zip(known.curve, known.frames, strict=True)] if known else []
@@ -236,7 +236,7 @@ class _Scale:
         return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * (value - self.low) / (self.high - self.low)
 
     def polylines(self, measured: Measured, kind: str) -> str:
-        """Broken where there is no value; a value alone is a dot."""
+        """Broken where a value is missing; an isolated value is a dot."""
         runs: list[list[str]] = [[]]
         for value, frame in zip(measured.curve, measured.frames, strict=True):
             if value is None:

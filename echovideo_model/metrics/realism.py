@@ -61,7 +61,7 @@ class AestheticScorer:
 
 
 class SubjectConsistency:
-    """DINO ViT-B/16: whether the frames go on showing the same thing."""
+    """DINO ViT-B/16: whether the frames keep showing the same thing."""
 
     def __init__(self, network: Any, device: torch.device | str = "cpu") -> None:
         self.network, self.device = network.to(device), device
@@ -131,7 +131,7 @@ class ImagingQuality:
     def load(cls, path: Path, device: torch.device | str = "cpu") -> ImagingQuality:
         """Raises ModelFileMissing, WrongModelFile, or DependencyMissing without pyiqa."""
         musiq = import_judge("pyiqa.archs.musiq_arch", "imaging quality").MUSIQ
-        with torch.random.fork_rng(devices=[]):  # it draws weights at first
+        with torch.random.fork_rng(devices=[]):  # it draws random weights first
             network = musiq(pretrained=False)
         return cls(fill(network, path, "MUSIQ"), device)
 
@@ -169,7 +169,7 @@ class InceptionFeatures:
         """Raises ModelFileMissing, WrongModelFile, or DependencyMissing without torchvision."""
         models = import_judge("torchvision", "the face feature distance").models
         with torch.random.fork_rng(devices=[]):
-            # transform_input: its published weights come with it, and change the numbers without
+            # transform_input: the published weights expect it, and give other numbers without it
             network = models.inception_v3(weights=None, transform_input=True, init_weights=False)
         fill(network, path, "torchvision's Inception v3")
         network.fc = nn.Identity()
@@ -187,7 +187,7 @@ def face_feature_distance(one: Tensor, other: Tensor) -> float:
     """What ConsisID's script prints as "FID": the squared distance of two feature vectors [2048].
 
     It compares one face crop with one other, each taken twice, so that both covariances are zero and the Frechet
-    distance is the distance of two points. No library of FID gives this number.
+    distance is the distance of two points. No FID library gives this number.
     """
     return float((one.double() - other.double()).square().sum())
 

@@ -21,7 +21,7 @@ from .samples import Sample
 
 @dataclass
 class Row:
-    """A video with what was measured of it."""
+    """A video with its measurements."""
 
     sample: Sample
     frames: int = 0
@@ -29,11 +29,11 @@ class Row:
     height: int = 0
     width: int = 0
     measured: dict[str, Measured] = field(default_factory=dict)
-    fault: str = ""  # why there is nothing
+    fault: str = ""  # why there are none
 
 
 class Published(NamedTuple):
-    """Numbers that others have published of a model, by the names of our metrics."""
+    """Numbers that others have published for a model, by the names of our metrics."""
 
     model: str
     source: str
@@ -87,7 +87,7 @@ COMPARABLE = (
 
 
 class Summary(NamedTuple):
-    """A metric over all videos: the mean of those that have it, how many they are, and why the others lack it."""
+    """A metric over all videos: the mean of those that have it, their number, and why the others lack it."""
 
     mean: float | None
     videos: int
@@ -112,7 +112,7 @@ def format_number(value: float | None) -> str:
 
 
 def as_text(rows: Sequence[Row], metrics: Sequence[Metric], fid: Measured | None) -> str:
-    """The table for a terminal: a line a metric, then a line for each video that could not be read."""
+    """The table for a terminal: a line per metric, then a line per video that could not be read."""
     lines = [f"{'metric':<26}{'mean':>9}  videos"]
     for metric in metrics:
         mean, count, lacking = summarise(rows, metric)
@@ -128,7 +128,7 @@ def as_text(rows: Sequence[Row], metrics: Sequence[Metric], fid: Measured | None
 
 
 def as_json(rows: Sequence[Row], metrics: Sequence[Metric], fid: Measured | None) -> dict[str, Any]:
-    """All of it, for a program."""
+    """Everything, for a program."""
     return {
         "software": f"echovideo {__version__}",
         "version_of_the_rules": VERSION,
@@ -164,7 +164,7 @@ def _row_as_json(row: Row) -> dict[str, Any]:
 
 
 def as_csv(rows: Sequence[Row], metrics: Sequence[Metric]) -> str:
-    """A line a video; where a number is missing, the last column says why."""
+    """A line per video; if a number is missing, the last column says why."""
     text = io.StringIO()
     names = [metric.name for metric in metrics]
     writer = csv.writer(text, lineterminator="\n")
@@ -181,7 +181,7 @@ def as_csv(rows: Sequence[Row], metrics: Sequence[Metric]) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Whole or not at all. Raises InvalidRequest."""
+    """Writes a file completely or not at all. Raises InvalidRequest."""
     with write_atomically(path) as temporary:
         temporary.write_text(text, "utf-8", newline="\n")
 

@@ -42,7 +42,7 @@ class Sample:
 
 
 def describe_photo(photo: Path, video: Path) -> dict[str, str]:
-    """What a video remembers of its photo: the way to it from the video's folder, and its sha256."""
+    """The photo in a video's metadata: its path from the video's folder, and its sha256."""
     try:
         way = os.path.relpath(photo, video.parent)
     except ValueError:  # on another disk of Windows
@@ -84,7 +84,7 @@ def read_samples(results: Sequence[Path], photo: Path | None = None) -> list[Sam
 
 
 def _describe(video: Path, photo: Path | None) -> Sample:
-    """What one of our videos says of itself; of another's there is only the picture."""
+    """What one of our videos says about itself; other videos only have their pictures."""
     try:
         metadata = describe(video).metadata
     except InvalidRequest as error:

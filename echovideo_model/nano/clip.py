@@ -29,7 +29,7 @@ _FOLLOWS = 0.45  # of a pan: how far a person nearby moves in the picture, the s
 
 @dataclass(frozen=True)
 class Clip:
-    """A few moments of one person. Drawn when asked for; the same for the same fields."""
+    """A few moments of one person, drawn on request; equal fields give equal pictures."""
 
     person: Person
     labels: dict[str, str | int]  # noun, colour, garment, action, side, place, camera
@@ -58,7 +58,7 @@ class Clip:
         """The clip of that number. A single frame is a random moment of it.
 
         person: a person's seed; by default one of training's. held_out_words: a combination that training never sees
-        instead of one that it may. whole: the sentence says everything. labels: to fix some, for instance
+        instead of one that it may. whole: the sentence says everything. labels: fixes some of them, for instance
         action="wave". Raises InvalidRequest for an unknown label.
         """
         rng = np.random.default_rng([seed, 0xC11B])
@@ -161,7 +161,7 @@ def draw_portrait(
 def _labels(
     rng: np.random.Generator, who: Person, given: dict[str, str | int], held_out: bool
 ) -> dict[str, str | int]:
-    """Drawn until the combination is one that training may see, or one that it never sees."""
+    """Draws labels until training may see their combination or, if asked, until it never does."""
     choices: dict[str, tuple[str | int, ...]] = {
         "colour": tuple(CLOTHES),
         "garment": GARMENTS,

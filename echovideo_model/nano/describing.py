@@ -86,8 +86,8 @@ def describe(person: Person) -> str:
 
 
 def imagine(words: str, seed: int = 0) -> Person:
-    """Whoever `words` describe, for instance "a man with a ginger beard and round green glasses"; what they leave open
-    comes from the seed. Raises InvalidRequest naming the words that mean nothing here."""
+    """The person that `words` describe, for instance "a man with a ginger beard and round green glasses"; what they
+    leave open comes from the seed. Raises InvalidRequest naming the words that mean nothing here."""
     return Person.from_seed(seed, _read(words))
 
 
@@ -113,7 +113,7 @@ def _read(words: str) -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def _known() -> frozenset[str]:
-    """Every word that has a meaning here, or needs none."""
+    """Every word that has a meaning here or can be ignored."""
     texts = [name for names in ALTERNATIVES.values() for name in names]
     for table in (_HAIR, _STYLE_WORDS, _COLOUR_WORDS, _NOUN_WORDS, _ACCENT_WORDS, _SKIN_WORDS, _EYE_WORDS):
         texts += [*table, *table.values()]

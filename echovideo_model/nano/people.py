@@ -77,11 +77,13 @@ class Person:
 
     @classmethod
     def from_seed(cls, seed: int, given: Mapping[str, str] | None = None) -> Person:
-        """The same person for the same seed, on every machine; `given` parameters go before what the seed draws."""
+        """The same person for the same seed, on every machine; `given` parameters take precedence over what the seed
+        draws."""
         return _drawn(np.random.default_rng([seed, 0x9E0]), given or {})
 
     def wearing(self, **changes: str) -> Person:
-        """The same person otherwise dressed or made up. Raises TypeError for a parameter that does not exist."""
+        """The same person in other clothes or with another look. Raises TypeError for a parameter that does not
+        exist."""
         return replace(self, **changes)  # type: ignore[arg-type]
 
 

@@ -56,7 +56,7 @@ class View:
 
 
 class Patch:
-    """Points on a shell, their places on its slices known: cheap to look at from many sides."""
+    """Points on a shell, their places on its slices known: cheap to view from many sides."""
 
     def __init__(
         self, angle: np.ndarray, y: np.ndarray, slices: np.ndarray, above: np.ndarray | float

@@ -98,7 +98,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _put_in_place(made: Path, folder: Path) -> None:
-    """Renames `made` to `folder`, out of whose way an older set is moved first."""
+    """Moves an older set out of the way and renames `made` to `folder`."""
     older = made.with_name(f"{made.name}.older")
     try:
         with suppress(FileNotFoundError):
@@ -107,7 +107,7 @@ def _put_in_place(made: Path, folder: Path) -> None:
     except OSError as error:
         with suppress(OSError):
             os.rename(older, folder)
-        if not _is_whole(folder):  # else another process was faster
+        if not _is_whole(folder):  # otherwise another process was faster
             raise InvalidRequest(
                 f'cannot write "{folder}": {error.strerror}; close what uses it or choose another folder'
             ) from error
@@ -126,6 +126,6 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _version() -> str:
-    """Of the code that writes the set."""
+    """The version of the code that writes the set."""
     sources = sorted(Path(__file__).parent.glob("*.py"))
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()

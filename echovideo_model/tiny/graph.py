@@ -13,7 +13,7 @@ Shape = tuple[int | str, ...]
 
 
 class Graph:
-    """Nodes and constants in the order they are added; a value is spoken of by its name."""
+    """Nodes and constants in the order they are added; values are referred to by name."""
 
     def __init__(self) -> None:
         """Raises DependencyMissing without onnx."""

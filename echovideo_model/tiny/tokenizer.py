@@ -1,8 +1,8 @@
 """A tokenizer in the released layout, with a vocabulary of a few hundred pieces.
 
-The vocabulary file of a sentencepiece model is a protocol buffer of three kinds of records; writing those few
-bytes by hand is shorter than training one, needs no further package and comes out the same everywhere. Words of
-everyday prompts are pieces of their own, all else is spelled letter by letter.
+The vocabulary file of a sentencepiece model is a protocol buffer of three kinds of records; writing those few bytes by
+hand is shorter than training one, needs no further package and comes out the same everywhere. Words of everyday prompts
+are pieces of their own; everything else is spelled letter by letter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..limits import TEXT_TOKENS
 
 PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"
 SENTINELS = 100  # T5's <extra_id_0> .. <extra_id_99>, numbered downwards after the vocabulary
-SPACE = "\u2581"  # stands in front of a word
+SPACE = "\u2581"  # in front of a word
 _PROMPT_WORDS = """
 a the and of in on with at is to his her their by from through an as into over under near behind person man
 woman girl boy child people someone wearing wears holding holds sitting sits standing stands walking walks
@@ -50,7 +50,7 @@ def _bytes(field: int, value: bytes) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first; the top bit says that more follow."""
+    """Seven bits per byte, lowest first; the top bit says that more follow."""
     *more, last = (value >> shift & 0x7F for shift in range(0, max(1, value.bit_length()), 7))
     return bytes(byte | 0x80 for byte in more) + bytes([last])
 
