@@ -31,7 +31,7 @@ class Motion:
 
     interval: int  # from one frame looked at to the next
     pairs: tuple[float, ...]
-    choose_threshold: float  # pixels
+    threshold: float  # pixels
     needed: int  # pairs above the threshold
 
     @property
