@@ -119,26 +119,25 @@ def plan(stage: str, state: Path, arm: Arm, output: Path, steps: int) -> Recipe:
 
 def judge_arm(arm: Arm, transformer: Path, state: Path, folder: Path, people: int) -> dict[str, float]:
     """The means of judge_videos.py over one video of each person."""
+    parts = folder / "parts"
+    parts.mkdir(parents=True, exist_ok=True)
+    links = {parts / part.name: part for part in (state / "models").iterdir()}
+    links |= {parts / "transformer": transformer, folder / "judges.pt": state / "judges.pt"}
+    for link, source in links.items():
+        link.unlink(missing_ok=True)
+        link.symlink_to(source.resolve())
     models = folder / "models"
-    models.mkdir(parents=True, exist_ok=True)
-    for source in [*(state / "models").iterdir(), transformer, state / "judges.pt"]:
-        link = (folder if source.suffix else models) / source.name
-        if source.name != "transformer" or source == transformer:
-            link.unlink(missing_ok=True)
-            link.symlink_to(source.resolve())
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        str(ROOT / "scripts" / "nano" / "judge_videos.py"),
-        str(folder),
-    ]
-    command += ["--models", str(models), "--people", str(people), "--seeds", "1", *arm.request]
-    subprocess.run(
-        command, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL
-    )
+    run_script("pack.py", parts, "--output", models)
+    run_script("judge_videos.py", folder, "--models", models, "--people", people, "--seeds", 1, *arm.request)
     figures: dict[str, float] = json.loads((folder / "judged.json").read_text("utf-8"))["videos"]
     return figures
+
+
+def run_script(name: str, *arguments: object) -> None:
+    """A script of scripts/nano, as the command line runs it."""
+    command = [sys.executable, "-W", "ignore", str(ROOT / "scripts" / "nano" / name), *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
 
 
 def report(figures: dict[str, dict[str, float]], people: int) -> None:

@@ -2,8 +2,9 @@
 
     python scripts/nano/pack.py MODELS [--output FOLDER]
 
-MODELS has the released layout, as training leaves it. Big matrices of the transformer and of SigLIP become fp8 e4m3,
-everything else 16 bits. What is lost is printed. FOLDER, by default where the package looks, is replaced as a whole.
+MODELS has the released layout, as training leaves it or packed before. Big matrices of the transformer
+and of SigLIP become fp8 e4m3, everything else 16 bits. What is lost is printed. FOLDER, by default where the package
+looks, is replaced as a whole.
 """
 
 from __future__ import annotations
@@ -83,8 +84,10 @@ def pack(models: Path, folder: Path) -> None:
 
 def name_encoders(models: Path) -> str:
     """nano- and a hash of recogniser and SigLIP as trained: narrower copies keep the name."""
-    digest = hashlib.sha256(find_onnx(models, RECOGNISER).read_bytes())
     opened = open_family(require(models, "clip_visual_encoder"), SIGLIP)
+    if name := opened.metadata.get(ENCODERS_KEY):
+        return str(name)
+    digest = hashlib.sha256(find_onnx(models, RECOGNISER).read_bytes())
     for _, tensor in sorted(opened.tensors()):
         digest.update(tensor.half().numpy().tobytes())
     return f"nano-{digest.hexdigest()[:8]}"
@@ -156,8 +159,7 @@ def pack_onnx(source: Path, target: Path, encoders: str) -> None:
     import onnx
 
     network = onnx.load(source)
-    entry = network.metadata_props.add()
-    entry.key, entry.value = ENCODERS_KEY, encoders
+    onnx.helper.set_model_props(network, {ENCODERS_KEY: encoders})
     onnx.save(network, target)
 
 
