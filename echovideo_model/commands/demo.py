@@ -18,7 +18,7 @@ from .output import Target, write
 if TYPE_CHECKING:
     from torch import Tensor
 
-PROMPT = "A woman smiles at the camera in a sunny park."
+PROMPT = "A woman in a yellow pullover smiles at the camera in a sunny park."
 STEPS = 25
 ENLARGED = 3  # times, for people to see something of 128 x 128 pixels
 
@@ -41,7 +41,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--seed",
         type=int,
-        default=4,
+        default=6,
         metavar="N",
         help="a different seed gives a different video (default: %(default)s)",
     )

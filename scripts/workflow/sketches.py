@@ -13,7 +13,7 @@ PROMPT = (
     "sip and smiles. Warm morning light, shallow depth of field, slow camera movement, realistic."
 )
 NEGATIVE = "blurry, distorted face, deformed hands, low quality, static"
-NANO_PROMPT = "A woman smiles at the camera at the beach. The camera is still."
+NANO_PROMPT = "A woman in a yellow pullover smiles at the camera in a sunny park."
 TITLES = {
     "prompt": "Prompt",
     "negative": "Negative prompt",
