@@ -65,8 +65,8 @@ class Plan:
 class PersonFiles(NamedTuple):
     """What a job's identity is made from, read, so that no other machine needs the files."""
 
-    photos: list[File]
-    masks: list[File]
+    photos: Sequence[File]
+    masks: Sequence[File]
     whole_person: bool
 
 
