@@ -54,7 +54,7 @@ refusals: list[tuple[type[errors.EchoVideoError] | None, str, tuple[object, ...]
     (InvalidRequest, "overwrite an input file", ("generate", "wall.png", *make[2:], "--output", "wall.mp4")),
     (InvalidRequest, "--mask wall.png needs --picture person", (*make, "--mask", "wall.png")),
     (InvalidRequest, "picture is already made", ("generate", "face.safetensors", *make[2:], "--picture", "person")),
-    (InvalidRequest, "nothing in .* is transparent: give --mask", ("identity", PHOTO, *keep, "--picture", "person")),
+    (InvalidRequest, "nothing in .* is transparent, .* give a mask", ("identity", PHOTO, *keep, "--picture", "person")),
     (InvalidRequest, "one mask for each photo: 1, not 2", (*whole, *("--mask", "wall.png") * 2)),
     (InvalidRequest, "the mask has 400 x 300 pixels and the photo", (*whole, "--mask", "wall.png")),
     (InvalidRequest, "text.jpg is not an image", (*whole, "--mask", "text.jpg")),
