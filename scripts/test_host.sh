@@ -50,7 +50,7 @@ prepare() { # host folder, environment folder
     # Their compiled parts may need CUDA. A CPU host uses none of torchaudio's, and launch.py stands in for torchvision's.
     "$venv/bin/python" -c "import torchaudio" 2>/dev/null || rm -f "$venv"/lib/python*/site-packages/torchaudio/lib/*.so
     "${pip[@]}" -r <(grep -vxE 'torch|torchvision|torchaudio' "$host/requirements.txt")
-    "${pip[@]}" -r "$repo/requirements.txt" "insightface>=1.0" onnxruntime onnx pytest playwright
+    "${pip[@]}" -r "$repo/requirements.txt" "insightface>=1.0" onnxruntime onnx "gguf>=0.10" pytest playwright
     echo "$stamp" >"$venv/ready"
 }
 
