@@ -86,18 +86,17 @@ def main() -> None:
     state, steps = arguments.state, (arguments.stills, arguments.clips)
     figures = {}
     for name, arm in ARMS.items():
-        transformer = train_arm(arm, state, steps)
+        transformer = train_arm(name, arm, state, steps)
         figures[name] = judge_arm(arm, transformer, state, state / "ablation" / name, arguments.people)
     report(figures, arguments.people)
     save_sheet(state / "ablation")
 
 
-def train_arm(arm: Arm, state: Path, steps: tuple[int, int]) -> Path:
+def train_arm(name: str, arm: Arm, state: Path, steps: tuple[int, int]) -> Path:
     """The folder of the trained transformer. Arms whose first stage is the same share it."""
     output = state / "ablation" / ("stills" if arm.iitf else "stills_without_iitf")
     stills = plan("stills", state, arm, output, steps[0])
     first = train(stills, torch.device("cpu")) / "transformer"
-    name = next(name for name, one in ARMS.items() if one == arm)
     clips = plan("clips", state, arm, state / "ablation" / name / "run", steps[1])
     clips = replace(clips, model=replace(clips.model, transformer=first))
     if not arm.second_stage:

@@ -22,7 +22,7 @@ from echovideo_model.nano import Clip, Person, draw_portrait
 from echovideo_model.nano.clip import FRAMES, SIDE
 from echovideo_model.nano.split import held_out_people
 from testbed.graphs import Graph, conditioning, identity, loaders, node, out, prompts, sampled
-from testbed.harness import PACK, Host, Message
+from testbed.harness import PACK, Host, Message, Run
 from testbed.nano import with_nano
 
 GUIDANCE = 2.5  # as scripts/nano/judge_videos.py has it
@@ -131,12 +131,18 @@ class NoVideo(Exception):
     """A run failed, with the host's words."""
 
 
+def run_graph(host: Host, graph: Graph, *watch: Stopwatch) -> Run:
+    """Raises NoVideo."""
+    run = host.run(graph, PATIENCE, *watch)
+    if run.status != "success":
+        raise NoVideo(run.message)
+    return run
+
+
 def make(host: Host, graph: Graph) -> Made:
     """Runs a graph with "latents" and `watched` in it. Raises NoVideo."""
     watch, before = Stopwatch(psutil.Process(host.process.pid)), len(host.log())
-    run = host.run(graph, PATIENCE, watch)
-    if run.status != "success":
-        raise NoVideo(run.message)
+    run = run_graph(host, graph, watch)
     (score,) = run.outputs["score"]["echovideo_scores"]
     frames = [np.asarray(Image.open(path).convert("RGB")) for path in run.files("pictures")]
     return Made(np.array(frames), watch.seconds, tuple(score["per_frame"]), host.log()[before:])

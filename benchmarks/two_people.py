@@ -20,14 +20,13 @@ from tqdm import tqdm
 from benchmarks.on_nano import (
     EVERY,
     GUIDANCE,
-    PATIENCE,
-    NoVideo,
     Subject,
     average,
     invite,
     nano_host,
     parse,
     print_table,
+    run_graph,
 )
 from echovideo_model.nano.clip import FRAMES, SIDE
 from testbed.graphs import Graph, conditioning, identity, loaders, node, out, sampled, saved
@@ -105,9 +104,7 @@ def report(videos: list[Video], moved: list[dict[str, float]]) -> None:
 
 
 def make(host: Host, left: Subject, right: Subject, region: str, seed: int) -> Video:
-    done = host.run(side_by_side(left, right, region, seed), PATIENCE)
-    if done.status != "success":
-        raise NoVideo(done.message)
+    done = run_graph(host, side_by_side(left, right, region, seed))
     likeness = {}
     for half in BEGINS:
         for whose in BEGINS:

@@ -24,6 +24,15 @@ from .words import sentence
 FRAMES, SIDE = 17, 128
 UNIT = 0.205  # half a face's width, as a share of the picture's shorter side
 EYES_AT = 0.46  # height of the eyes, as a share of the picture's
+LABELS: dict[str, tuple[str | int, ...]] = {
+    "colour": tuple(CLOTHES),
+    "garment": GARMENTS,
+    "action": tuple(ACTIONS),
+    "side": (-1, 1),
+    "place": tuple(PLACES),
+    "camera": CAMERAS,
+}
+"""What a clip shows beside its person, and the choices for it."""
 _FOLLOWS = 0.45  # of a pan: how far a person nearby moves in the picture, the scene behind moves all of it
 
 
@@ -162,22 +171,14 @@ def _labels(
     rng: np.random.Generator, who: Person, given: dict[str, str | int], held_out: bool
 ) -> dict[str, str | int]:
     """Draws labels until training may see their combination or, if asked, until it never does."""
-    choices: dict[str, tuple[str | int, ...]] = {
-        "colour": tuple(CLOTHES),
-        "garment": GARMENTS,
-        "action": tuple(ACTIONS),
-        "side": (-1, 1),
-        "place": tuple(PLACES),
-        "camera": CAMERAS,
-    }
     for name, value in given.items():
-        if value not in choices.get(name, ()):
-            allowed = ", ".join(map(str, choices.get(name, choices)))
+        if value not in LABELS.get(name, ()):
+            allowed = ", ".join(map(str, LABELS.get(name, LABELS)))
             raise InvalidRequest(f"unknown {name} {value!r}: choose from {allowed}")
     free = {"colour", "action", "place"} - set(given)
     for _ in range(1000):
         labels: dict[str, str | int] = {"noun": who.noun}
-        for name, names in choices.items():
+        for name, names in LABELS.items():
             drawn = names[int(rng.integers(len(names)))]
             labels[name] = given.get(name, drawn)
         combination = str(labels["action"]), str(labels["place"]), str(labels["colour"])

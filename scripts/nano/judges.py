@@ -21,18 +21,11 @@ from tqdm import tqdm
 
 from echovideo_model.files import write_atomically
 from echovideo_model.nano import Clip
-from echovideo_model.nano.actions import ACTIONS, CAMERAS
-from echovideo_model.nano.palette import CLOTHES
-from echovideo_model.nano.scenes import PLACES
+from echovideo_model.nano.clip import LABELS
 from echovideo_model.nano.split import FIRST_HELD_OUT
 
 MOMENTS, SIDE, BATCH, STEPS = 9, 96, 10, (500,)
-QUESTIONS: dict[str, list[str]] = {
-    "place": list(PLACES),
-    "colour": list(CLOTHES),
-    "camera": list(CAMERAS),
-    "action": list(ACTIONS),
-}
+QUESTIONS = {name: LABELS[name] for name in ("place", "colour", "camera", "action")}
 
 
 class Judges(nn.Module):

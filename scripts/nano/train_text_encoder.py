@@ -24,25 +24,14 @@ from transformers import T5Config, T5EncoderModel
 
 from echovideo_model.files import write_atomically
 from echovideo_model.nano import Clip
-from echovideo_model.nano.actions import ACTIONS, CAMERAS
-from echovideo_model.nano.body import GARMENTS
-from echovideo_model.nano.palette import CLOTHES
-from echovideo_model.nano.scenes import PLACES
+from echovideo_model.nano.clip import LABELS
 from echovideo_model.nano.words import MAX_TOKENS, NOUN_WORDS
 from echovideo_model.text import for_comfyui, load_tokenizer
 
 BATCH, STEPS, RATE = 48, (1200,), 1.5e-3
 LEFT_OUT, EMPTY = 0.15, 0.05  # shares of the words and of the sentences
 SIZES = {"d_model": 128, "d_kv": 32, "d_ff": 256, "num_layers": 2, "num_heads": 4}
-QUESTIONS: dict[str, list[Any]] = {
-    "noun": list(NOUN_WORDS),
-    "colour": list(CLOTHES),
-    "garment": list(GARMENTS),
-    "action": list(ACTIONS),
-    "side": [-1, 1],
-    "place": list(PLACES),
-    "camera": list(CAMERAS),
-}
+QUESTIONS: dict[str, tuple[str | int, ...]] = {"noun": tuple(NOUN_WORDS), **LABELS}
 
 
 class Encoder(nn.Module):
