@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InvalidRequest
 from ..face.choice import LARGEST, FaceChoice
 from ..facts import RELEASED, ModelFacts
-from ..files import expand_user
+from ..files import expand_user, hash_file
 from ..limits import MAX_FPS, MIN_FPS
 from ..request import Request
 
@@ -238,14 +238,10 @@ def _hash_file(path: Path) -> str:
     """Raises InvalidRequest for a file that is missing or cannot be read."""
     if not path.is_file():
         raise InvalidRequest(f"{path} was not found")
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while part := file.read(1 << 20):
-                digest.update(part)
+        return hash_file(path)
     except OSError as error:
         raise InvalidRequest(f"cannot read {path}: {error.strerror}") from error
-    return digest.hexdigest()
 
 
 class _Files:

@@ -13,6 +13,7 @@ import torch
 
 from ..errors import EchoVideoError, InvalidRequest
 from ..face.photo import load_photo
+from ..files import hash_file
 from ..progress import OnProgress, ignore_progress
 from ..video import iter_frames
 from .definitions import VERSION, Metric
@@ -21,7 +22,7 @@ from .measure import Clip, Judges, Measured
 from .memory import Memory, make_key
 from .realism import frechet_distance
 from .report import Row
-from .samples import Sample, hash_file, read_frames
+from .samples import Sample, read_frames
 
 MIN_FID_FRAMES = 2048  # with fewer pictures than features, FID is biased
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")

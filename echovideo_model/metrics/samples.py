@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..errors import InvalidRequest
-from ..files import expand_user
+from ..files import expand_user, hash_file
 from ..video import describe, iter_frames
 
 MAX_VIDEO_BYTES = 2**32  # of decoded frames: 10,000 of 480 x 304, 3,500 of 480 x 848
@@ -48,23 +46,6 @@ def describe_photo(photo: Path, video: Path) -> dict[str, str]:
     except ValueError:  # on another disk of Windows
         way = photo.name
     return {"photo": Path(way).as_posix(), "photo_sha256": hash_file(photo)}
-
-
-def hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else _digest(file)
-        )
-
-
-def _digest(file: Any) -> str:
-    """For Python 3.10."""
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def read_samples(results: Sequence[Path], photo: Path | None = None) -> list[Sample]:

@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from echovideo_model.errors import InvalidRequest, ModelFileMissing
 from echovideo_model.face.detect import FaceDetector
 from echovideo_model.facts import ModelFacts
+from echovideo_model.files import hash_file
 from echovideo_model.identity import Identity, find_face
 from echovideo_model.metrics.identity import score
-from echovideo_model.metrics.samples import hash_file
 from echovideo_model.nano import PORTRAITS as NANO_PORTRAITS
 from echovideo_model.nano import models as nano_models
 from echovideo_model.video import read_mp4
