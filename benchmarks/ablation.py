@@ -29,6 +29,7 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw
 
+from echovideo_model.devices import computes_slowly
 from echovideo_model.files import write_atomically
 from echovideo_model.picture import INK, PAPER, TITLE_SIZE, line_height, write
 from echovideo_model.training.loop import train
@@ -110,6 +111,8 @@ def plan(stage: str, state: Path, arm: Arm, output: Path, steps: int) -> Recipe:
     recipe = replace(
         recipe, examples=state / stage, output=output, steps=steps, every=Every(20, 100), samples=None
     )
+    if computes_slowly(torch.bfloat16, torch.device("cpu")):
+        recipe = replace(recipe, batch=replace(recipe.batch, precision="fp32"))
     if arm.iitf:
         return recipe
     missing = recipe.dropout.text + recipe.dropout.both  # the text is missing as often, the identity always

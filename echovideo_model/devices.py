@@ -29,6 +29,13 @@ def find_device(name: torch.device | str | None = None) -> torch.device:
     return device
 
 
+def computes_slowly(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether `device` emulates `dtype`: bfloat16 on an x86 CPU without AVX-512, where a training step of nano took
+    more than ten times as long as in float32 (PyTorch 2.13)."""
+    emulated = torch.backends.cpu.get_cpu_capability() == "AVX2"
+    return emulated and dtype == torch.bfloat16 and device.type == "cpu"
+
+
 def find_devices(name: str | None, ranks: int) -> list[torch.device]:
     """A device for each of the ranks of this machine: a GPU of its own, or a share of the CPU.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..devices import computes_slowly
 from ..errors import InvalidRequest
 from ..files import write_folder_atomically
 from ..operations import Attend
@@ -23,6 +25,8 @@ from .lora import LoRALayers
 from .objective import Batch, velocity_loss
 from .recipe import Recipe
 
+logger = logging.getLogger(__name__)
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -33,6 +37,12 @@ class Trained:
         """Raises InvalidRequest, ModelFileMissing or WrongModelFile for what the recipe names."""
         self.recipe = recipe
         self.dtype = DTYPES[recipe.batch.precision]
+        if computes_slowly(self.dtype, device):
+            logger.warning(
+                "this CPU has no AVX-512, so %s is emulated and very slow: "
+                'set precision = "fp32" under [batch] in the recipe',
+                recipe.batch.precision,
+            )
         self.network = _make_transformer(recipe).to(device)
         if recipe.batch.checkpointing:
             self.network.through_blocks = partial(_checkpoint_blocks, self.network)  # type: ignore[method-assign, assignment, unused-ignore]

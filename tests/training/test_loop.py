@@ -47,6 +47,23 @@ def lines(recipe: Recipe) -> list[dict[str, Any]]:
     return [{**json.loads(line), "samples_per_second": None} for line in text]
 
 
+@pytest.mark.parametrize(
+    ("precision", "capability", "warned"),
+    [("bf16", "AVX2", True), ("bf16", "AVX512", False), ("fp32", "AVX2", False)],
+)
+def test_a_cpu_that_emulates_bfloat16_is_named_with_the_remedy(
+    recipe_of: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    precision: str,
+    capability: str,
+    warned: bool,
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    Trained(recipe_of(("micro = ", f'precision = "{precision}"\nmicro = ')), CPU)
+    assert ('set precision = "fp32"' in caplog.text) == warned
+
+
 # Learning -----------------------------------------------------------------------------------------------------
 
 
