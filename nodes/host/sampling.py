@@ -47,7 +47,7 @@ def make_sigmas(model: Any, steps: int, denoise: float = 1.0) -> Tensor:
 
 
 def make_sampler(kind: Sampler) -> Any:
-    """SAMPLER: the reference's stochastic DPM, or DDIM. Follows any SIGMAS; exact on those of sigmas_of."""
+    """SAMPLER: the reference's stochastic DPM, or DDIM. Follows any SIGMAS; exact on those of make_sigmas."""
     return comfy.samplers.KSAMPLER(sample_in_host, {"kind": kind})
 
 
