@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -54,7 +55,7 @@ def job(photo: str = "me.png", prompt: str = "A man waves.", **changed: Any) -> 
     return {"photos": [photo], "prompt": prompt, **SMALL, **changed}
 
 
-def run(table: Path, output: Path, models: Path, *more: str) -> int:
+def run(table: Path, output: Path | str, models: Path, *more: str) -> int:
     return cli.main(
         ["batch", str(table), "--output", str(output), "--models", str(models), "--device", "cpu", *more]
     )
@@ -245,6 +246,26 @@ def test_the_same_command_makes_what_is_missing_and_nothing_else(
     assert (out / "2.mp4").read_bytes() != before[out / "2.mp4"]
     monkeypatch.setattr(Pipeline, "check", None)  # nothing is loaded where nothing is to be made
     assert run(write(folder, rows), out, tiny_set) == 0
+
+
+def test_behind_a_url_it_resumes_as_well(
+    folder: Path, tiny_set: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = fsspec.filesystem("memory")
+    store.store.clear()
+    rows = [job(seed=seed, output=f"a/{seed}.mp4") for seed in range(3)]
+    table = write(folder, [*rows, job("wall.png", output="bad.mp4")])
+    assert run(table, folder / "here", tiny_set) == run(table, "memory://bucket/videos", tiny_set) == 1
+    names = [f"/bucket/videos/a/{seed}.mp4" for seed in range(3)]
+    assert store.find("/bucket") == [*names, f"/bucket/videos/{FAILURES}"]
+    before = {name: store.cat_file(name) for name in names}
+    assert [*before.values()] == [(folder / "here" / "a" / f"{seed}.mp4").read_bytes() for seed in range(3)]
+    store.rm_file(names[0])
+    store.pipe_file(names[1], before[names[1]][:-100])
+    capsys.readouterr()
+    assert run(table, "memory://bucket/videos", tiny_set) == 1
+    assert "2 made, 1 already there, 1 failed before" in capsys.readouterr().out
+    assert {name: store.cat_file(name) for name in names} == before
 
 
 def test_persons_are_identified_once_and_prompts_encoded_once(

@@ -111,6 +111,20 @@ def test_what_the_store_refuses_stops_every_job(
             attempt()
 
 
+def test_a_bucket_is_never_created(monkeypatch: pytest.MonkeyPatch, video: bytes) -> None:
+    """A mistyped name should be an error. With create_parents, s3fs, gcsfs and adlfs would make one of that name."""
+    folder, asked = open_folder("memory://bucket/videos"), []
+    folder.root = "bucket/videos"  # type: ignore[attr-defined]  # as s3fs has it, without the slash
+    monkeypatch.setattr(
+        type(folder.system),  # type: ignore[attr-defined]
+        "mkdir",
+        lambda self, path, create_parents: asked.append((path, create_parents)),
+    )
+    for name in ("a/b.mp4", "a/c.mp4"):
+        folder.write(name, video)
+    assert asked == [("bucket/videos", False), ("bucket/videos/a", False)]
+
+
 def test_faces_stay_on_this_machine(folder: Folder) -> None:
     assert isinstance(folder.identities, Path)
     if isinstance(folder, RemoteFolder):

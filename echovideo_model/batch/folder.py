@@ -10,8 +10,9 @@ import secrets
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -119,6 +120,7 @@ class RemoteFolder:
         except ValueError as error:
             raise InvalidRequest(f"{url} cannot hold videos: {error}") from error
         self.url = url.rstrip("/")
+        self.made: set[str] = set()  # folders
 
     def __str__(self) -> str:
         return self.url
@@ -150,7 +152,7 @@ class RemoteFolder:
 
     def write(self, name: str, data: bytes) -> None:
         with self._telling("write"):
-            self.system.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
+            self._make_folders(name)
             self.system.pipe_file(self._path(name), data)
 
     def read(self, name: str) -> bytes:
@@ -163,6 +165,18 @@ class RemoteFolder:
 
     def append(self, name: str, line: str) -> None:
         self.write(name, self.read(name) + line.encode())  # object stores can replace, but not append
+
+    def _make_folders(self, name: str) -> None:
+        """For stores that have folders; in object stores this only asks for the bucket.
+
+        The first part of a path is never made: in an object store it is the bucket, and a mistyped name should be an
+        error. `makedirs` would create it.
+        """
+        for folder in list(accumulate(self._path(name).split("/")[:-1], "{}/{}".format))[1:]:
+            if folder not in self.made:
+                with suppress(FileExistsError):
+                    self.system.mkdir(folder, create_parents=False)
+                self.made.add(folder)
 
     def _path(self, name: str) -> str:
         return f"{self.root.rstrip('/')}/{name}"
