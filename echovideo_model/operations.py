@@ -68,6 +68,8 @@ class GroupNorm(nn.GroupNorm):
 
 def scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Full attention. q, k, v: [batch, heads, tokens, head width] -> [batch, tokens, heads * head width]."""
+    if q.device.type == "cpu":  # PyTorch's kernel there is faster on heads that lie in one piece
+        q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
     attend = _attend_in_products if _is_slow_fused(q) else F.scaled_dot_product_attention
     return rearrange(attend(q, k, v), "b h n d -> b n (h d)")
 

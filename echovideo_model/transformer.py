@@ -129,15 +129,16 @@ class Attention(nn.Module):
 
     def forward(self, tokens: Tensor, n_text: int, rotary: Tensor | None, attend: Attend) -> Tensor:
         """tokens [B, N, width] -> [B, N, width]; without `rotary`, `attend` turns queries and keys itself."""
-        q, k, v = (
-            rearrange(project(tokens), "b n (h d) -> b n h d", h=self.heads)
-            for project in (self.to_q, self.to_k, self.to_v)
-        )
-        q, k = self.norm_q(q), self.norm_k(k)
+        q = self.norm_q(self.split_heads(self.to_q(tokens)))
+        k = self.norm_k(self.split_heads(self.to_k(tokens)))
+        v = self.split_heads(self.to_v(tokens))
         if rotary is not None:
             rotate_(q[:, n_text:], rotary)
             rotate_(k[:, n_text:], rotary)
         return self.to_out[0](attend(*(rearrange(x, "b n h d -> b h n d") for x in (q, k, v))))
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        return rearrange(x, "b n (h d) -> b n h d", h=self.heads)
 
 
 class GELU(nn.Module):
@@ -146,7 +147,10 @@ class GELU(nn.Module):
         self.proj = operations.Linear(width, 4 * width, **kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(self.proj(x), approximate="tanh")
+        wide = self.proj(x)
+        if torch.is_grad_enabled():
+            return F.gelu(wide, approximate="tanh")
+        return torch.ops.aten.gelu_(wide, approximate="tanh")  # in place: it is the block's largest tensor
 
 
 class FeedForward(nn.Module):
