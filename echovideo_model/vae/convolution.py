@@ -85,7 +85,7 @@ class TimeConvolution:
         return [1] * (frames % 2) + [4] * (frames // 4) + [2] * (frames % 4 // 2)
 
     def __call__(self, frames: list[Tensor]) -> list[Tensor]:
-        """n + 2 frames [H, W, C] -> n frames [H, W, C out]."""
+        """n + 2 frames [H, W, C] -> n frames [H, W, C out]; may drop the first one from the list early."""
         outputs, (height, width, _) = len(frames) - 2, frames[0].shape
         still = frames[0] is frames[1] is frames[-1]
         if self.rearranged and still:  # one kernel is enough: the sum over time
@@ -108,6 +108,8 @@ class TimeConvolution:
                     results[output].add_(image, alpha=shares[product])
                 elif shares[product]:
                     results[output] = image * shares[product]
+            del image  # or it would stand beside the next one
+            frames[0] = frames[1]  # product 0 alone needs the first frame, which is freed here
         return [results[output] for output in range(len(filters.combine))]
 
     def _taps(self) -> Tensor:
