@@ -63,6 +63,7 @@ def run(table: Path, output: Path | str, models: Path, *more: str) -> int:
 
 WRONG = {
     "not JSON": ("{", "is not JSON"),
+    "cut short": ('{"prompt": "x"', "Expecting ',' delimiter at column 15"),
     "not an object": ("[1]", "not a JSON object but list"),
     "an unknown setting": (json.dumps(job(stepz=3)), 'unknown setting "stepz"; did you mean steps?'),
     "prompt is missing": (json.dumps({"photos": ["me.png"]}), "prompt is missing"),
@@ -114,6 +115,12 @@ def test_csv_says_the_same(folder: Path) -> None:
     assert [one.id for one in read_jobs(folder / "jobs.csv")] == [
         one.id for one in read_jobs(write(folder, rows))
     ]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_table(folder: Path) -> None:
+    table = folder / "jobs.jsonl"
+    table.write_text(json.dumps(job()), "utf-8-sig")  # as Windows' Notepad writes it
+    assert len(read_jobs(table)) == 1
 
 
 def test_a_job_is_its_content(folder: Path) -> None:

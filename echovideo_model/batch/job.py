@@ -103,14 +103,19 @@ def _check_folders(names: dict[str, int]) -> None:
 
 
 def _read_json_lines(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with table.open(encoding="utf-8") as file:
+    with table.open(encoding="utf-8-sig") as file:
         for line, text in enumerate(file, start=1):
             if not text.strip():
                 continue
             try:
-                row = json.loads(text)
-            except ValueError as error:
-                raise InvalidRequest(f"line {line} of {table} is not JSON: {error}") from error
+                row = json.loads(text.rstrip())
+            except ValueError as error:  # also a number of thousands of digits
+                where = (
+                    f"{error.msg} at column {error.colno}"
+                    if isinstance(error, json.JSONDecodeError)
+                    else error
+                )
+                raise InvalidRequest(f"line {line} of {table} is not JSON: {where}") from error
             if not isinstance(row, dict):
                 raise InvalidRequest(f"line {line} of {table} is not a JSON object but {type(row).__name__}")
             yield line, row
