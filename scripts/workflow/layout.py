@@ -1,13 +1,13 @@
-"""Where the nodes of a graph are on the page: four groups in three blocks, narrow enough to read when it opens.
+"""Where the nodes of a graph are on the page: four groups, narrow and low enough to read when it opens.
 
-The page fits a template into three quarters of its window and stops drawing text below a zoom of about 0.58, which a
-graph 1,700 wide and 1,150 high keeps clear of in a window of 1500 x 950.
+The page fits a template into three quarters of its window and stops drawing text below a zoom of 0.57, which a graph
+1,700 wide and 1,200 high keeps clear of in a window of 1500 x 950.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from testbed.graphs import Graph
@@ -22,16 +22,19 @@ SHOWN = {
     "CLIPTextEncode": 130,
     "LoadImage": 190,
     "EchoVideoIdentity": 265,
-    "EchoVideoVideoSize": 90,
+    "EchoVideoVideoSize": 120,
     "EchoVideoIdentityScore": 175,
     "PreviewAny": 70,
 }
 LOOK_2 = {
     "CLIPTextEncode": 0,
-    "LoadImage": 210,
-    "EchoVideoVideoSize": 140,
-}  # text stays as high; 0.8.0 shows photos as wide as the node
+    "LoadImage": 185,
+    "EchoVideoVideoSize": 125,
+    "EchoVideoIdentityScore": 115,
+    "KSampler": -50,
+}  # text stays as high; 0.8.0 shows photos as wide as the node; what a seed does after a run has no row
 FILM = 0.8  # the height of what Save Video shows, as a share of its width
+NOTE = "MarkdownNote"
 COLLAPSED = (
     "VAEDecode",
     "CreateVideo",
@@ -48,13 +51,14 @@ FOLDED = 400  # the height of the second note when unfolded
 
 @dataclass(frozen=True)
 class Group:
-    """Nodes of the kinds in `columns` stand in that column, others where there is room."""
+    """Nodes whose kinds or names are in `columns` stand in that column, others where there is room."""
 
     title: str
     colour: str
     left: int
     widths: tuple[int, ...]
     columns: tuple[tuple[str, ...], ...] = ()
+    last: str = ""  # the node that stands below the others
 
     @property
     def width(self) -> int:
@@ -71,17 +75,42 @@ PERSON = Group(
 )
 PROMPT = Group("Prompt", "#8a6a35", PERSON.left, (322, 267))
 VIDEO = Group("Video", "#3b6ea5", PERSON.left + PERSON.width + BETWEEN + 2 * PADDING, (225, 225, 225))
-BLOCKS = ((PERSON, PROMPT), (VIDEO,), (MODELS,))
+# Two people stand side by side, as in the video: each with photo, face and prompt in one column.
+SIDE = (PERSON.width - BETWEEN - 2 * PADDING) // 2
+LEFT = Group("Person on the left", PERSON.colour, PERSON.left, (SIDE,))
+RIGHT = Group("Person on the right", PERSON.colour, LEFT.left + SIDE + BETWEEN + 2 * PADDING, (SIDE,))
+SIDES = {"photo_left": LEFT, "photo_right": RIGHT}
+VIDEO_OF_TWO = replace(
+    VIDEO,
+    columns=(
+        ("CLIPTextEncode", "EchoVideoVideoSize", "KSampler", "VAEDecode", "CreateVideo"),
+        ("cond_left", "positive_left", "negative_left", "positive", "score_left"),
+        ("cond_right", "positive_right", "negative_right", "negatives", "score_right"),
+    ),
+    last="negative",  # beside the prompts; and the page counts a folded node as high as it is unfolded
+)
+FOLDED_FOR_TWO = ("EchoVideoConditioning", "ConditioningSetAreaPercentageVideo")
+LOWER_FOR_TWO = {
+    "negative": 60,
+    "CLIPTextEncode": 100,
+    "SaveVideo": 350,
+    "EchoVideoIdentityScore": 160,
+}  # what these show
 HOMES = {"CLIPTextEncode": PROMPT, "EchoVideoVideoSize": PROMPT} | {
     kind: PERSON for column in PERSON.columns for kind in column
 }
 
 
-def home(kind: str, photos: int) -> Group:
-    """Several photos take up the height that the video's size would need below them."""
-    if kind == "EchoVideoVideoSize" and photos > 1:
-        return VIDEO
-    return HOMES.get(kind, MODELS if kind.startswith("EchoVideoLoad") else VIDEO)
+def home(name: str, kind: str, photos: Collection[str]) -> Group:
+    """The group of a node; `photos` are the names of those that load one."""
+    if kind.startswith("EchoVideoLoad") and kind not in HOMES:
+        return MODELS
+    if SIDES.keys() <= set(photos):
+        side = SIDES.get(f"photo_{name.rpartition('_')[2]}", VIDEO_OF_TWO)
+        return side if kind in ("LoadImage", "EchoVideoIdentity", "CLIPTextEncode") else VIDEO_OF_TWO
+    if kind == "EchoVideoVideoSize" and len(photos) > 1:
+        return VIDEO  # several photos take up the height that it would need below them
+    return HOMES.get(kind, VIDEO)
 
 
 @dataclass
@@ -96,7 +125,7 @@ class Node:
     top: int = 0
     width: int = 0
     span: int = 1  # columns
-    shown: int | None = None
+    shown: int | None = None  # the height of its text, picture or video, if not that of its kind
     folded: bool = False
 
     @property
@@ -112,15 +141,15 @@ class Node:
 
     @property
     def height(self) -> int:
-        return 16 * (self.shown is None) + 20 * self.sockets + 24 * self.widgets + self.display
+        return 16 * (self.kind != NOTE) + 20 * self.sockets + 24 * self.widgets + self.display
 
     @property
     def room(self) -> int:
         """The height left for it in either look: in Nodes 2.0, rows are higher and there is a footer."""
         if self.collapsed:
             return BAR_2
-        if self.shown is not None:
-            return self.shown
+        if self.kind == NOTE:
+            return self.display
         shown = LOOK_2.get(self.kind, self.display)
         return max(self.height, 52 + 20 * self.sockets + 34 * self.widgets + shown)
 
@@ -132,25 +161,37 @@ class Node:
 def place(graph: Graph, nodes: dict[str, Node], about: str) -> tuple[list[dict[str, Any]], tuple[Node, Node]]:
     """Gives every node its left, top and width; returns the groups, in the page's form, and the notes' places:
     at the left, above the models. No node covers another, and links lead to the right or down."""
+    photos = [name for name, node in nodes.items() if node.kind == "LoadImage"]
+    homes = {name: home(name, node.kind, photos) for name, node in nodes.items()}
+    two = LEFT in homes.values()
+    blocks = (
+        ((MODELS,), (LEFT,), (RIGHT,), (VIDEO_OF_TWO,)) if two else ((MODELS,), (PERSON, PROMPT), (VIDEO,))
+    )
     drawn: dict[str, dict[str, Any]] = {}
-    photos = sum(node.kind == "LoadImage" for node in nodes.values())
-    homes = {name: home(node.kind, photos) for name, node in nodes.items()}
-    for block in BLOCKS:
+    if two:
+        make_lower(nodes)
+    for block in blocks:
         top = 0
         for group in block:
-            mine = {name: nodes[name] for name in in_order(graph) if homes[name] is group}
+            names = sorted(in_order(graph), key=lambda name: name == group.last)
+            mine = {name: nodes[name] for name in names if homes[name] is group}
             drawn[group.title] = frame(group, top, fill(group, mine, top))
             top = end(drawn[group.title]) + BETWEEN
     lines = len(about) // LETTERS + 1
-    note = Node("MarkdownNote", 0, 0, top=BAR, width=MODELS.width, shown=STEPS + LINE * lines)
-    rest = Node(
-        "MarkdownNote", 0, 0, top=note.bottom + GAP + BAR, width=MODELS.width, shown=FOLDED, folded=True
-    )
+    note = Node(NOTE, 0, 0, top=BAR, width=MODELS.width, shown=STEPS + LINE * lines)
+    rest = Node(NOTE, 0, 0, top=note.bottom + GAP + BAR, width=MODELS.width, shown=FOLDED, folded=True)
     down = rest.bottom + BETWEEN
     drawn["Models"]["bounding"][1] += down
     for name, node in nodes.items():
         node.top += down if homes[name] is MODELS else 0
-    return [drawn[group.title] for group in (MODELS, PERSON, PROMPT, VIDEO)], (note, rest)
+    return list(drawn.values()), (note, rest)
+
+
+def make_lower(nodes: dict[str, Node]) -> None:
+    """With two people: folds what is seldom set, and takes height from the rest."""
+    for name, node in nodes.items():
+        node.folded = node.kind in FOLDED_FOR_TWO
+        node.shown = LOWER_FOR_TWO.get(name, LOWER_FOR_TWO.get(node.kind))
 
 
 def frame(group: Group, top: int, bottom: int) -> dict[str, Any]:
@@ -194,7 +235,7 @@ class Packing:
             return
         name, *later = rest
         node = self.nodes[name]
-        for y, at in sorted((self.highest(node, at, ends), at) for at in self.allowed(node)):
+        for y, at in sorted((self.highest(node, at, ends), at) for at in self.allowed(name)):
             self.so_far[name] = at, y
             after = [
                 y + node.room if at <= column < at + node.span else end for column, end in enumerate(ends)
@@ -202,9 +243,10 @@ class Packing:
             self.go(later, after)
         self.so_far.pop(name, None)
 
-    def allowed(self, node: Node) -> list[int]:
-        """The columns in which a node of this kind may stand."""
-        own = [at for at, kinds in enumerate(self.group.columns) if node.kind in kinds]
+    def allowed(self, name: str) -> list[int]:
+        """The columns in which a node may stand."""
+        node = self.nodes[name]
+        own = [at for at, those in enumerate(self.group.columns) if node.kind in those or name in those]
         return own or list(range(len(self.lefts) - node.span + 1))
 
     def highest(self, node: Node, at: int, ends: list[int]) -> int:

@@ -25,18 +25,20 @@ TITLES = {
         for name, title in (
             ("prompt", "prompt"),
             ("photo", "photo"),
-            ("positive", "prompt's area"),
-            ("negative", "negative's area"),
+            ("cond", "conditioning"),
+            ("positive", "prompt area"),
+            ("negative", "negative area"),
+            ("score", "identity score"),
         )
     },
     "positive": "Both prompts",
-    "negatives": "Both negative prompts",
+    "negatives": "Both negatives",
 }
 TWO_PROMPTS = {
     "left": "A young woman with curly hair and golden earrings sits at a cafe table, talks and smiles. ",
     "right": "A young man with short red hair and a green sweater sits at a cafe table, listens and nods. ",
 }
-SCENE = "Warm morning light, a cafe by the window, static camera, realistic."
+SCENE = "Warm morning light, static camera, realistic."
 
 
 def loaders(weight_dtype: str = "default", raw_prompt: bool = False) -> Graph:
@@ -196,9 +198,9 @@ def person_in_half(side: str, photo: str) -> Graph:
         for number, branch in enumerate(("positive", "negative"))
     }
     return {
-        f"prompt_{side}": node("CLIPTextEncode", clip=out("clip"), text=TWO_PROMPTS[side] + SCENE),
         f"photo_{side}": node("LoadImage", image=photo),
         f"identity_{side}": node("EchoVideoIdentity", **photos),
+        f"prompt_{side}": node("CLIPTextEncode", clip=out("clip"), text=TWO_PROMPTS[side] + SCENE),
         **cond(f"cond_{side}", **names),
         **areas,
     }
@@ -274,8 +276,8 @@ WORKFLOWS = {
     ),
     "two_people": (
         "03 Put two people into one video",
-        "Each half of the video has a photo and a prompt of its own and knows nothing of the other: describe the same "
-        "scene in both. For other regions change all four areas.",
+        "Each half has its own photo and prompt: describe the same scene in both. For other regions, change all four "
+        "areas.",
         two_people(),
     ),
     "long_video": (
