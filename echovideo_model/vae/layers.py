@@ -45,18 +45,21 @@ class CausalConv3d(nn.Module):
         self.conv = operations.Conv3d(c_in, c_out, 3, padding=(0, 1, 1), **kwargs)
 
     def forward(self, frames: Frames | Activated, stream: Stream) -> Frames:
-        """T frames [H, W, C] -> T frames [H, W, C out]; each is asked for shortly before it is needed."""
+        """T frames [H, W, C] -> T frames [H, W, C out]."""
+        return list(self.convolve(frames, stream))
+
+    def convolve(self, frames: Frames | Activated, stream: Stream) -> Iterator[Tensor]:
+        """The results as they come; each frame is asked for shortly before it is needed."""
         convolution, coming = TimeConvolution(self.conv, stream.chunk), iter(frames)
-        seen, results = stream.history.pop(self, []), []
+        seen = stream.history.pop(self, [])
         for length in convolution.runs(len(frames)):
             seen += islice(coming, length)
             if len(seen) == length:  # the clip begins here
                 seen[:0] = [seen[0], seen[0]]
-            results += convolution(seen)
+            yield from convolution(seen)
             del seen[:-2]
         if not stream.last:
             stream.history[self] = seen
-        return results
 
 
 class SpatialNorm(nn.Module):
@@ -169,8 +172,8 @@ class ResnetBlock(nn.Module):
     def forward(self, x: Frames, stream: Stream) -> Frames:
         """Frames [H, W, C in] -> frames [H, W, C out]."""
         hidden = self.conv1(Activated(x, self.norm1, stream, left=self.shortcut), stream)
-        hidden = self.conv2(Activated(hidden, self.norm2, stream), stream)
-        return [frame.add_(short) for frame, short in zip(hidden, x, strict=True)]
+        results = self.conv2.convolve(Activated(hidden, self.norm2, stream), stream)
+        return [frame.add_(x.pop(0)) for frame in results]  # which frees each frame of x once it is added
 
     def shortcut(self, frame: Tensor) -> Tensor:
         return (
