@@ -21,8 +21,9 @@ import torch
 from PIL import Image
 
 from echovideo_model import cli
-from echovideo_model.batch.folder import FAILURES, IDENTITIES
+from echovideo_model.batch.folder import FAILURES, IDENTITIES, open_folder
 from echovideo_model.batch.job import EXAMPLE, read_jobs
+from echovideo_model.batch.work import add_failure
 from echovideo_model.errors import InvalidRequest
 from echovideo_model.facts import ModelFacts
 from echovideo_model.identity import Identity
@@ -102,6 +103,21 @@ def test_two_jobs_cannot_write_one_file(folder: Path) -> None:
         read_jobs(write(folder, [job(output="a.mp4"), job(output="a.mp4", seed=2)]))
     with pytest.raises(InvalidRequest, match="lines 1 and 2"):  # the same job twice, without names
         read_jobs(write(folder, [job(), job()]))
+    with pytest.raises(InvalidRequest, match="lines 1 and 2"):  # one file on Windows and macOS
+        read_jobs(write(folder, [job(output="A.mp4"), job(output="a.mp4", seed=2)]))
+
+
+def test_photos_of_a_table_that_comes_through_a_pipe_are_looked_for_here(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    ours, theirs = os.pipe()
+    with os.fdopen(theirs, "w", encoding="utf-8") as pipe:
+        pipe.write(json.dumps(job()) + "\n")
+    try:
+        assert read_jobs(f"/dev/fd/{ours}")[0].photos == (Path("me.png"),)
+    finally:
+        os.close(ours)
 
 
 def test_csv_says_the_same(folder: Path) -> None:
@@ -329,6 +345,18 @@ def test_a_bad_job_stops_no_other_and_is_made_again_on_request(
     capsys.readouterr()
     assert run(table, out, tiny_set, "--retry", "--json") == 1
     assert json.loads(capsys.readouterr().out)["failed"] == 1
+    failures = [json.loads(line) for line in (out / FAILURES).read_text("utf-8").splitlines()]
+    assert sorted(row["line"] for row in failures) == [1, 2]  # the old photo's, and the retried one once
+
+
+def test_what_succeeded_on_retry_is_made_again_when_its_video_is_gone(folder: Path, tiny_set: Path) -> None:
+    out, table = folder / "out", write(folder, [job(output="me.mp4")])
+    add_failure(open_folder(out), read_jobs(table)[0], InvalidRequest("out of memory"))
+    assert run(table, out, tiny_set) == 1
+    assert run(table, out, tiny_set, "--retry") == 0
+    (out / "me.mp4").unlink()
+    assert run(table, out, tiny_set) == 0
+    assert (out / "me.mp4").is_file()
 
 
 def test_a_full_disk_stops_the_batch_and_is_no_failure_of_a_job(

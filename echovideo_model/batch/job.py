@@ -69,14 +69,15 @@ def read_jobs(table: str | Path, model: ModelFacts = RELEASED, loras: Sequence[L
     rows = _read_csv if table.suffix.lower() == ".csv" else _read_json_lines
     jobs: list[Job] = []
     names: dict[str, int] = {}
-    files = _Files(table.parent)
+    files = _Files(table.parent if table.is_file() else Path())  # a pipe such as /dev/stdin has no folder
     merged = [[_hash_file(lora.path), lora.strength] for lora in loras]
     try:
         for line, row in rows(table):
             job = _read_job(line, row, files, model, merged)
-            if (before := names.setdefault(job.output, line)) != line:
+            if (before := names.setdefault(job.output.casefold(), line)) != line:
                 raise InvalidRequest(
-                    f'lines {before} and {line} both write "{job.output}": give one of them another output'
+                    f'lines {before} and {line} both write "{job.output}" (upper and lower case are the same file on '
+                    "many disks): give one of them another output"
                 )
             jobs.append(job)
         _check_folders(names)

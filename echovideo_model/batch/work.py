@@ -239,8 +239,21 @@ def add_failure(folder: Folder, job: Job, error: Exception) -> str:
         "error": type(error).__name__,
         "sentence": sentence,
     }
-    folder.append(FAILURES, json.dumps(row, ensure_ascii=False) + "\n")
+    folder.append(FAILURES, _to_line(row))
     return sentence
+
+
+def forget_failures(folder: Folder, jobs: Sequence[Job]) -> None:
+    """Removes the failures of jobs that are tried again, so that each is listed once, or not at all if it succeeds.
+    Raises MachineFault."""
+    failures, again = read_failures(folder), {job.id for job in jobs}
+    if not again.isdisjoint(failures):
+        kept = "".join(_to_line(row) for id, row in failures.items() if id not in again)
+        folder.write(FAILURES, kept.encode())
+
+
+def _to_line(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 class _People:

@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     """The whole table is checked before the first network is loaded."""
     from ..batch.folder import FAILURES, open_folder
     from ..batch.job import EXAMPLE, read_jobs
-    from ..batch.work import plan_jobs
+    from ..batch.work import forget_failures, plan_jobs
     from ..errors import InvalidRequest
 
     if args.example:
@@ -113,6 +113,8 @@ def run(args: argparse.Namespace) -> int:
     folder = open_folder(args.output)
     folder.check()
     plan = plan_jobs(jobs, folder, args.retry)
+    if args.retry:
+        forget_failures(folder, plan.pending)
     failed = 0
     if plan.pending:
         with tqdm(total=len(plan.pending), desc="videos", unit="video", disable=None) as bar:
