@@ -28,11 +28,11 @@ SHOWN = {
 }
 LOOK_2 = {
     "CLIPTextEncode": 0,
-    "LoadImage": 185,
     "EchoVideoVideoSize": 125,
     "EchoVideoIdentityScore": 115,
     "KSampler": -50,
-}  # text stays as high; 0.8.0 shows photos as wide as the node; what a seed does after a run has no row
+}  # text stays as high; what a seed does after a run has no row
+PHOTO_2 = 0.93  # the height of a photo as a share of its node's width: 0.8.0 shows it as wide as the node
 FILM = 0.8  # the height of what Save Video shows, as a share of its width
 NOTE = "MarkdownNote"
 COLLAPSED = (
@@ -96,6 +96,7 @@ LOWER_FOR_TWO = {
     "SaveVideo": 350,
     "EchoVideoIdentityScore": 160,
 }  # what these show
+PHOTO_OF_TWO = 200  # the width of its node
 HOMES = {"CLIPTextEncode": PROMPT, "EchoVideoVideoSize": PROMPT} | {
     kind: PERSON for column in PERSON.columns for kind in column
 }
@@ -124,6 +125,7 @@ class Node:
     left: int = 0
     top: int = 0
     width: int = 0
+    widest: int = 10**6
     span: int = 1  # columns
     shown: int | None = None  # the height of its text, picture or video, if not that of its kind
     folded: bool = False
@@ -150,7 +152,8 @@ class Node:
             return BAR_2
         if self.kind == NOTE:
             return self.display
-        shown = LOOK_2.get(self.kind, self.display)
+        photo = round(PHOTO_2 * self.width) if self.kind == "LoadImage" else self.display
+        shown = LOOK_2.get(self.kind, photo)
         return max(self.height, 52 + 20 * self.sockets + 34 * self.widgets + shown)
 
     @property
@@ -192,6 +195,8 @@ def make_lower(nodes: dict[str, Node]) -> None:
     for name, node in nodes.items():
         node.folded = node.kind in FOLDED_FOR_TWO
         node.shown = LOWER_FOR_TWO.get(name, LOWER_FOR_TWO.get(node.kind))
+        if node.kind == "LoadImage":
+            node.widest = PHOTO_OF_TWO
 
 
 def frame(group: Group, top: int, bottom: int) -> dict[str, Any]:
@@ -208,12 +213,14 @@ def fill(group: Group, nodes: dict[str, Node], top: int) -> int:
     films = sum(node.kind == "SaveVideo" for node in nodes.values())
     for node in nodes.values():
         node.span = 2 if node.kind == "SaveVideo" and films == 1 else 1
-        node.width = group.widths[0] * node.span + GAP * (node.span - 1)
+        node.width = min(group.widths[0] * node.span + GAP * (node.span - 1), node.widest)
     packing = Packing(group, nodes)
     packing.go(list(nodes), [top + HEAD - GAP] * len(group.widths))
     for name, (at, y) in packing.best.items():
-        nodes[name].left, nodes[name].top = packing.lefts[at], y
-        nodes[name].width = sum(group.widths[at : at + nodes[name].span]) + GAP * (nodes[name].span - 1)
+        node = nodes[name]
+        column = sum(group.widths[at : at + node.span]) + GAP * (node.span - 1)
+        node.width = min(column, node.widest)
+        node.left, node.top = packing.lefts[at] + (column - node.width) // 2, y
     return packing.lowest + PADDING
 
 
