@@ -19,9 +19,10 @@ from scripts.screenshot.pictures import photograph, take
 from testbed.harness import Host
 from testbed.launch import stand_in_for_torchvision
 from testbed.page import SETTINGS, Browser, browser
-from testbed.shipped import page_form
+from testbed.shipped import api_form, page_form
 
 ROOT = Path(__file__).parents[1]
+SEED = 6  # of the video whose middle help pages show
 GROUP_TITLE = 60  # units that a group and its title reach beyond its nodes
 PLAIN = {
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # draws text at every zoom
@@ -44,13 +45,33 @@ def main() -> None:
         settings = base / "user" / "default" / "comfy.settings.json"
         settings.parent.mkdir(parents=True)
         settings.write_text(json.dumps(SETTINGS | PLAIN), encoding="utf-8")
-        with Host.start(Path(os.environ["COMFYUI_PATH"]), base) as host, browser(host.address) as page:
-            page.page.set_viewport_size({"width": 3200, "height": 2000})
-            for name in chosen:
-                if name == "try_it":
-                    try_it(page)
-                else:
-                    take(page, GRAPHS[name], ROOT / "web" / "docs" / "images" / f"{name}.png")
+        with Host.start(Path(os.environ["COMFYUI_PATH"]), base) as host:
+            result = make_result(host)  # before the browser, whose event loop would be in the way
+            with browser(host.address) as page:
+                take_all(page, chosen, result)
+
+
+def take_all(page: Browser, chosen: list[str], result: dict[str, str]) -> None:
+    page.page.set_viewport_size({"width": 3200, "height": 2000})
+    for name in chosen:
+        if name == "try_it":
+            try_it(page)
+        else:
+            take(page, GRAPHS[name], ROOT / "web" / "docs" / "images" / f"{name}.png", result)
+
+
+def make_result(host: Host) -> dict[str, str]:
+    """A frame from the middle of the first workflow's video, in the host's form of a picture."""
+    graph = api_form("try_it")
+    graph["latents"]["inputs"]["seed"] = SEED
+    graph["frame"] = {
+        "class_type": "SaveImage",
+        "inputs": {"images": ["large", 0], "filename_prefix": "frame"},
+    }
+    run = host.run(graph)
+    assert run.status == "success", run.message
+    frames = run.outputs["frame"]["images"]
+    return frames[len(frames) // 2]
 
 
 def try_it(page: Browser) -> None:

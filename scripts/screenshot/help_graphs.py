@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from echovideo_model.nano.models import FILES
+
 PHOTO, VIDEO, SAVED = "us.png", "walk.mp4", "anna"
 
 
@@ -21,6 +23,7 @@ class Node:
     title: str = ""  # where the host cuts a folded node's own title, after 20 characters
     size: tuple[int, int] | None = None
     widgets: dict[str, Any] = field(default_factory=dict)
+    result: bool = False  # shows a frame of the nano model's video, as after a run
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,17 @@ GRAPHS = {
     "EchoVideoLoadVAE": Graph(
         {
             "sampler": Node("KSampler", (50, 155), folded=True),
-            "loader": Node("EchoVideoLoadVAE", (0, 0), size=(320, 58)),
+            "loader": Node("EchoVideoLoadVAE", (0, 0), size=(320, 58), widgets={"vae_name": FILES["vae"]}),
             "decode": Node("VAEDecode", (270, 140), size=(190, 46)),
             "conditioning": Node("EchoVideoConditioning", (270, 255), folded=True, title="Conditioning"),
+            "preview": Node("PreviewImage", (500, 115), size=(200, 226), result=True),
         },
-        ("sampler.LATENT > decode.samples", "loader.vae > decode.vae", "loader.vae > conditioning.vae"),
+        (
+            "sampler.LATENT > decode.samples",
+            "loader.vae > decode.vae",
+            "loader.vae > conditioning.vae",
+            "decode.IMAGE > preview.images",
+        ),
     ),
     "EchoVideoLoadFaceEncoders": Graph(
         {
@@ -173,7 +182,9 @@ GRAPHS = {
             "vae": Node("EchoVideoLoadVAE", (-212, 150), folded=True),
             "size": Node("EchoVideoVideoSize", (-212, 200), folded=True),
             "conditioning": Node("EchoVideoConditioning", (0, 0), size=(280, 310)),
-            "sampler": Node("KSampler", (322, 45), folded=True),
+            "sampler": Node("KSampler", (322, 5), folded=True),
+            "decode": Node("VAEDecode", (322, 55), folded=True),
+            "preview": Node("PreviewImage", (310, 110), size=(180, 200), result=True),
         },
         (
             "prompt.CONDITIONING > conditioning.positive",
@@ -186,6 +197,8 @@ GRAPHS = {
             "conditioning.positive > sampler.positive",
             "conditioning.negative > sampler.negative",
             "conditioning.latent > sampler.latent_image",
+            "sampler.LATENT > decode.samples",
+            "decode.IMAGE > preview.images",
         ),
     ),
     "EchoVideoDynamicGuidance": Graph(

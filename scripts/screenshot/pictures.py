@@ -36,6 +36,12 @@ BUILD = """([nodes, links, back]) => {
     const wired = made[from].connect(place(made[from].outputs, output), made[to], place(made[to].inputs, input));
     if (!wired) throw new Error(link);
   }
+}"""  # Tells the page what a node shows, as the host does at the end of a run.
+REPORT = """([type, image]) => {
+  const api = app.api ?? window.comfyAPI.api.api;
+  const node = String(echo.only(type).id);
+  const detail = {node, display_node: node, prompt_id: "", output: {images: [image]}};
+  api.dispatchEvent(new CustomEvent("executed", {detail}));
 }"""
 # What the nodes fill, in units; folded nodes know their width only once they are drawn.
 SHOW = """async ([corner, scale]) => {
@@ -58,14 +64,18 @@ SHOW = """async ([corner, scale]) => {
 STILL = "document.querySelectorAll('video').forEach((one) => { one.pause(); one.controls = false; })"
 
 
-def take(page: Browser, graph: Graph, path: Path) -> None:
-    """Writes `path`: the graph, after a run if it asks for one, and nothing else of the page."""
+def take(page: Browser, graph: Graph, path: Path, result: dict[str, str]) -> None:
+    """Writes `path`: the graph, after a run if it asks for one, and nothing else of the page. `result` is the picture,
+    in the host's form, that nodes with a result show."""
     nodes = {name: dataclasses.asdict(node) for name, node in graph.nodes.items()}
     page.run_js(BUILD, [nodes, graph.links, BACK])
     page.page.wait_for_timeout(2500)  # photos and faces
     if graph.run:
         page.run_workflow()
         page.page.wait_for_timeout(1500)
+    for node in graph.nodes.values():
+        if node.result:
+            page.run_js(REPORT, [node.type, result])
     photograph(page, path, SCALE, COLOURS)
 
 
