@@ -1,4 +1,4 @@
-"""The notes at the left of every workflow: what it is for and what to do first; which files it needs, and their
+"""The notes at the left of every workflow: what it is for and what to do first; settings, the files it needs, and their
 licences."""
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ START = """{about}
 3. **Load a photo** and **click the face** of the person.
 4. **Write** what the person does. **Run.**"""
 
-FILES = """PATH is ComfyUI's folder, and pip that of ComfyUI's own Python.
+FILES = """**Settings**, as measured on the nano model. In 20 steps, dpmpp_2m with the scheduler beta comes nearest to \
+100 steps; heun, dpm_fast and linear_quadratic do badly. Over 50 steps, EasyCache with reuse_threshold 0.1 saves a third \
+of the time. LazyCache ruins short runs.
+
+**Files.** PATH is ComfyUI's folder, and pip that of ComfyUI's own Python.
 
 **By hand:** download each file, give it the name shown here, and put it into the folder shown here.
 
@@ -82,7 +86,7 @@ def notes(about: str, order: int, places: tuple[Node, Node], nano: bool = False)
     """The first steps, and, folded up below them, the rest. nano: whether the workflow chooses the nano model's files,
     and so needs none of the released ones."""
     first = (NANO_START if nano else START).format(about=about)
-    rest = ("Words and licence", describe_nano()) if nano else ("Files and licences", describe_released())
+    rest = ("Words and licence", describe_nano()) if nano else ("Settings and files", describe_released())
     written = (("Start here", first), rest)  # longer titles would widen the notes
     return [
         draw(number, title, text, order + number - 1, place)
