@@ -25,9 +25,8 @@ from echovideo_model.nano.models import FOLDER
 
 WORKERS = 1, 2
 PERSONS = 2
-WARM = (
-    2  # videos of each worker that are not counted: everybody is identified, every sentence encoded by then
-)
+# Videos of each worker that are not counted: everybody is identified, every sentence encoded by then.
+WARM = 2
 STEPS = 10
 
 
