@@ -20,8 +20,8 @@ START = """{about}
 4. **Write** what the person does. **Run.**"""
 
 FILES = """**Settings**, as measured on the nano model. In 20 steps, dpmpp_2m with the scheduler beta comes nearest to \
-100 steps; heun, dpm_fast and linear_quadratic do badly. Over 50 steps, EasyCache with reuse_threshold 0.1 saves a third \
-of the time. LazyCache ruins short runs.
+100 steps; heun, dpm_fast and linear_quadratic do badly. Over 50 steps, EasyCache with reuse_threshold 0.1 saves a \
+third of the time. LazyCache ruins short runs.
 
 **Files.** PATH is ComfyUI's folder, and pip that of ComfyUI's own Python.
 
