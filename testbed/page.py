@@ -21,7 +21,7 @@ ARGUMENTS = (
 )
 READY = "!!window.app?.extensionManager?.workflow?.activeWorkflow"
 OURS = ("echovideo", "face_picker", "video_size", "identity_score")
-MOST_SECONDS = 300  # for any single step, on a busy machine
+MAX_SECONDS = 300  # for any single step, on a busy machine
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWarning": False}
 # Puts a node of the given type into the graph; links go by slot.
 HELPERS = """
@@ -52,7 +52,7 @@ class Browser:
         self.page, self.address = page, address
         self.complaints: list[str] = []
         self.requests: list[str] = []
-        page.set_default_timeout(MOST_SECONDS * 1000)
+        page.set_default_timeout(MAX_SECONDS * 1000)
         page.on("pageerror", self._see)
         page.on("console", self._hear)
         page.on("request", lambda request: self.requests.append(request.url))
@@ -69,7 +69,7 @@ class Browser:
             self.complaints.append(place)
 
     def open(self) -> None:
-        self.page.goto(f"http://{self.address}", timeout=120_000)
+        self.page.goto(f"http://{self.address}", timeout=MAX_SECONDS * 1000)
         self.page.wait_for_function(READY)
         self.page.wait_for_function("!!window.LiteGraph?.registered_node_types?.EchoVideoIdentity")
         self.page.evaluate(HELPERS)
@@ -108,7 +108,7 @@ class Browser:
             arg=[state, number],
         )
 
-    def run_workflow(self, timeout: float = MOST_SECONDS, by_button: bool = False) -> None:
+    def run_workflow(self, timeout: float = MAX_SECONDS, by_button: bool = False) -> None:
         """Runs it, by the Run button's command or by the button itself; fails if a node did."""
         self.run_js(
             """() => { window.ended = null;

@@ -309,7 +309,10 @@ def _undisturbed() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise MachineFault(f"cannot reach or start Ray: {str(error).partition(chr(10))[0]}") from error
+        reason = str(error).partition("\n")[0]
+        raise MachineFault(
+            f"cannot reach or start Ray (if this machine is very busy, run the same command again): {reason}"
+        ) from error
     finally:
         if said is None:
             del os.environ[USAGE]
