@@ -65,20 +65,20 @@ def transformer_480p() -> Case:
 
 def _transformer(height: int, width: int) -> Case:
     latents, context, timesteps = (
-        _noise(2, 32, 5, height, width),
-        _noise(2, IITFSizes.text_tokens, IITFSizes.text_width),
+        draw_noise(2, 32, 5, height, width),
+        draw_noise(2, IITFSizes.text_tokens, IITFSizes.text_width),
         torch.tensor([999, 500]),
     )
 
     def ours() -> Run:
-        network = _seed(EchoVideoTransformer(replace(TransformerSizes(), blocks=4, heads=8)))
+        network = seed_network(EchoVideoTransformer(replace(TransformerSizes(), blocks=4, heads=8)))
         noisy, face = latents[:, :16], latents[:, 16:, :1]
         return lambda: network(noisy, timesteps, context, face)
 
     def theirs() -> Run:
         from diffusers import CogVideoXTransformer3DModel
 
-        network = _seed(
+        network = seed_network(
             CogVideoXTransformer3DModel(
                 num_attention_heads=8,
                 in_channels=32,
@@ -98,7 +98,7 @@ def _transformer(height: int, width: int) -> Case:
 
 def vae_decode() -> Case:
     """17 frames at 192 x 256 out of latents."""
-    latents = _noise(1, 16, 5, 24, 32)
+    latents = draw_noise(1, 16, 5, 24, 32)
 
     def ours() -> Run:
         vae = _our_vae()
@@ -113,7 +113,7 @@ def vae_decode() -> Case:
 
 def vae_encode() -> Case:
     """One picture of 480 x 848 to a latent, as the face picture is."""
-    picture = _noise(1, 3, 1, 480, 848)
+    picture = draw_noise(1, 3, 1, 480, 848)
 
     def ours() -> Run:
         vae = _our_vae()
@@ -127,21 +127,21 @@ def vae_encode() -> Case:
 
 
 def _our_vae() -> CogVideoXVAE:
-    return _seed(CogVideoXVAE(VAESizes()))
+    return seed_network(CogVideoXVAE(VAESizes()))
 
 
 def _their_vae() -> nn.Module:
     from diffusers import AutoencoderKLCogVideoX
 
-    return _seed(AutoencoderKLCogVideoX.from_config(VAESizes().config()))
+    return seed_network(AutoencoderKLCogVideoX.from_config(VAESizes().config()))
 
 
-def _seed(network: nn.Module) -> nn.Module:
+def seed_network(network: nn.Module) -> nn.Module:
     network.load_state_dict(draw_state(network))
     return network.eval()
 
 
-def _noise(*shape: int) -> Tensor:
+def draw_noise(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
@@ -168,7 +168,7 @@ class Taken(NamedTuple):
 def measure_time(case: Case, rounds: int) -> tuple[Taken, Taken, float, float]:
     """Ours, theirs, the processor seconds of theirs' operations at the rate of a plain matrix product, and the
     largest difference between the results relative to their largest value."""
-    a, b = _noise(*PRODUCT[:2]), _noise(*PRODUCT[1:])
+    a, b = draw_noise(*PRODUCT[:2]), draw_noise(*PRODUCT[1:])
     with FlopCounterMode(display=False, custom_mapping={CPU_ATTENTION: attention_flop}) as counter:
         theirs = case.theirs()
         theirs()

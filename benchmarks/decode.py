@@ -23,13 +23,13 @@ import math
 import time
 from collections.abc import Callable
 from statistics import median
-from typing import Any
 
 import torch
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.cpu import draw_noise, seed_network
 from benchmarks.gpu import BATCH, work
 from echovideo_model import operations
 from echovideo_model.iitf import IITFSizes
@@ -37,7 +37,6 @@ from echovideo_model.limits import TRAINED_FRAMES, TRAINED_SIZES
 from echovideo_model.operations import scaled_dot_product_attention
 from echovideo_model.request import Request, latent_shape
 from echovideo_model.rotary import rotary_table
-from echovideo_model.tiny.weights import draw_state
 from echovideo_model.transformer import Block, TransformerSizes
 from echovideo_model.vae.autoencoder import CogVideoXVAE, VAESizes
 
@@ -53,8 +52,8 @@ def count_tokens(height: int, width: int) -> int:
 
 
 def make_block() -> Callable[[], Tensor]:
-    block = fill(Block(SIZES, operations))
-    tokens, time_ = draw(1, ROWS, SIZES.width), draw(1, SIZES.time_width)
+    block = seed_network(Block(SIZES, operations))
+    tokens, time_ = draw_noise(1, ROWS, SIZES.width), draw_noise(1, SIZES.time_width)
     n_text = IITFSizes.text_tokens
     rotary = rotary_table(1, 1, ROWS - n_text, SIZES.head_width)
 
@@ -65,22 +64,13 @@ def make_block() -> Callable[[], Tensor]:
 
 
 def make_head(tokens: int) -> Callable[[], Tensor]:
-    q, k, v = (draw(1, 1, tokens, SIZES.head_width) for _ in range(3))
+    q, k, v = (draw_noise(1, 1, tokens, SIZES.head_width) for _ in range(3))
     return lambda: scaled_dot_product_attention(q, k, v)
 
 
 def make_decoding() -> Callable[[], Tensor]:
-    vae, latents = fill(CogVideoXVAE(VAESizes())), draw(*latent_shape(*CLIP))
+    vae, latents = seed_network(CogVideoXVAE(VAESizes())), draw_noise(*latent_shape(*CLIP))
     return lambda: vae.decode(latents)
-
-
-def fill(network: nn.Module) -> Any:
-    network.load_state_dict(draw_state(network))
-    return network.eval().requires_grad_(False)
-
-
-def draw(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
 def measure(runs: dict[str, Callable[[], Tensor]], rounds: int) -> dict[str, float]:
