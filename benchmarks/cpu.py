@@ -6,8 +6,9 @@ Both sides get the same seeded weights and inputs. Time: within one process, our
 take turns, and the medians over the rounds are compared, in seconds and in processor seconds (`cpu`), which other
 processes disturb less. `floor`: processor seconds of each side as a multiple of what its operations would take at the
 matrix product's own rate; the operations are those of theirs. Memory: each side runs once in a fresh process; counted
-is the highest resident size during the run, above the size just before it (network and inputs loaded). The last column
-is the largest difference between the two results, relative to the largest value of theirs.
+is the highest resident size during the run, above the size just before it (network and inputs loaded, freed memory
+returned to the system). The last column is the largest difference between the two results, relative to the largest
+value of theirs.
 
 A case is a function that returns a Case; CASES at the end names them all.
 """
@@ -15,6 +16,7 @@ A case is a function that returns a Case; CASES at the end names them all.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import math
 import subprocess
@@ -195,6 +197,7 @@ def measure_memory(name: str, side: str) -> float:
 def print_peak(case: Case, side: str) -> None:
     run: Run = getattr(case, side)()
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what building the weights has freed would hide what the run takes
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the highest resident size starts anew
     before = _resident("VmRSS")
     run()
