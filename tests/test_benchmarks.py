@@ -9,9 +9,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
 
-from benchmarks import cpu, full_size, gpu, long_videos, on_nano, scale, steps
+from benchmarks import cpu, full_size, gpu, long_videos, memory, on_nano, scale, steps
+from echovideo_model.pipeline import Pipeline
 from echovideo_model.tiny.networks import TRANSFORMER_SIZES
+
+README = Path(__file__).parents[1] / "README.md"
 
 Captured = pytest.CaptureFixture[str]
 
@@ -54,6 +59,34 @@ def test_the_files_benchmark_runs_every_command_and_leaves_nothing(
         "load",
     ]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_live_bytes_are_those_that_pytorch_s_profiler_sees(pipeline: Pipeline) -> None:
+    x, tokens = torch.zeros(1, 16, 5, 16, 16), pipeline.encode_prompts(["A woman waves."])["A woman waves."]
+
+    def predict() -> None:
+        pipeline.transformer(x, torch.tensor([1]), tokens, attend=memory.FusedAttention())
+
+    predict()  # makes the table of rotations, which is kept
+    with torch.no_grad(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        predict()
+    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    with torch.no_grad(), memory.LiveBytes() as live:
+        predict()
+    assert live.peak == pytest.approx(np.cumsum(changes).max(), rel=0.05)
+    assert live.now < live.peak / 10
+
+
+def test_readme_s_table_of_memory_is_the_computed_one() -> None:
+    rows = [
+        line
+        for line in README.read_text(encoding="utf-8").splitlines()
+        if line.startswith("| memory of the GPU, 848 x 480")
+    ]
+    latent = memory.SIZES["848 x 480"]
+    figures = " | ".join(f"{memory.count_sampling(*latent, dtype) / 1e9:.1f} GB" for dtype in memory.WEIGHTS)
+    assert rows == [f"| memory of the GPU, 848 x 480, 49 frames | {figures} |"]
 
 
 def test_the_table_of_workers_finds_the_driver_s_limit(capsys: Captured) -> None:
