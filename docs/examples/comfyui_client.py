@@ -21,7 +21,7 @@ from typing import Any
 
 import aiohttp
 
-WORKFLOW = Path(__file__).parents[1] / "workflows" / "api" / "quick_start.json"
+WORKFLOW = Path(__file__).parents[2] / "workflows" / "api" / "quick_start.json"
 
 
 class RunFailed(Exception):
@@ -35,7 +35,7 @@ async def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("video.mp4"))
     parser.add_argument("--workflow", type=Path, default=WORKFLOW, help="in the API form")
     parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--server", default="http://127.0.0.1:8188")
+    parser.add_argument("--server", default="http://127.0.0.1:8188", help="its address, with http://")
     args = parser.parse_args()
 
     workflow = json.loads(args.workflow.read_text("utf-8"))
@@ -137,5 +137,5 @@ async def download(session: aiohttp.ClientSession, file: dict[str, str], target:
 if __name__ == "__main__":
     try:
         asyncio.run(main())
-    except (RunFailed, aiohttp.ClientError) as error:
+    except (RunFailed, aiohttp.ClientError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -22,12 +22,14 @@ from PIL import Image
 
 from echovideo_model import __version__
 from echovideo_model.provenance import TRAINED
+from echovideo_model.tiny import PORTRAITS
 from testbed.checkpoints import PHOTOS, write_lora
 from testbed.harness import PACK, Graph, Host
 from testbed.shipped import NAMES, api_form, check_video, length, small
 
 CURL = re.compile(r"^curl -s http://127\.0\.0\.1:8188/prompt(?:.*\\\n)*.*", re.MULTILINE)
 COMFY = re.compile(r"^comfy run .*", re.MULTILINE)
+CLIENT = re.compile(r"^python docs/examples/comfyui_client\.py .*", re.MULTILINE)
 WORKFLOW = Path("workflows", "api", "quick_start.json")  # as README.md names it, from this pack's folder
 Comfy = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -81,6 +83,17 @@ def run_client(host: Host, graph: Graph, tmp_path: Path) -> subprocess.Completed
     ]
     command += ["--workflow", str(workflow), "--server", f"http://{host.address}", "--seed", "103"]
     return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300)
+
+
+def test_the_readmes_line_finds_its_workflow_and_says_that_nobody_answers(folder: Path) -> None:
+    line = CLIENT.search((PACK / "README.md").read_text("utf-8"))
+    assert line is not None
+    program, *rest = [str(PORTRAITS[0]) if word == "me.jpg" else word for word in shlex.split(line[0])]
+    assert program == "python"
+    command = [sys.executable, *rest, "--server", "http://127.0.0.1:1"]
+    done = subprocess.run(command, cwd=PACK, capture_output=True, encoding="utf-8", timeout=300)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: Cannot connect to host 127.0.0.1:1 ")
 
 
 def test_the_example_client_shows_progress_and_fetches_the_video(host: Host, tmp_path: Path) -> None:
