@@ -68,6 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EchoVideoError as error:
         return _fail(str(error), type(error), as_json)
     except ModuleNotFoundError as error:
+        if "torchvision" in str(error.__cause__):  # transformers imports it wherever it is installed
+            remedy = "install the one made for it (https://pytorch.org/get-started) or uninstall it"
+            sentence = f"torchvision does not fit this PyTorch ({error.__cause__}): {remedy}"
+            return _fail(sentence, DependencyMissing, as_json)
         if error.name != "torch":
             raise
         remedy = "pip install torch, in the build for your GPU (https://pytorch.org/get-started)"

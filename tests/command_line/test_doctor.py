@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from echovideo_model import __version__, cli
+from echovideo_model.commands import inspect
 from tests.command_line.command import PHOTO, Run, in_a_process
 
 WITHOUT_TORCH = """
@@ -76,6 +77,19 @@ def test_without_pytorch_it_is_one_sentence_and_3(arguments: tuple[object, ...])
     assert (process.returncode, out) == (3, "")
     assert err.startswith("echovideo: PyTorch is not installed: pip install torch")
     assert err.count("\n") == 1
+
+
+def test_a_torchvision_made_for_another_pytorch_is_one_sentence_and_3(
+    echovideo: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(args: object) -> int:  # as transformers does
+        cause = RuntimeError("operator torchvision::nms does not exist")
+        raise ModuleNotFoundError("Could not import module 'SiglipVisionModel'.") from cause
+
+    monkeypatch.setattr(inspect, "run", fail)
+    done = echovideo("inspect", "file")
+    assert done.status == 3
+    assert "torchvision does not fit this PyTorch (operator torchvision::nms does not exist): " in done.err
 
 
 def test_doctor_works_without_pytorch_and_says_so() -> None:
