@@ -129,7 +129,7 @@ def find_input_file(name: str, subfolder: str = "", kind: str = "input") -> Path
         ValueError,
     ):  # too long, links in a circle, characters that a file name cannot have
         pass
-    raise NotServed(404, f"there is no photo {name} in the input folder: choose or upload it again")
+    raise NotServed(404, f"there is no photo {name} in the input folder: choose or upload one")
 
 
 def read(path: Path) -> bytes:
