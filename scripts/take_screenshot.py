@@ -23,7 +23,6 @@ from testbed.shipped import api_form, page_form
 
 ROOT = Path(__file__).parents[1]
 SEED = 6  # of the video whose middle help pages show
-GROUP_TITLE = 60  # units that a group and its title reach beyond its nodes
 PLAIN = {
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # draws text at every zoom
     "Comfy.Minimap.Visible": False,
@@ -75,12 +74,11 @@ def make_result(host: Host) -> dict[str, str]:
 
 
 def try_it(page: Browser) -> None:
-    """The whole workflow on the nano model after a run, without its note."""
+    """The whole workflow on the nano model after a run."""
     page.load(page_form("try_it"))
     page.wait_for_faces(1)
     page.run_workflow()
-    page.run_js("echo.all('MarkdownNote').forEach((note) => app.graph.remove(note))")
-    photograph(page, ROOT / "docs" / "try_it.png", scale=1, colours=255, margin=GROUP_TITLE)
+    photograph(page, ROOT / "docs" / "try_it.png", scale=1, colours=255)
 
 
 if __name__ == "__main__":

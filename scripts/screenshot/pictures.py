@@ -43,7 +43,7 @@ REPORT = """([type, image]) => {
   const detail = {node, display_node: node, prompt_id: "", output: {images: [image]}};
   api.dispatchEvent(new CustomEvent("executed", {detail}));
 }"""
-# What the nodes fill, in units; folded nodes know their width only once they are drawn.
+# What the nodes and groups fill, in units; folded nodes know their width only once they are drawn.
 SHOW = """async ([corner, scale]) => {
   const drawn = () => new Promise((done) => { app.canvas.setDirty(true, true); setTimeout(done, 300); });
   Object.assign(app.canvas.ds, {scale, offset: [600, 600]});
@@ -53,6 +53,7 @@ SHOW = """async ([corner, scale]) => {
     const [width, height] = node.flags.collapsed ? [node._collapsed_width ?? node.width, 0] : node.size;
     return [x, y - LiteGraph.NODE_TITLE_HEIGHT, x + width, y + height];
   });
+  for (const {pos: [x, y], size: [width, height]} of app.graph._groups) edges.push([x, y, x + width, y + height]);
   const most = (pick, at) => pick(...edges.map((edge) => edge[at]));
   const [left, top] = [most(Math.min, 0), most(Math.min, 1)];
   app.canvas.ds.offset = [corner - left, corner - top];
@@ -79,18 +80,18 @@ def take(page: Browser, graph: Graph, path: Path, result: dict[str, str]) -> Non
     photograph(page, path, SCALE, COLOURS)
 
 
-def photograph(page: Browser, path: Path, scale: float, colours: int, margin: int = MARGIN) -> None:
-    """Writes `path`: the nodes that are on the page, `scale` pixels for a unit, and `margin` units around them."""
+def photograph(page: Browser, path: Path, scale: float, colours: int) -> None:
+    """Writes `path`: the nodes and groups on the page with a margin around them, `scale` pixels for a unit."""
     width, height = page.run_js(SHOW, [CORNER, scale])
     page.page.wait_for_timeout(3000)  # until a video begins
     page.run_js(STILL)
     page.page.wait_for_timeout(1000)
     edge = page.run_js("(({left, top}) => [left, top])(app.canvas.canvas.getBoundingClientRect())")
     clip = {
-        "x": edge[0] + (CORNER - margin) * scale,
-        "y": edge[1] + (CORNER - margin) * scale,
-        "width": (width + 2 * margin) * scale,
-        "height": (height + 2 * margin) * scale,
+        "x": edge[0] + (CORNER - MARGIN) * scale,
+        "y": edge[1] + (CORNER - MARGIN) * scale,
+        "width": (width + 2 * MARGIN) * scale,
+        "height": (height + 2 * MARGIN) * scale,
     }
     save(page.page.screenshot(clip=clip), path, colours)
 

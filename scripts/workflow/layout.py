@@ -33,7 +33,7 @@ LOOK_2 = {
     "KSampler": -50,
 }  # text stays as high; what a seed does after a run has no row
 PHOTO_2 = 0.93  # the height of a photo as a share of its node's width: 0.8.0 shows it as wide as the node
-FILM = 0.8  # the height of what Save Video shows, as a share of its width
+FILM = 0.05  # of the width of Save Video: what its height needs beyond the video's
 NOTE = "MarkdownNote"
 COLLAPSED = (
     "VAEDecode",
@@ -74,7 +74,13 @@ PERSON = Group(
     (("LoadImage", "ImageBatch", "EchoVideoLoadIdentity"), ("EchoVideoIdentity", "EchoVideoSaveIdentity")),
 )
 PROMPT = Group("Prompt", "#8a6a35", PERSON.left, (322, 267))
-VIDEO = Group("Video", "#3b6ea5", PERSON.left + PERSON.width + BETWEEN + 2 * PADDING, (225, 225, 225))
+VIDEO = Group(
+    "Video",
+    "#3b6ea5",
+    PERSON.left + PERSON.width + BETWEEN + 2 * PADDING,
+    (225, 225, 225),
+    ((), ("ImageScaleBy",)),  # between what it reads and what reads it
+)
 # Two people stand side by side, as in the video: each with photo, face and prompt in one column.
 SIDE = (PERSON.width - BETWEEN - 2 * PADDING) // 2
 LEFT = Group("Person on the left", PERSON.colour, PERSON.left, (SIDE,))
@@ -129,6 +135,7 @@ class Node:
     span: int = 1  # columns
     shown: int | None = None  # the height of its text, picture or video, if not that of its kind
     folded: bool = False
+    shape: float = 0.75  # of the graph's video: its height as a share of its width
 
     @property
     def collapsed(self) -> bool:
@@ -139,7 +146,9 @@ class Node:
         """The height of what a node shows besides its rows: text, a picture, a video."""
         if self.shown is not None:
             return self.shown
-        return round(FILM * self.width) if self.kind == "SaveVideo" else SHOWN.get(self.kind, 0)
+        return (
+            round((self.shape + FILM) * self.width) if self.kind == "SaveVideo" else SHOWN.get(self.kind, 0)
+        )
 
     @property
     def height(self) -> int:

@@ -26,7 +26,8 @@ def page_form(graph: Graph, described: Described, name: str, about: str) -> dict
         if key in TITLES:
             nodes[-1]["title"] = TITLES[key]
     measured = {
-        key: Node(*measures(node), reads=sources(graph, key)) for key, node in zip(graph, nodes, strict=True)
+        key: Node(*measures(node), reads=sources(graph, key), shape=video_shape(graph))
+        for key, node in zip(graph, nodes, strict=True)
     }
     groups, corners = place(graph, measured, about)
     for node, at in zip(nodes, measured.values(), strict=True):
@@ -92,6 +93,14 @@ def measures(node: dict[str, Any]) -> tuple[str, int, int]:
     """What decides a node's height: its type, its rows of sockets, its widgets."""
     inputs = sum("widget" not in socket for socket in node["inputs"])
     return node["type"], max(inputs, len(node["outputs"])), len(node["widgets_values"])
+
+
+def video_shape(graph: Graph) -> float:
+    """The height of the graph's video as a share of its width."""
+    size = next(one["inputs"] for one in graph.values() if one["class_type"] == "EchoVideoVideoSize")
+    free = size["size"] == "free"
+    width, height = (size["free_width"], size["free_height"]) if free else size["size"].split(" x ")
+    return int(height) / int(width)
 
 
 def inputs_of(id: int, sockets: dict[str, str], links: Links) -> list[dict[str, Any]]:
