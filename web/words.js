@@ -30,7 +30,7 @@ const ENGLISH = {
   one_frame: "1 frame, a still",
   from_link: "The size comes over a link: a run decides",
   length_from_link: "the length comes over a link",
-  untrained: "not one of the released model's sizes",
+  untrained: "not a released model's size",
   curve: "Likeness of each frame",
   mean: "mean {value} ± {deviation}",
   worst: "worst {value}, frame {frame}",

@@ -464,7 +464,7 @@ STATES = """(scored) => {
   echo.add("EchoVideoIdentityScore", 1340, 460).onExecuted({echovideo_scores: [scored]});
 }"""
 SAID = ("✓ 1", "2 faces", "no face 6", "use a photo", "Connect a photo", "the model sees", "640 × 480")
-SAID += ("released model's sizes", "Run to see", "worst 0.400", "no face in 1", "0.5", "run to see")
+SAID += ("released model's size", "Run to see", "worst 0.400", "no face in 1", "0.5", "run to see")
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
