@@ -20,7 +20,7 @@ from echovideo_model.face.detect import DETECTOR
 from echovideo_model.files import write_atomically
 from echovideo_model.tiny.graph import Graph
 
-SIDE, BATCH, STEPS = 320, 8, (900, 1200)
+SIDE, BATCH, STEPS = 320, 8, (1500, 2700)
 STRIDES, ANCHORS = (8, 16, 32), 2
 SIZES = np.array(
     [[36, 60], [90, 130], [190, 280]], np.float32
@@ -111,9 +111,9 @@ class Detector(nn.Module):
 def sample(rng: np.random.Generator) -> tuple[np.ndarray, list[np.ndarray]]:
     """uint8 [SIDE, SIDE, 3] and of each face [7, 2]: the box's corners, then the landmarks."""
     kind = rng.random()
-    if kind < 0.18:
+    if kind < 0.2:
         return _nobody(rng), []
-    if kind < 0.32:
+    if kind < 0.34:
         halves = [_one(rng, SIDE // 2, SIDE) for _ in range(2)]
         halves[1] = halves[1][0], [face + np.array([SIDE // 2, 0]) for face in halves[1][1]]
         return np.concatenate([half[0] for half in halves], 1), halves[0][1] + halves[1][1]
@@ -150,12 +150,12 @@ def _one(rng: np.random.Generator, width: int, height: int) -> tuple[np.ndarray,
 def _nobody(rng: np.random.Generator) -> np.ndarray:
     """A place, noise, a gradient, or somebody's body without the head."""
     kind = rng.random()
-    if kind < 0.5:
-        picture = random_scene(rng, int(rng.choice((96, 160))))
-    elif kind < 0.65:
+    if kind < 0.6:
+        picture = _small_scene(rng)
+    elif kind < 0.7:
         cells = int(rng.choice((8, 20, 40, 80)))
         picture = rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
-    elif kind < 0.75:
+    elif kind < 0.78:
         picture = np.linspace(rng.integers(0, 256, 3), rng.integers(0, 256, 3), 64)[:, None].repeat(64, 1)
         picture = picture.astype(np.uint8)
     else:
@@ -172,6 +172,15 @@ def _nobody(rng: np.random.Generator) -> np.ndarray:
     return with_light(
         rng, cv2.resize(np.ascontiguousarray(picture), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     )
+
+
+def _small_scene(rng: np.random.Generator) -> np.ndarray:
+    """A place at a clip's resolution, or a part of it: enlarged as far as the detector's largest size enlarges one."""
+    size = int(rng.choice((96, 128, 160)))
+    scene = cv2.resize(random_scene(rng, size), (size, size), interpolation=cv2.INTER_AREA)
+    side = round(size * rng.uniform(0.4, 1))
+    top, left = rng.integers(0, size - side + 1, 2)
+    return scene[top : top + side, left : left + side]
 
 
 def targets(faces: list[list[np.ndarray]]) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -227,7 +236,7 @@ def main() -> None:
             got = torch.cat([F.softplus(output[:, :, 1:5]), output[:, :, 5:]], 2).movedim(2, -1)[there]
             aim = value.movedim(2, -1)[there]
             weight = torch.tensor([1.0] * 4 + [3.0] * 10)
-            value_loss = value_loss + (F.smooth_l1_loss(got, aim, reduction="none", beta=0.02) * weight).sum()
+            value_loss = value_loss + (F.smooth_l1_loss(got, aim, reduction="none", beta=0.01) * weight).sum()
         return {"score": score_loss / max(count, 1) * 4, "value": value_loss / max(count, 1)}
 
     train("detector", network, loss_of, args, 3e-3)
