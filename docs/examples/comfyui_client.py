@@ -35,11 +35,12 @@ async def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("video.mp4"))
     parser.add_argument("--workflow", type=Path, default=WORKFLOW, help="in the API form")
     parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--server", default="http://127.0.0.1:8188", help="its address, with http://")
+    parser.add_argument("--server", default="127.0.0.1:8188", help="its address (default: %(default)s)")
     args = parser.parse_args()
 
     workflow = json.loads(args.workflow.read_text("utf-8"))
-    async with aiohttp.ClientSession(args.server) as session:
+    address = args.server if "://" in args.server else f"http://{args.server}"
+    async with aiohttp.ClientSession(address) as session:
         set_input(workflow, "LoadImage", "image", await upload(session, args.photo))
         workflow["prompt"]["inputs"]["text"] = args.prompt
         set_input(workflow, "KSampler", "seed", args.seed)

@@ -81,7 +81,7 @@ def run_client(host: Host, graph: Graph, tmp_path: Path) -> subprocess.Completed
         "--output",
         str(tmp_path / "waving.mp4"),
     ]
-    command += ["--workflow", str(workflow), "--server", f"http://{host.address}", "--seed", "103"]
+    command += ["--workflow", str(workflow), "--server", host.address, "--seed", "103"]
     return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from testbed.graphs import node, out, plain, with_person
+from testbed.graphs import Link, node, out, plain, with_person
 from testbed.harness import Host
 
 STEPS = 12
@@ -29,10 +29,15 @@ def train(host: Host, learning_rate: float) -> tuple[list[float], Path]:
         training_dtype="fp32",
         lora_dtype="fp32",
     )
+    types = host.get("/object_info/TrainLoraNode")["TrainLoraNode"]["output"]  # 0.8.0 has a MODEL before them
+
+    def result(kind: str) -> Link:
+        return out("trained", types.index(kind))
+
     graph = with_person(steps=1) | {
         "trained": trainer,
-        "losses": node("ProbeLosses", loss=out("trained", 1)),
-        "keep": node("SaveLoRA", lora=out("trained"), prefix="loras/trained", steps=out("trained", 2)),
+        "losses": node("ProbeLosses", loss=result("LOSS_MAP")),
+        "keep": node("SaveLoRA", lora=result("LORA_MODEL"), prefix="loras/trained", steps=result("INT")),
     }
     before = set(host.base.glob("output/loras/*"))
     run = host.run(graph, timeout=580)
