@@ -26,6 +26,7 @@ PACKAGES = (
     *("opencv-python", "opencv-python-headless", "torchvision", "comfyui-frontend-package"),
 )
 PACK = Path(__file__).parents[2]
+VERSION_FILE = "comfyui_version.py"  # in ComfyUI's own folder
 
 
 def register(subparsers: Any) -> None:
@@ -33,11 +34,14 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "doctor",
         help="print what a bug report needs: versions, device, memory, models, ComfyUI",
-        description="Versions, device, memory, which model files are found, and the ComfyUI that this pack is in. "
+        description="Versions, device, memory, which model files are found, and the ComfyUI around it. "
         "Nothing private: your home folder is shown as ~, any other folder only by its last name.",
     )
     parser.add_argument(
-        "--comfyui", type=Path, metavar="PATH", help="ComfyUI's folder (default: the one this pack is in)"
+        "--comfyui",
+        type=Path,
+        metavar="PATH",
+        help="ComfyUI's folder (default: the one that this pack or the current folder is in)",
     )
     add_models(parser)
     add_json(parser)
@@ -55,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         "packages": _versions(),
         "device": _device(),
         "models": {"folder": hide(folder)} | _found(folder, released.NEEDED),
-        "host": _host(args.comfyui.expanduser() if args.comfyui else _own_host()),
+        "host": _host(args.comfyui.expanduser() if args.comfyui else _find_host()),
     }
     if args.json:
         say_json(facts)
@@ -131,16 +135,17 @@ def _found(folder: Path, files: Iterable[ModelFile]) -> dict[str, list[str]]:
     return states
 
 
-def _own_host() -> Path | None:
-    """The ComfyUI whose custom_nodes this pack is in; None when it was installed by pip alone."""
-    return PACK.parents[1] if PACK.parent.name == "custom_nodes" else None
+def _find_host() -> Path | None:
+    """The ComfyUI that this pack is in or, when pip has installed it, the current folder; None if there is none."""
+    around = (*PACK.parents, Path.cwd(), *Path.cwd().parents)
+    return next((folder for folder in around if (folder / VERSION_FILE).is_file()), None)
 
 
 def _host(folder: Path | None) -> dict[str, Any] | None:
     if folder is None:
         return None
     try:
-        text = (folder / "comfyui_version.py").read_text(encoding="utf-8")
+        text = (folder / VERSION_FILE).read_text(encoding="utf-8")
     except OSError:
         return {"folder": hide(folder), "version": None}
     named = re.search(r'__version__ *= *"([^"]+)"', text)

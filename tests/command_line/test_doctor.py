@@ -46,6 +46,8 @@ def test_doctor_tells_versions_device_and_models_and_nothing_private(
     assert "vae/config.json" in json.dumps(facts["models"])
     assert "diffusion_models/" in facts["host"]["models"]["missing"][0]
     told = done.out + echovideo("doctor", "--comfyui", host).out
+    monkeypatch.chdir(host / "models")
+    assert json.loads(echovideo("doctor", "--json").out)["host"] == facts["host"]
     assert str(tmp_path) not in told
     assert str(models.parent) not in told
 
