@@ -74,8 +74,18 @@ async def run(session: aiohttp.ClientSession, workflow: dict[str, Any]) -> dict[
     async with session.ws_connect("/ws", params={"clientId": client}, max_msg_size=0) as socket:
         prompt_id = await queue(session, workflow, client)
         await follow(socket, prompt_id)
-    async with session.get(f"/history/{prompt_id}") as answer:
-        return (await answer.json())[prompt_id]["outputs"]
+    return await read_outputs(session, prompt_id)
+
+
+async def read_outputs(session: aiohttp.ClientSession, prompt_id: str) -> dict[str, Any]:
+    """{node: outputs} of a run that has just ended: the host announces the end a moment before its history has it."""
+    for _ in range(100):
+        async with session.get(f"/history/{prompt_id}") as answer:
+            history = await answer.json()
+        if prompt_id in history:
+            return history[prompt_id]["outputs"]
+        await asyncio.sleep(0.1)
+    raise RunFailed("the run ended, but the host's history does not have it")
 
 
 async def queue(session: aiohttp.ClientSession, workflow: dict[str, Any], client: str) -> str:

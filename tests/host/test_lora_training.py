@@ -29,7 +29,9 @@ def train(host: Host, learning_rate: float) -> tuple[list[float], Path]:
         training_dtype="fp32",
         lora_dtype="fp32",
     )
-    types = host.get("/object_info/TrainLoraNode")["TrainLoraNode"]["output"]  # 0.8.0 has a MODEL before them
+    nodes = host.get("/object_info")
+    types = nodes["TrainLoraNode"]["output"]  # 0.8.0 and older have a MODEL before them
+    save = "SaveLoRA" if "SaveLoRA" in nodes else "SaveLoRANode"  # as 0.3.64 calls it
 
     def result(kind: str) -> Link:
         return out("trained", types.index(kind))
@@ -37,7 +39,7 @@ def train(host: Host, learning_rate: float) -> tuple[list[float], Path]:
     graph = with_person(steps=1) | {
         "trained": trainer,
         "losses": node("ProbeLosses", loss=result("LOSS_MAP")),
-        "keep": node("SaveLoRA", lora=result("LORA_MODEL"), prefix="loras/trained", steps=result("INT")),
+        "keep": node(save, lora=result("LORA_MODEL"), prefix="loras/trained", steps=result("INT")),
     }
     before = set(host.base.glob("output/loras/*"))
     run = host.run(graph, timeout=580)
