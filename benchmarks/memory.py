@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
 from echovideo_model.vae.autoencoder import CogVideoXVAE, VAESizes
-from echovideo_model.weights.loading import STORAGE, storage_dtype
+from echovideo_model.weights.loading import STORAGE, count_stored_bytes, storage_dtype
 from echovideo_model.weights.released import TABLE
 
 FRAMES = 13  # latent ones, of 49
@@ -88,10 +88,7 @@ def _on_meta() -> Iterator[None]:
 def count_weights(dtype: str) -> int:
     """Bytes of the transformer's weights, stored as `dtype`."""
     with _on_meta():
-        weights = EchoVideoTransformer(TransformerSizes()).state_dict()
-    return sum(
-        value.numel() * storage_dtype(name, STORAGE[dtype]).itemsize for name, value in weights.items()
-    )
+        return count_stored_bytes(EchoVideoTransformer(TransformerSizes()), STORAGE[dtype])
 
 
 def count_sampling(rows: int, columns: int, dtype: str) -> int:

@@ -13,7 +13,7 @@ from ..errors import InvalidRequest
 from ..rotary import rotary_table
 from ..transformer import EchoVideoTransformer, TransformerSizes
 from ..weights.family import TRANSFORMER, open_family
-from ..weights.loading import STORAGE, storage_dtype
+from ..weights.loading import STORAGE, count_stored_bytes
 from .examples import Examples
 from .lora import LoRALayers
 from .recipe import LoRA, Recipe
@@ -66,10 +66,8 @@ def estimate(
     dtype = DTYPES[precision]
     with torch.device("meta"):
         network = EchoVideoTransformer(sizes, dtype=dtype).requires_grad_(lora is None)
-    stored = {name: storage_dtype(name, STORAGE[weights]) for name in network.state_dict()}
-    kept = sum(value.numel() * stored[name].itemsize for name, value in network.state_dict().items())
     trained = sum(parameter.numel() for parameter in network.parameters())
-    parts = {"weights, frozen" if lora else "weights": kept}
+    parts = {"weights, frozen" if lora else "weights": count_stored_bytes(network, STORAGE[weights])}
     if lora:
         layers = LoRALayers(network, lora, seed=0)
         trained = sum(parameter.numel() for parameter in layers.parameters.values())

@@ -204,6 +204,13 @@ def storage_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
     return dtype if is_bulk(name) else torch.bfloat16
 
 
+def count_stored_bytes(network: nn.Module, dtype: torch.dtype) -> int:
+    """Bytes of the network's weights once they are stored as `dtype`; the network may be on the meta device."""
+    return sum(
+        value.numel() * storage_dtype(name, dtype).itemsize for name, value in network.state_dict().items()
+    )
+
+
 def is_bulk(name: str) -> bool:
     """Whether a parameter is one of the matrices that are narrowed: see BULK."""
     return any(part in name for part in BULK) and name.endswith(".weight") and "attention_bias" not in name
