@@ -57,9 +57,9 @@ class LiveBytes(TorchDispatchMode):
             self.peak = max(self.peak, self.now)
             weakref.finalize(storage, self._release, key, storage.nbytes())
 
-    def _release(self, key: int, bytes: int) -> None:
+    def _release(self, key: int, size: int) -> None:
         self._known.remove(key)
-        self.now -= bytes
+        self.now -= size
 
 
 def _list_storages(values: Any) -> list[torch.UntypedStorage]:
