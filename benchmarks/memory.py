@@ -22,13 +22,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.cpu import attention_flop
+from echovideo_model.limits import TRAINED_FRAMES
+from echovideo_model.request import latent_shape
 from echovideo_model.transformer import EchoVideoTransformer, TransformerSizes
 from echovideo_model.vae.autoencoder import CogVideoXVAE, VAESizes
 from echovideo_model.weights.loading import STORAGE, count_stored_bytes, storage_dtype
 from echovideo_model.weights.released import TABLE
 
-FRAMES = 13  # latent ones, of 49
-SIZES = {"848 x 480": (60, 106), "640 x 480": (60, 80), "480 x 480": (60, 60)}  # latent rows and columns
+SIZES = (848, 480), (640, 480), (480, 480)  # width and height
+COGVIDEOX = 720, 480
 WEIGHTS = ("bf16", "fp8_e4m3fn")
 RUN = 2 * 50  # both branches of 50 steps
 
@@ -74,7 +77,7 @@ class FusedAttention:
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         batch, heads, tokens, width = q.shape
-        self.operations += 4 * batch * heads * tokens * tokens * width
+        self.operations += attention_flop(q.shape, k.shape)
         return q.new_empty(batch, tokens, heads * width)
 
 
@@ -91,36 +94,35 @@ def count_weights(dtype: str) -> int:
         return count_stored_bytes(EchoVideoTransformer(TransformerSizes()), STORAGE[dtype])
 
 
-def count_sampling(rows: int, columns: int, dtype: str) -> int:
+def count_sampling(width: int, height: int, dtype: str) -> int:
     """Bytes of the transformer's weights, stored as `dtype`, and at the peak of one step, both branches at once."""
     with _on_meta():
         # Blocks follow one another and leave nothing behind: two of them have the peak of 42.
         network = EchoVideoTransformer(replace(TransformerSizes(), blocks=2), dtype=torch.bfloat16)
         for name, parameter in network.named_parameters():
             parameter.data = parameter.to(storage_dtype(name, STORAGE[dtype]))
-        inputs = _draw_inputs(2, rows, columns)
+        inputs = _draw_inputs(2, width, height)
         with LiveBytes() as live:
             network(*inputs, FusedAttention())
     return count_weights(dtype) + live.peak
 
 
-def count_decoding(rows: int, columns: int) -> int:
+def count_decoding(width: int, height: int) -> int:
     """Bytes of the VAE and at the peak of decoding, float16, untiled."""
     with _on_meta():
         vae = CogVideoXVAE(VAESizes()).half()
-        latents = torch.empty(1, 16, FRAMES, rows, columns, dtype=torch.float16)
+        latents = torch.empty(latent_shape(TRAINED_FRAMES, height, width), dtype=torch.float16)
         with LiveBytes() as live:
             vae.decode(latents)
     return live.peak + sum(parameter.nbytes for parameter in vae.parameters())
 
 
-@cache
-def count_operations(rows: int, columns: int) -> int:
+def count_operations(width: int, height: int) -> int:
     """Floating-point operations of one forward of one branch; a product's multiplications and additions count."""
     attention = FusedAttention()
     with _on_meta(), FlopCounterMode(display=False) as counter:
         network = EchoVideoTransformer(TransformerSizes(), dtype=torch.bfloat16)
-        network(*_draw_inputs(1, rows, columns), attention)
+        network(*_draw_inputs(1, width, height), attention)
     return counter.get_total_flops() + attention.operations
 
 
@@ -129,25 +131,28 @@ def count_released(*groups: str) -> int:
     return sum(file.size or 0 for file in TABLE if file.group in groups)
 
 
-def _draw_inputs(batch: int, rows: int, columns: int) -> tuple[Tensor, ...]:
+def _draw_inputs(batch: int, width: int, height: int) -> tuple[Tensor, ...]:
     iitf = TransformerSizes().iitf
-    latents = torch.empty(batch, 16, FRAMES, rows, columns, dtype=torch.bfloat16)
+    latents = torch.empty(latent_shape(TRAINED_FRAMES, height, width, batch), dtype=torch.bfloat16)
     context = torch.empty(batch, iitf.text_tokens, iitf.text_width, dtype=torch.bfloat16)
     return latents, torch.empty(batch, dtype=torch.int64), context, latents[:, :, :1]
 
 
 def print_tables() -> None:
     weights = [count_weights(dtype) for dtype in WEIGHTS]
-    print(f"| GB, 49 frames | {' | '.join(WEIGHTS)} | decoding, untiled | operations of 50 steps |")
+    print(
+        f"| GB, {TRAINED_FRAMES} frames | {' | '.join(WEIGHTS)} | decoding, untiled | operations of 50 steps |"
+    )
     print("|---|---|---|---|---|")
-    for name, latent in SIZES.items():
-        sampling = " | ".join(f"{count_sampling(*latent, dtype) / 1e9:.1f}" for dtype in WEIGHTS)
-        operations = f"{RUN * count_operations(*latent) / 1e15:.0f} x 10^15"
-        print(f"| {name} | {sampling} | {count_decoding(*latent) / 1e9:.1f} | {operations} |")
+    for size in SIZES:
+        sampling = " | ".join(f"{count_sampling(*size, dtype) / 1e9:.1f}" for dtype in WEIGHTS)
+        operations = f"{RUN * count_operations(*size) / 1e15:.0f} x 10^15"
+        print(f"| {size[0]} x {size[1]} | {sampling} | {count_decoding(*size) / 1e9:.1f} | {operations} |")
     others = count_released("text_encoder", "vae", "clip_visual_encoder", "face_encoder")
     print(f"\nThe text encoder takes {count_released('text_encoder') / 1e9:.1f} GB in bf16.")
     print(f"All weights together: {', '.join(f'{(stored + others) / 1e9:.1f} GB' for stored in weights)}.")
-    print(f"720 x 480, CogVideoX's size: {RUN * count_operations(60, 90) / 1e15:.0f} x 10^15 operations.")
+    operations = RUN * count_operations(*COGVIDEOX) / 1e15
+    print(f"{COGVIDEOX[0]} x {COGVIDEOX[1]}, CogVideoX's size: {operations:.0f} x 10^15 operations.")
 
 
 if __name__ == "__main__":

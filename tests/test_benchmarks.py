@@ -84,8 +84,7 @@ def test_readme_s_table_of_memory_is_the_computed_one() -> None:
         for line in README.read_text(encoding="utf-8").splitlines()
         if line.startswith("| memory of the GPU, 848 x 480")
     ]
-    latent = memory.SIZES["848 x 480"]
-    figures = " | ".join(f"{memory.count_sampling(*latent, dtype) / 1e9:.1f} GB" for dtype in memory.WEIGHTS)
+    figures = " | ".join(f"{memory.count_sampling(848, 480, dtype) / 1e9:.1f} GB" for dtype in memory.WEIGHTS)
     assert rows == [f"| memory of the GPU, 848 x 480, 49 frames | {figures} |"]
 
 

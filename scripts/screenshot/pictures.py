@@ -36,7 +36,8 @@ BUILD = """([nodes, links, back]) => {
     const wired = made[from].connect(place(made[from].outputs, output), made[to], place(made[to].inputs, input));
     if (!wired) throw new Error(link);
   }
-}"""  # Tells the page what a node shows, as the host does at the end of a run.
+}"""
+# Tells the page what a node shows, as the host does at the end of a run.
 REPORT = """([type, image]) => {
   const api = app.api ?? window.comfyAPI.api.api;
   const node = String(echo.only(type).id);
