@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,13 +20,14 @@ from ..files import check_writable
 from ..parallel.ranks import Ranks
 from .average import Average
 from .examples import Examples, Order
+from .muon import MuonWithAdamW
 from .objective import make_batch
 from .recipe import Optimizer, Recipe
 from .samples import Sampler
 from .state import STATE, State, append_stats, trim_stats
 from .trained import Trained
 
-LEVELS = 4  # parts of the noise schedule whose losses are told apart, the least noisy first
+LEVELS = 4  # parts of a batch whose losses are told apart, the least noisy first
 
 
 @dataclass
@@ -34,7 +36,7 @@ class Stats:
 
     step: int
     loss: float
-    loss_by_noise: list[float | None]  # of the LEVELS parts of the schedule
+    loss_by_noise: list[float | None]  # of the LEVELS parts of each batch, ordered by noise
     gradient: float  # norm before it is clipped
     rate: float
     samples_per_second: float
@@ -62,7 +64,7 @@ def train(
     if ranks.first:
         check_writable(recipe.output / STATE)
 
-    optimizer = make_optimizer(trained, recipe.optimizer)
+    optimizer = make_optimizer(trained, recipe.optimizer, ranks)
     average = Average(trained.parameters, recipe.average)
     state = State(recipe, trained.parameters, optimizer, average)
     start = state.load()
@@ -112,13 +114,17 @@ def learning_rate(optimizer: Optimizer, step: int, steps: int) -> float:
     return optimizer.rate * (optimizer.last + (1 - optimizer.last) * (1 + math.cos(math.pi * way)) / 2)
 
 
-def make_optimizer(trained: Trained, recipe: Optimizer) -> torch.optim.AdamW:
-    """AdamW over the trained parameters; only what has two dimensions or more decays."""
-    parameters = list(trained.parameters.values())
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+def make_optimizer(trained: Trained, recipe: Optimizer, ranks: Ranks) -> torch.optim.AdamW:
+    """AdamW over the trained parameters, or Muon for the blocks' matrices and AdamW for the others; only what has two
+    dimensions or more decays."""
+    matrices = trained.block_matrices() if recipe.muon else {}
+    others = [value for name, value in trained.parameters.items() if name not in matrices]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in others if p.ndim >= 2], "weight_decay": recipe.decay},
+        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
     ]
+    if recipe.muon:
+        return MuonWithAdamW(matrices.values(), groups, recipe.rate, recipe.betas, recipe.decay, ranks)
     return torch.optim.AdamW(groups, lr=recipe.rate, betas=recipe.betas)
 
 
@@ -139,7 +145,17 @@ def _accumulate_gradients(
     places = _take_places(ranks, size)
     for first in range(0, len(places), micro):
         part = places[first : first + micro]
-        batch = make_batch(examples, takes, part, step, size, recipe.seed, recipe.dropout, recipe.face_latent)
+        batch = make_batch(
+            examples,
+            takes,
+            part,
+            step,
+            size,
+            recipe.seed,
+            recipe.dropout,
+            recipe.face_latent,
+            recipe.timestep_shift,
+        )
         loss = trained.loss(batch.to(device))
         (loss.sum() / size).backward()
         losses[part.start : part.stop] = loss.detach()

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..schedule import TRAIN_STEPS, add_noise, alphas_cumprod, velocity
+from ..schedule import TRAIN_STEPS, add_noise, alphas_cumprod, denoised, velocity
 from ..transformer import EchoVideoTransformer
 from ..vae.autoencoder import LATENT_SCALE
 from .examples import Empty, Examples, generator
@@ -36,6 +37,18 @@ class Batch:
         return Batch(*(getattr(self, entry.name).to(device, non_blocking=True) for entry in fields(self)))
 
 
+class Prediction(NamedTuple):
+    """v and the noisy clips x that it was predicted from, [B, 16, t, h, w] float32; power [B] is x0's share in x."""
+
+    v: Tensor
+    x: Tensor
+    power: Tensor
+
+    def x0(self) -> Tensor:
+        """The clips that v says are behind x."""
+        return denoised(self.x, self.v, self.power)
+
+
 def make_batch(
     examples: Examples,
     takes: Sequence[int],
@@ -45,24 +58,46 @@ def make_batch(
     seed: int,
     dropout: Dropout,
     face_latent: float,
+    shift: float = 1.0,
 ) -> Batch:
     """The samples at `places` (0..size - 1) of a step's global batch, `takes` being all of that batch's."""
     rows = [
         _make_sample(
-            examples, takes[place], (place, size), generator(seed, step, place), dropout, face_latent
+            examples, takes[place], (place, size), generator(seed, step, place), dropout, face_latent, shift
         )
         for place in places
     ]
     return Batch(*(torch.stack(column) for column in zip(*rows, strict=True)))
 
 
-def velocity_loss(network: EchoVideoTransformer, batch: Batch, dtype: torch.dtype) -> Tensor:
-    """The mean squared error of v of each sample [B], float32; the network computes in `dtype`."""
+def shift_level(level: float, shift: float) -> float:
+    """A noise level in 0..1 moved towards noise (shift > 1) or away from it (< 1); 1 leaves it.
+
+    The formula is Esser et al.'s (2024, arXiv 2403.03206, section 5.3.2).
+    """
+    return shift * level / (1 + (shift - 1) * level)
+
+
+def predict_velocity(network: EchoVideoTransformer, batch: Batch, dtype: torch.dtype) -> Prediction:
+    """What the network makes of a batch; it computes in `dtype`."""
     power = torch.tensor(alphas_cumprod(), device=batch.x0.device)[batch.timesteps]  # [B]
     x = add_noise(batch.x0, batch.noise, power)
     context = network.fuse(batch.text.to(dtype), batch.face_tokens.to(dtype), batch.id_embedding.to(dtype))
     v = network(x.to(dtype), batch.timesteps, context, batch.face_latent.to(dtype))
-    return (v.float() - velocity(batch.x0, batch.noise, power)).square().flatten(1).mean(1)
+    return Prediction(v.float(), x, power)
+
+
+def velocity_loss(batch: Batch, predicted: Prediction, motion_weight: float = 0.0) -> Tensor:
+    """The mean squared error of v of each sample [B], float32.
+
+    `motion_weight` adds half the squared error of v's change from one latent frame to the next, that many times: for
+    errors that the frames do not share, the half is the same number as the first.
+    """
+    error = predicted.v - velocity(batch.x0, batch.noise, predicted.power)  # [B, 16, t, h, w]
+    loss = error.square().flatten(1).mean(1)
+    if motion_weight and error.shape[2] > 1:
+        loss = loss + motion_weight * error.diff(dim=2).square().flatten(1).mean(1) / 2
+    return loss
 
 
 def _make_sample(
@@ -72,6 +107,7 @@ def _make_sample(
     random: torch.Generator,
     dropout: Dropout,
     face_latent: float,
+    shift: float,
 ) -> tuple[Tensor, ...]:
     """One row of a Batch. Every number is drawn whether it is needed or not, so that shares can be changed."""
     sample, empty = examples.read(take, random), examples.empty
@@ -82,8 +118,8 @@ def _make_sample(
     text, face_tokens, id_embedding = _drop(
         missing, dropout, empty, sample.text, sample.face_tokens, sample.id_embedding
     )
-    # Stratified: the batch's levels lie in as many equal parts of the schedule, one in each.
-    timestep = int((place[0] + level) / place[1] * TRAIN_STEPS)
+    # Stratified: the batch's levels lie in as many equal parts of the schedule, one in each, before they are shifted.
+    timestep = int(shift_level((place[0] + level) / place[1], shift) * TRAIN_STEPS)
     if shown >= face_latent:
         face = torch.zeros_like(face)
     return (

@@ -62,7 +62,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW. The rate rises for `warmup` steps, stays until the share `flat` of the run, then falls as a cosine."""
+    """AdamW. The rate rises for `warmup` steps, stays until the share `flat` of the run, then falls as a cosine.
+
+    With `muon`, the blocks' matrices are trained by Muon at the same rate: for all weights, not for a LoRA.
+    """
 
     rate: float
     betas: tuple[float, float] = (0.9, 0.99)
@@ -71,6 +74,7 @@ class Optimizer:
     warmup: int = 0
     flat: float = 0.0
     last: float = 0.0  # the share of the rate that is left at the end
+    muon: bool = False
 
     def __post_init__(self) -> None:
         _check_positive("[optimizer]", self, "rate", "clip")
@@ -129,11 +133,25 @@ class Samples:
 
 
 @dataclass(frozen=True)
+class Likeness:
+    """Adds to the loss how little the predicted clip looks like its person (likeness.py); the paper does not."""
+
+    recogniser: Path  # of latents, in a .safetensors file
+    weight: float = 0.3
+
+    def __post_init__(self) -> None:
+        _check_positive("[likeness]", self, "weight")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One training run. Paths are relative to the recipe's folder.
 
     `face_latent` is the share of samples that are shown the face's pixels: 0 in the paper's first stage, in which
     IITF's features alone carry the person; above 0 in its second, which thereby learns not to depend on them.
+    `timestep_shift` above 1 spends more samples on noisy clips, where it is decided what is to be seen and how it
+    moves (objective.shift_level): with 2, half of the samples lie in the noisiest third of the schedule.
+    `motion_weight` is that of the error of v's change from frame to frame (objective.velocity_loss).
     """
 
     examples: Path  # what `echovideo prepare` made
@@ -142,23 +160,29 @@ class Recipe:
     model: Model
     optimizer: Optimizer
     face_latent: float = 0.0
+    timestep_shift: float = 1.0
+    motion_weight: float = 0.0
     seed: int = 0
     average: float = 0.0  # of the weights, over the steps: each one's share that is kept; 0 is no average
     lora: LoRA | None = None
     batch: Batch = field(default_factory=Batch)
     dropout: Dropout = field(default_factory=Dropout)
+    likeness: Likeness | None = None
     every: Every = field(default_factory=Every)
     samples: Samples | None = None
 
     def __post_init__(self) -> None:
-        _check_positive("the recipe:", self, "steps")
+        _check_positive("the recipe:", self, "steps", "timestep_shift")
         _check_range("the recipe:", self, 0, 1, "face_latent", "average")
+        _check_range("the recipe:", self, 0, math.inf, "motion_weight")
         if self.average == 1:
             raise InvalidRequest(
                 "the recipe: with an average of 1 the averaged weights never change; choose 0.995, for example"
             )
         if self.lora and self.model.sizes:
             raise InvalidRequest("[lora] needs existing weights: set transformer in [model]")
+        if self.lora and self.optimizer.muon:
+            raise InvalidRequest("[optimizer] muon trains whole matrices, not a LoRA: remove muon or [lora]")
         if self.model.weights and not self.lora:
             raise InvalidRequest("[model] weights applies only to a LoRA: training all weights uses float32")
         if self.every.samples and not self.samples:
@@ -167,6 +191,11 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """Every value as JSON has it; what a state remembers of its recipe."""
         return _plain(asdict(self))
+
+    @staticmethod
+    def from_json(content: dict[str, Any]) -> Recipe:
+        """to_json's opposite. What is not there has its default; raises InvalidRequest for what is unknown."""
+        return _build(Recipe, _drop_none(content), "", Path())
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -275,3 +304,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(entry) for entry in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def _drop_none(value: Any) -> Any:
+    """TOML has no null: None is a setting that is not there."""
+    if isinstance(value, dict):
+        return {name: _drop_none(entry) for name, entry in value.items() if entry is not None}
+    return value

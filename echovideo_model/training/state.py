@@ -22,9 +22,11 @@ from .average import Average
 from .recipe import Recipe
 
 STATE, STATS = "state.safetensors", "stats.jsonl"
-MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
+MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's; Muon has the first alone
 CHANGEABLE = ("output", "steps", "optimizer", "every", "samples", "batch.micro", "batch.checkpointing")
 """What may differ when a run goes on: how long, how fast and how it is shown, but not what is trained on what."""
+FIXED = ("optimizer.muon",)
+"""What may not, although it is within CHANGEABLE: the saved moments are one optimiser's."""
 
 
 class State:
@@ -39,6 +41,8 @@ class State:
     ) -> None:
         self.recipe, self.parameters, self.optimizer, self.average = recipe, parameters, optimizer, average
         self.path = recipe.output / STATE
+        by_adam = {one for group in optimizer.param_groups for one in group["params"]}
+        self.moments = {name: MOMENTS if one in by_adam else MOMENTS[:1] for name, one in parameters.items()}
 
     def save(self, step: int) -> None:
         """Writes what there is after `step` steps. Raises InvalidRequest, the older state kept, if it cannot."""
@@ -61,8 +65,8 @@ class State:
         opened = open_tensors(self.path)
         step = int(opened.metadata["step"])
         self._require_same_recipe(json.loads(opened.metadata["recipe"]))
-        for parameter in self.parameters.values():
-            moments = {moment: torch.zeros_like(parameter) for moment in MOMENTS}
+        for name, parameter in self.parameters.items():
+            moments = {moment: torch.zeros_like(parameter) for moment in self.moments[name]}
             self.optimizer.state[parameter] = {"step": torch.tensor(float(step)), **moments}
         with torch.no_grad():
             tensors = self._tensors()
@@ -75,13 +79,15 @@ class State:
         tensors: dict[str, Tensor] = {f"weights.{name}": value for name, value in self.parameters.items()}
         tensors |= {f"average.{name}": value for name, value in self.average.values.items()}
         for name, parameter in self.parameters.items():
-            tensors |= {f"{moment}.{name}": self.optimizer.state[parameter][moment] for moment in MOMENTS}
+            moments = self.optimizer.state[parameter]
+            tensors |= {f"{moment}.{name}": moments[moment] for moment in self.moments[name]}
         return tensors
 
     def _require_same_recipe(self, saved: dict[str, Any]) -> None:
+        saved = Recipe.from_json(saved).to_json()  # a save that is older than a setting has its default
         before, now = dict(_flatten(saved)), dict(_flatten(self.recipe.to_json()))
         for name in before | now:
-            free = any(name == one or name.startswith(f"{one}.") for one in CHANGEABLE)
+            free = any(name == one or name.startswith(f"{one}.") for one in CHANGEABLE) and name not in FIXED
             if not free and before.get(name) != now.get(name):
                 raise InvalidRequest(
                     f"the run in {self.recipe.output} was started with {name} = {before.get(name)}, not "

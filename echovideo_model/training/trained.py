@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -21,12 +22,14 @@ from ..weights.loading import SHARD_STEM, STORAGE, load_transformer
 from ..weights.writing import write_folder
 from .examples import Examples, generator
 from .initial import initialise
+from .likeness import LatentRecogniser, likeness_loss
 from .lora import LoRALayers
-from .objective import Batch, velocity_loss
+from .objective import Batch, predict_velocity, velocity_loss
 from .recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
+BLOCK_MATRIX = re.compile(r"\.transformer_blocks\.\d+\.(attn1|ff)\.")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -47,6 +50,8 @@ class Trained:
         if recipe.batch.checkpointing:
             self.network.through_blocks = partial(_checkpoint_blocks, self.network)  # type: ignore[method-assign, assignment, unused-ignore]
         self.lora = LoRALayers(self.network, recipe.lora, recipe.seed) if recipe.lora else None
+        likeness = recipe.likeness
+        self.recogniser = LatentRecogniser.load(likeness.recogniser).to(device) if likeness else None
         self.parameters: dict[str, nn.Parameter]
         if self.lora:
             self.parameters = self.lora.parameters
@@ -55,7 +60,19 @@ class Trained:
 
     def loss(self, batch: Batch) -> Tensor:
         """The loss of each sample [B], float32."""
-        return velocity_loss(self.network, batch, self.dtype)
+        predicted = predict_velocity(self.network, batch, self.dtype)
+        loss = velocity_loss(batch, predicted, self.recipe.motion_weight)
+        if self.recogniser and self.recipe.likeness:
+            loss = loss + self.recipe.likeness.weight * likeness_loss(self.recogniser, batch, predicted)
+        return loss
+
+    def block_matrices(self) -> dict[str, nn.Parameter]:
+        """Of `parameters`, the blocks' attention and feed-forward weights [out, in]."""
+        return {
+            name: value
+            for name, value in self.parameters.items()
+            if value.ndim == 2 and BLOCK_MATRIX.search(name)
+        }
 
     def require_fitting(self, examples: Examples) -> None:
         """Raises InvalidRequest if these examples were prepared for another text encoder."""

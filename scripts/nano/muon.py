@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-MOMENTUM = 0.95
+from echovideo_model.training.muon import look_ahead, orthogonalise
 
 
 class Muon(torch.optim.Optimizer):
@@ -22,19 +22,6 @@ class Muon(torch.optim.Optimizer):
             for kernel in group["params"]:
                 if kernel.grad is None:
                     continue
-                state = self.state[kernel]
-                momentum = state.setdefault("momentum", torch.zeros_like(kernel))
-                momentum.lerp_(kernel.grad, 1 - MOMENTUM)
-                update = orthogonal(kernel.grad.lerp(momentum, MOMENTUM).flatten(1))
+                update = orthogonalise(look_ahead(kernel, self.state[kernel]).flatten(1))
                 rate = group["lr"] * max(1, update.shape[0] / update.shape[1]) ** 0.5
                 kernel.add_(update.view_as(kernel), alpha=-rate)
-
-
-def orthogonal(matrix: Tensor) -> Tensor:
-    """About U V of the singular value decomposition U S V, by five Newton-Schulz steps."""
-    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = x / (x.norm() + 1e-12)
-    for _ in range(5):
-        square = x @ x.T
-        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
-    return x.T if matrix.shape[0] > matrix.shape[1] else x

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from echovideo_model.errors import InvalidRequest, ModelFileMissing
@@ -139,10 +140,12 @@ def test_the_rate_rises_stays_and_falls() -> None:
 # Going on -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("muon", ["false", "true"])
 def test_a_run_that_is_stopped_goes_on_to_the_same_bits(
-    recipe_of: Make, monkeypatch: pytest.MonkeyPatch
+    recipe_of: Make, monkeypatch: pytest.MonkeyPatch, muon: str
 ) -> None:
-    whole, stopped = recipe_of(), recipe_of(('"run"', '"stopped"'))
+    optimizer = ("warmup = 2", f"warmup = 2\nmuon = {muon}")
+    whole, stopped = recipe_of(optimizer), recipe_of(optimizer, ('"run"', '"stopped"'))
     train(whole, CPU)
     loss = Trained.loss
     calls = 0
@@ -199,11 +202,13 @@ def test_sigkill_at_any_moment_costs_nothing_but_time(recipe_of: Make, tmp_path:
     require_equal(load_file(run / state.STATE), saved(whole))
 
 
-def test_two_ranks_are_one(recipe_of: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize("muon", ["false", "true"])
+def test_two_ranks_are_one(recipe_of: Make, tmp_path: Path, muon: str) -> None:
     """Of two micro-batches each rank takes one, and a sum of two has one order: equal to the bit."""
-    alone = recipe_of(('"run"', '"alone"'))
+    optimizer = ("warmup = 2", f"warmup = 2\nmuon = {muon}")
+    alone = recipe_of(optimizer, ('"run"', '"alone"'))
     train(alone, CPU)
-    together = recipe_of()
+    together = recipe_of(optimizer)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -226,7 +231,11 @@ def test_two_ranks_are_one(recipe_of: Make, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new", "name"),
-    [("size = 4", "size = 8", "batch.size = 4, not 8"), ("heads = 1\nhead_", "heads = 2\nhead_", "heads")],
+    [
+        ("size = 4", "size = 8", "batch.size = 4, not 8"),
+        ("heads = 1\nhead_", "heads = 2\nhead_", "heads"),
+        ("warmup = 2", "muon = true", "optimizer.muon = False, not True"),
+    ],
 )
 def test_another_recipe_does_not_go_on_with_the_run(recipe_of: Make, old: str, new: str, name: str) -> None:
     before = saved(recipe_of()) if (recipe_of().output / state.STATE).exists() else None
@@ -236,6 +245,21 @@ def test_another_recipe_does_not_go_on_with_the_run(recipe_of: Make, old: str, n
     with pytest.raises(InvalidRequest, match=name):
         train(recipe_of((old, new)), CPU)
     require_equal(saved(recipe_of()), kept)
+
+
+def test_a_run_from_before_a_setting_goes_on_with_its_default(recipe_of: Make) -> None:
+    recipe = recipe_of()
+    train(recipe, CPU)
+    path = recipe.output / state.STATE
+    with safe_open(path, "pt") as opened:
+        metadata = opened.metadata()
+    older = json.loads(metadata["recipe"])
+    for name in ("timestep_shift", "motion_weight", "likeness"):
+        del older[name]
+    del older["optimizer"]["muon"]
+    save_file(saved(recipe), path, {**metadata, "recipe": json.dumps(older)})
+    train(recipe_of(("steps = 6", "steps = 7")), CPU)
+    assert [line["step"] for line in lines(recipe)] == list(range(1, 8))
 
 
 # What goes wrong ----------------------------------------------------------------------------------------------

@@ -39,6 +39,8 @@ def test_values_are_read_paths_are_relative_to_the_recipe_and_the_rest_has_defau
         ("steps = 6", 'steps = "6"', "steps must be a whole number, not '6'"),
         ("steps = 6", "steps = 0", "steps must be above 0, not 0"),
         ("face_latent = 0.5", "face_latent = 1.5", "face_latent must be 0 to 1, not 1.5"),
+        ("average = 0.9", "timestep_shift = 0", "timestep_shift must be above 0, not 0"),
+        ("average = 0.9", "motion_weight = -1", "motion_weight must be at least 0, not -1"),
         ("average = 0.9", "average = nan", "average must be a number, not nan"),
         ("rate = 1e-3", "rate = 1e-3\nbetas = [0.9]", "optimizer.betas must be a list"),
         ("size = 4", 'size = 4\nprecision = "fp16"', "batch.precision must be fp32 or bf16, not 'fp16'"),
@@ -52,6 +54,17 @@ def test_values_are_read_paths_are_relative_to_the_recipe_and_the_rest_has_defau
 def test_what_is_wrong_is_named(recipe_of: Make, old: str, new: str, sentence: str) -> None:
     with pytest.raises(InvalidRequest, match=sentence):
         recipe_of((old, new))
+
+
+def test_muon_is_refused_for_a_lora(tmp_path: Path) -> None:
+    path = tmp_path / "lora.toml"
+    path.write_text(
+        'examples = "e"\noutput = "o"\nsteps = 1\n[model]\ntransformer = "t"\n[lora]\n'
+        "[optimizer]\nrate = 1e-3\nmuon = true\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(InvalidRequest, match="not a LoRA: remove muon or"):
+        read_recipe(path)
 
 
 def test_a_recipe_that_is_not_there_is_said(tmp_path: Path) -> None:
