@@ -20,7 +20,7 @@ from echovideo_model.face.detect import DETECTOR
 from echovideo_model.files import write_atomically
 from echovideo_model.tiny.graph import Graph
 
-SIDE, BATCH, STEPS = 320, 8, (1500, 2700)
+SIDE, BATCH, STEPS = 320, 8, (1500, 2700, 1800)
 STRIDES, ANCHORS = (8, 16, 32), 2
 SIZES = np.array(
     [[36, 60], [90, 130], [190, 280]], np.float32

@@ -25,7 +25,7 @@ from echovideo_model.face.align import FACE_SIZE, LANDMARKS
 from echovideo_model.face.parse import CLASSES, NOT_FACE, BiSeNet
 from echovideo_model.files import write_atomically
 
-WIDTH, BATCH, STEPS = 8, 4, (1500,)
+WIDTH, BATCH, STEPS = 8, 4, (4000,)
 CELL = 8  # the network decides for cells of 8 x 8
 MEAN, DEVIATION = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])  # ImageNet's
 
