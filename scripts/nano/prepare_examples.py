@@ -1,9 +1,9 @@
 """Prepares examples of the drawn world for training: stills or clips of the people that photograph.py has seen.
 
-    python scripts/nano/prepare_examples.py OUTPUT --people PEOPLE --models MODELS [--count N] [--frames 1] [--held-out]
-        [--part K/N]
+    python scripts/nano/prepare_examples.py OUTPUT --people PEOPLE --models MODELS [--count N] [--takes 4] [--frames 1]
+        [--held-out] [--part K/N]
 
-One file a person: TAKES clips (or stills) of other moments than the photo's, and the person's identities out of PEOPLE.
+One file a person: clips (or stills) of other moments than the photo's, and the person's identities out of PEOPLE.
 Files that are there already are kept, so the same command goes on where it was stopped; K/N makes the K-th of N parts,
 for N processes.
 """
@@ -29,8 +29,6 @@ from echovideo_model.training.examples import EMPTY, write_empty, write_example
 from echovideo_model.training.prepare import Encoder
 from echovideo_model.weights.folders import require
 
-TAKES = 4
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -42,6 +40,7 @@ def main() -> None:
         "--models", type=Path, required=True, help="the nano networks, in the released layout"
     )
     parser.add_argument("--count", type=int, help="of people (default: all that are there)")
+    parser.add_argument("--takes", type=int, default=4, help="of a person")
     parser.add_argument("--frames", type=int, default=1, help="of a take: 1 for stills, 17 for clips")
     parser.add_argument("--held-out", action="store_true", help="people and words that training never sees")
     parser.add_argument("--part", type=Parts, default=Parts("1/1"), metavar="K/N")
@@ -59,18 +58,22 @@ def main() -> None:
         example = arguments.output / path.name
         if not example.is_file():
             person = int(path.stem) + arguments.held_out * FIRST_HELD_OUT
-            takes, captions = film(person, encoder, arguments.frames, arguments.held_out)
+            takes, captions = film(
+                person, encoder, arguments.takes, arguments.frames, held_out=arguments.held_out
+            )
             write_example(example, {**takes, **encode_person(load_file(path), encoder)}, captions)
 
 
-def film(person: int, encoder: Encoder, frames: int, held_out: bool) -> tuple[dict[str, Tensor], list[str]]:
-    """TAKES clips of one person, encoded, and their captions."""
+def film(
+    person: int, encoder: Encoder, takes: int, frames: int, *, held_out: bool
+) -> tuple[dict[str, Tensor], list[str]]:
+    """So many clips of one person, encoded, and their captions."""
     clips = [
-        Clip.from_seed(person * TAKES + take, frames=frames, person=person, held_out_words=held_out)
-        for take in range(TAKES)
+        Clip.from_seed(person * takes + take, frames=frames, person=person, held_out_words=held_out)
+        for take in range(takes)
     ]
-    takes = [encoder.take(clip.frames(), clip.sentence) for clip in clips]
-    stacked = {name: torch.cat([take[name] for take in takes]) for name in takes[0]}
+    encoded = [encoder.take(clip.frames(), clip.sentence) for clip in clips]
+    stacked = {name: torch.cat([take[name] for take in encoded]) for name in encoded[0]}
     return stacked, [clip.sentence for clip in clips]
 
 
