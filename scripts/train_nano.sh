@@ -3,8 +3,8 @@
 #
 #   bash scripts/train_nano.sh STATE
 #
-# STATE gets what training needs to go on (parts/, vae/, stills/, clips/, run_stills/, run_clips/) and the finished files
-# in the released layout (models/), which are packed at the end to where the package looks for them.
+# STATE gets what training needs to go on (parts/, vae/, stills/, clips/, run_stills/, run_clips/, run_finish/) and the
+# finished files in the released layout (models/), which are packed at the end to where the package looks for them.
 # Stopped anywhere, the same command goes on where it was; what is finished is not done again.
 set -euo pipefail
 state=${1:?usage: bash scripts/train_nano.sh STATE}
@@ -42,11 +42,14 @@ examples() {
 }
 examples stills people
 examples stills_held_out people_held_out --held-out
-cp recipes/nano_stills.toml recipes/nano_clips.toml "$state"
+cp recipes/nano_*.toml "$state"
 python -m echovideo_model train "$state/nano_stills.toml" --device cpu
-examples clips people --count 600 --frames 17
+examples clips people --count 1000 --takes 2 --frames 17
 examples clips_held_out people_held_out --count 16 --frames 17 --held-out
 python -m echovideo_model train "$state/nano_clips.toml" --device cpu
+[ -f "$state/latent_recogniser.safetensors" ] || python -W ignore scripts/nano/train_latent_recogniser.py "$state/clips" \
+    --held-out "$state/clips_held_out" --output "$state/latent_recogniser.safetensors"
+python -m echovideo_model train "$state/nano_finish.toml" --device cpu
 rm -rf "$models/transformer"
-cp -r "$state/run_clips/model/transformer" "$models"
+cp -r "$state/run_finish/model/transformer" "$models"
 python scripts/nano/pack.py "$models"
