@@ -3,8 +3,8 @@
 #
 #   bash scripts/train_nano.sh STATE
 #
-# STATE gets what training needs to go on (parts/, vae/, stills/, clips/, run_stills/, run_clips/, run_finish/) and the
-# finished files in the released layout (models/), which are packed at the end to where the package looks for them.
+# STATE gets what training needs to go on (parts/, vae/, stills/, clips/, and a run_.../ for each recipe) and the finished
+# files in the released layout (models/), which are packed at the end to where the package looks for them.
 # Stopped anywhere, the same command goes on where it was; what is finished is not done again.
 set -euo pipefail
 state=${1:?usage: bash scripts/train_nano.sh STATE}
@@ -49,7 +49,9 @@ examples clips_held_out people_held_out --count 16 --frames 17 --held-out
 python -m echovideo_model train "$state/nano_clips.toml" --device cpu
 [ -f "$state/latent_recogniser.safetensors" ] || python -W ignore scripts/nano/train_latent_recogniser.py "$state/clips" \
     --held-out "$state/clips_held_out" --output "$state/latent_recogniser.safetensors"
-python -m echovideo_model train "$state/nano_finish.toml" --device cpu
+for run in motion likeness; do
+    python -m echovideo_model train "$state/nano_$run.toml" --device cpu
+done
 rm -rf "$models/transformer"
-cp -r "$state/run_finish/model/transformer" "$models"
+cp -r "$state/run_likeness/model/transformer" "$models"
 python scripts/nano/pack.py "$models"
